@@ -1,0 +1,33 @@
+//! What crosses the wire between a coordinator and its clients.
+//!
+//! * [`Message`]: the control messages, one struct each, with a byte limit per [`Kind`].
+//! * [`frame`]: how a message becomes bytes; a header is checked before a body is allocated.
+//! * [`blob`]: bulk payloads named by their blake3 digest, in chunks, resumable by offset.
+//! * [`RoundPlan`]: what a round asks of a client, as data.
+//! * [`Answers`]: soft labels or logits, and how they are packed.
+//!
+//! Nothing here does IO, reads a clock or allocates more than the sender was allowed to send.
+#![forbid(unsafe_code)]
+
+pub mod blob;
+mod codec;
+mod error;
+pub mod frame;
+mod ids;
+mod labels;
+mod message;
+mod plan;
+
+pub use error::ProtocolError;
+pub use ids::{Digest, Name, RoundId};
+pub use labels::{AnswerKind, Answers, Precision};
+pub use message::{
+    Contribution, Goodbye, Heartbeat, Hello, Kind, Message, Receipt, Refusal, RejectReason,
+    Rejected, TransferManifest, Wait, Welcome,
+};
+pub use plan::{
+    Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData, Report, RoundPlan, Rows, Start,
+};
+
+/// Version of frames and messages; both ends of a connection must speak the same one.
+pub const VERSION: u8 = 1;

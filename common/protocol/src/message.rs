@@ -1,0 +1,203 @@
+use crate::codec::{self, Decode, Encode};
+use crate::{Digest, Name, ProtocolError, RoundId, RoundPlan};
+
+/// The first message of a client on a connection.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Hello {
+    /// The federation it wants to take part in.
+    pub federation: Name,
+    /// Name and version of its software, for the coordinator's log; at most 64 bytes count.
+    pub software: String,
+    /// Its classes in the order of its outputs.
+    pub classes: Vec<String>,
+    /// The transfer set it already holds, so that none is sent twice.
+    pub transfer: Option<Digest>,
+}
+
+/// The coordinator's answer to a [`Hello`] it accepts.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Welcome {
+    /// The federation the client is now in.
+    pub federation: Name,
+    /// The transfer set every plan of this federation speaks about.
+    pub transfer: TransferManifest,
+    /// Longest silence of a client at work, in milliseconds, before it counts as gone.
+    pub heartbeat_ms: u32,
+}
+
+/// What the transfer set is, before its bytes are fetched.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct TransferManifest {
+    /// Name of the blob that holds it.
+    pub blob: Digest,
+    /// Length of that blob in bytes.
+    pub bytes: u64,
+    /// Number of samples.
+    pub samples: u32,
+    /// Shape of one sample, outermost dimension first: `[1, 28, 28]` for a grey image.
+    pub shape: Vec<u32>,
+    /// Classes in the order of every answer's columns.
+    pub classes: Vec<String>,
+}
+
+/// A client at work says that it still is.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Heartbeat {
+    /// The round it works for.
+    pub id: RoundId,
+}
+
+/// A client gives back what a plan asked for; the answers follow as a blob.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Contribution {
+    /// The round it belongs to.
+    pub id: RoundId,
+    /// Name of the blob that holds the packed answers.
+    pub blob: Digest,
+    /// Length of that blob in bytes.
+    pub bytes: u64,
+}
+
+/// A client's own policy does not allow what a plan asks.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Refusal {
+    /// The round it will not take part in.
+    pub id: RoundId,
+    /// What its policy does not allow.
+    pub why: String,
+}
+
+/// A contribution is counted, once, however often it was sent.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Receipt {
+    /// The round it counts in.
+    pub id: RoundId,
+    /// Name of the blob that was taken in.
+    pub blob: Digest,
+}
+
+/// Something of the client's is not accepted.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Rejected {
+    /// Why.
+    pub reason: RejectReason,
+    /// One line for a person: what, where, what to do.
+    pub detail: String,
+}
+
+/// Why the coordinator does not accept something. New reasons are only ever added at the end.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// It names another federation.
+    WrongFederation,
+    /// Its classes are not the federation's.
+    WrongClasses,
+    /// It belongs to a round or attempt that is not open.
+    WrongRound,
+    /// The client was not selected for this round.
+    NotSelected,
+    /// Another contribution of this client already counts.
+    Conflict,
+    /// The answers are malformed: wrong shape, kind, or not finite.
+    Malformed,
+    /// It came after the round had closed.
+    TooLate,
+    /// The client did something that the protocol does not allow.
+    ProtocolViolation,
+}
+
+/// Nothing to do now: ask again, or stay connected and wait.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Wait {
+    /// Milliseconds after which asking again makes sense.
+    pub retry_after_ms: u32,
+}
+
+/// One side ends the conversation in good order.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Goodbye {
+    /// One line for a person.
+    pub why: String,
+    /// Whether it will be back; a client of a stopped coordinator connects again.
+    pub back: bool,
+}
+
+/// Writes the enum of messages, the enum of their kinds and what ties the two together.
+macro_rules! messages {
+    ($($(#[$doc:meta])* $name:ident($type:ty) = $number:literal, limit $limit:expr;)*) => {
+        /// A control message.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Message { $($(#[$doc])* $name($type),)* }
+
+        /// Which message a frame holds. A number is never used again for another message.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[non_exhaustive]
+        pub enum Kind { $($(#[$doc])* $name = $number,)* }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its number on the wire.
+            pub const fn number(self) -> u8 { self as u8 }
+
+            /// The kind with this number.
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+
+            /// The most bytes that a body of this kind may have.
+            pub const fn limit(self) -> usize { match self { $(Self::$name => $limit,)* } }
+
+            /// Its name, for messages to people.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+
+        impl Message {
+            /// Which message this is.
+            pub const fn kind(&self) -> Kind { match self { $(Self::$name(_) => Kind::$name,)* } }
+
+            pub(crate) fn encode_body(&self) -> Result<Vec<u8>, ProtocolError> {
+                match self { $(Self::$name(body) => codec::encode(stringify!($name), body),)* }
+            }
+
+            pub(crate) fn decode_body(kind: Kind, body: &[u8]) -> Result<Self, ProtocolError> {
+                match kind { $(Kind::$name => {
+                    // A value may take more room than its bytes (a `String` of one byte does), so
+                    // the decoder gets some more than the wire.
+                    codec::decode::<$type, { 32 * $limit + 4096 }>(stringify!($name), body)
+                        .map(Self::$name)
+                })* }
+            }
+        }
+
+        $(impl From<$type> for Message { fn from(body: $type) -> Self { Self::$name(body) } })*
+    };
+}
+
+messages! {
+    /// Client to coordinator: the first message.
+    Hello(Hello) = 1, limit 64 * 1024;
+    /// Coordinator to client: accepted.
+    Welcome(Welcome) = 2, limit 64 * 1024;
+    /// Coordinator to client: what the round asks.
+    Plan(RoundPlan) = 3, limit 1024 * 1024;
+    /// Client to coordinator: still at work.
+    Heartbeat(Heartbeat) = 4, limit 16;
+    /// Client to coordinator: done, answers follow.
+    Contribution(Contribution) = 5, limit 64;
+    /// Client to coordinator: its policy forbids the plan.
+    Refusal(Refusal) = 6, limit 1024;
+    /// Coordinator to client: counted.
+    Receipt(Receipt) = 7, limit 64;
+    /// Coordinator to client: not accepted.
+    Rejected(Rejected) = 8, limit 1024;
+    /// Coordinator to client: nothing to do now.
+    Wait(Wait) = 9, limit 16;
+    /// Either way: the end.
+    Goodbye(Goodbye) = 10, limit 1024;
+}
