@@ -1,0 +1,21 @@
+//! The core of a federation, sans IO.
+//!
+//! * [`Round`]: the machine of one round. Time is an argument, outputs are pulled.
+//! * [`Method`]: one federated-distillation algorithm; see [`method`] for those that come along.
+//! * [`Partial`]: contributions added up so that neither order nor grouping changes a bit.
+//! * [`select`]: who takes part in a round.
+//!
+//! Nothing here reads a clock, draws randomness of its own, or touches a file or a socket.
+#![forbid(unsafe_code)]
+
+mod cohort;
+pub mod method;
+mod partial;
+mod quorum;
+mod round;
+
+pub use cohort::select;
+pub use method::{Ask, Method, MethodError};
+pub use partial::{Partial, PartialError};
+pub use quorum::{Quorum, QuorumError};
+pub use round::{Committed, CorruptLog, Event, Fault, Input, Output, Round, RoundConfig, Ticket};

@@ -1,0 +1,201 @@
+use thiserror::Error;
+
+/// Weighted sums of contributions in fixed point, `rows x classes`.
+///
+/// Integer addition is associative and commutative, so the same contributions give the same bits
+/// in whatever order and groups they were taken in; memory does not grow with their number.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Partial {
+    contributions: u32,
+    weight: u64,
+    sums: Vec<i64>,
+}
+
+/// A value or weight that would leave the range of fixed point.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum PartialError {
+    /// Another number of values than the rest.
+    #[error("{actual} values do not add to {expected}")]
+    Length {
+        /// Values that came.
+        actual: usize,
+        /// Values of this aggregate.
+        expected: usize,
+    },
+    /// NaN, or beyond [`Partial::BOUND`] either way.
+    #[error("value {index} is not finite or beyond {bound} either way", bound = Partial::BOUND)]
+    Value {
+        /// Its index.
+        index: usize,
+    },
+    /// Weights so far add up to more than [`Partial::MOST_WEIGHT`].
+    #[error("weights add up to more than {most}", most = Partial::MOST_WEIGHT)]
+    Weight,
+}
+
+impl Partial {
+    /// Largest magnitude of a value.
+    pub const BOUND: f32 = 64.0;
+    /// Largest sum of weights: with [`Self::BOUND`] it keeps every sum within 63 bits.
+    pub const MOST_WEIGHT: u64 = 1 << 32;
+    /// A step of fixed point is 2^-24: finer than an f32 above 1.
+    const SCALE: f64 = (1 << 24) as f64;
+
+    /// The empty sum of `values` values.
+    pub fn new(values: usize) -> Self {
+        Self {
+            contributions: 0,
+            weight: 0,
+            sums: vec![0; values],
+        }
+    }
+
+    /// Contributions so far.
+    pub fn contributions(&self) -> u32 {
+        self.contributions
+    }
+
+    /// Sum of weights so far.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Adds a contribution of weight `weight`; leaves the sum as it is on an error.
+    ///
+    /// # Errors
+    /// Another length, a value out of range, or too much weight.
+    pub fn add(&mut self, weight: u32, values: &[f32]) -> Result<(), PartialError> {
+        if values.len() != self.sums.len() {
+            return Err(PartialError::Length {
+                actual: values.len(),
+                expected: self.sums.len(),
+            });
+        }
+        // NaN is not within the bound either.
+        let fits = |value: &f32| value.abs() <= Self::BOUND;
+        if let Some(index) = values.iter().position(|value| !fits(value)) {
+            return Err(PartialError::Value { index });
+        }
+        self.grow(1, weight.into())?;
+        for (sum, &value) in self.sums.iter_mut().zip(values) {
+            *sum += i64::from(weight) * (f64::from(value) * Self::SCALE).round() as i64;
+        }
+        Ok(())
+    }
+
+    /// Adds what another gateway took in.
+    ///
+    /// # Errors
+    /// Another length, or too much weight.
+    pub fn merge(&mut self, other: &Self) -> Result<(), PartialError> {
+        if other.sums.len() != self.sums.len() {
+            return Err(PartialError::Length {
+                actual: other.sums.len(),
+                expected: self.sums.len(),
+            });
+        }
+        self.grow(other.contributions, other.weight)?;
+        self.sums
+            .iter_mut()
+            .zip(&other.sums)
+            .for_each(|(sum, add)| *sum += add);
+        Ok(())
+    }
+
+    /// The weighted mean of what was added; `None` before anything of weight was.
+    pub fn mean(&self) -> Option<Vec<f32>> {
+        let divisor = self.weight as f64 * Self::SCALE;
+        (self.weight > 0).then(|| {
+            self.sums
+                .iter()
+                .map(|&sum| (sum as f64 / divisor) as f32)
+                .collect()
+        })
+    }
+
+    fn grow(&mut self, contributions: u32, weight: u64) -> Result<(), PartialError> {
+        let weight = self.weight.saturating_add(weight);
+        if weight > Self::MOST_WEIGHT {
+            return Err(PartialError::Weight);
+        }
+        self.weight = weight;
+        self.contributions += contributions;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn contributions() -> impl Strategy<Value = Vec<(u32, Vec<f32>)>> {
+        prop::collection::vec(
+            (0u32..100, prop::collection::vec(-64.0f32..=64.0, 6)),
+            1..12,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_grouping_do_not_change_a_bit(
+            all in contributions(), cut in 0usize..12, turn in 0usize..12,
+        ) {
+            let mut whole = Partial::new(6);
+            all.iter().for_each(|(w, v)| whole.add(*w, v).unwrap());
+            let mut turned = all.clone();
+            turned.rotate_left(turn % all.len());
+            let (left, right) = turned.split_at(cut.min(all.len()));
+            let mut groups = [Partial::new(6), Partial::new(6)];
+            left.iter().for_each(|(w, v)| groups[0].add(*w, v).unwrap());
+            right.iter().for_each(|(w, v)| groups[1].add(*w, v).unwrap());
+            let [mut first, second] = groups;
+            first.merge(&second).unwrap();
+            prop_assert_eq!(first, whole);
+        }
+
+        #[test]
+        fn the_mean_is_the_weighted_mean(all in contributions()) {
+            let mut sum = Partial::new(6);
+            all.iter().for_each(|(w, v)| sum.add(*w, v).unwrap());
+            let weight: f64 = all.iter().map(|(w, _)| f64::from(*w)).sum();
+            prop_assert_eq!(sum.mean().is_some(), weight > 0.0);
+            let Some(mean) = sum.mean() else { return Ok(()) };
+            for (index, value) in mean.into_iter().enumerate() {
+                let exact: f64 = all.iter().map(|(w, v)| f64::from(*w) * f64::from(v[index])).sum();
+                prop_assert!((f64::from(value) - exact / weight).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let mut sum = Partial::new(2);
+        sum.add(1, &[1.0, 2.0]).unwrap();
+        let before = sum.clone();
+        assert!(matches!(
+            sum.add(1, &[1.0]),
+            Err(PartialError::Length { .. })
+        ));
+        assert_eq!(
+            sum.add(1, &[0.0, f32::NAN]),
+            Err(PartialError::Value { index: 1 })
+        );
+        assert_eq!(
+            sum.add(1, &[65.0, 0.0]),
+            Err(PartialError::Value { index: 0 })
+        );
+        assert_eq!(sum.add(u32::MAX, &[0.0, 0.0]), Ok(()));
+        assert_eq!(sum.add(u32::MAX, &[0.0, 0.0]), Err(PartialError::Weight));
+        assert_eq!(before.mean(), Some(vec![1.0, 2.0]));
+    }
+
+    #[test]
+    fn the_largest_sum_does_not_overflow() {
+        let mut sum = Partial::new(1);
+        sum.add(u32::MAX, &[Partial::BOUND]).unwrap();
+        sum.add(1, &[Partial::BOUND]).unwrap();
+        assert_eq!(sum.mean(), Some(vec![Partial::BOUND]));
+    }
+}

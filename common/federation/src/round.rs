@@ -1,0 +1,531 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fedistill_protocol::{
+    Answers, Digest, Message, Name, Receipt, RejectReason, Rejected, RoundId,
+};
+use thiserror::Error;
+
+use crate::quorum::Verdict;
+use crate::{Method, Partial, Quorum};
+
+/// What a round needs to know before it opens.
+#[derive(Clone, Debug)]
+pub struct RoundConfig {
+    /// Which round, and which try at it.
+    pub id: RoundId,
+    /// The clients that were selected, each with the weight of its contribution.
+    pub cohort: BTreeMap<Name, u32>,
+    /// When the round has enough.
+    pub quorum: Quorum,
+    /// Longest silence of a client at work before it no longer is waited for.
+    pub silence: Duration,
+    /// Rows and classes of each contribution; `None` where nothing goes up.
+    pub answers: Option<(u32, u32)>,
+    /// How contributions add up.
+    pub method: Arc<dyn Method>,
+}
+
+/// What happens to a round.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client has (again) a connection.
+    Joined(Name),
+    /// A client's contribution has come, whole and of this digest.
+    Contributed {
+        /// Who sends it.
+        client: Name,
+        /// The round it is meant for.
+        id: RoundId,
+        /// Digest of its packed bytes.
+        blob: Digest,
+        /// The unpacked answers; `None` where the plan asks for none.
+        answers: Option<Answers>,
+    },
+    /// A client at work says that it still is.
+    Heartbeat(Name),
+    /// A client's connection is gone.
+    Left(Name),
+    /// A client's policy does not allow the plan.
+    Refused(Name),
+    /// An event is durable.
+    Stored(Ticket),
+}
+
+/// What the driver is to do. Outputs come in the order in which they must be begun.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Make this event durable, then hand the ticket back with [`Input::Stored`].
+    Persist(Ticket, Event),
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: Name,
+        /// What.
+        message: Message,
+    },
+    /// The round is over and its outcome durable.
+    Committed(Committed),
+    /// The round is over without enough contributions, and that is durable.
+    Aborted,
+}
+
+/// Ties a stored event to what waits for it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Ticket(u64);
+
+/// A line of a round's log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The round has opened.
+    Opened(RoundId),
+    /// A contribution counts.
+    Taken {
+        /// Whose.
+        client: Name,
+        /// Digest of its packed bytes.
+        blob: Digest,
+        /// Its answers.
+        answers: Option<Answers>,
+    },
+    /// The round is over, with these contributors.
+    Committed(Vec<Name>),
+    /// The round is over without enough.
+    Aborted,
+}
+
+/// The outcome of a round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed {
+    /// Which round.
+    pub id: RoundId,
+    /// Whose contributions it has, in the order of names.
+    pub contributors: Vec<Name>,
+    /// Their sum.
+    pub sum: Partial,
+}
+
+/// The driver misused a machine; it answers with the same fault ever after.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Fault {
+    /// A ticket was handed back that is not out.
+    #[error("ticket {0:?} is not out")]
+    UnknownTicket(Ticket),
+}
+
+/// A log that this machine cannot have written.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum CorruptLog {
+    /// The first event is not the opening of this round.
+    #[error("log does not begin with the opening of round {0}")]
+    NotOpened(RoundId),
+    /// An event that cannot stand where it stands.
+    #[error("event {index} of round {id}: {why}")]
+    Event {
+        /// Its place, from 0.
+        index: usize,
+        /// Which round.
+        id: RoundId,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The machine of one round: who contributes, when it is enough, what it comes to.
+///
+/// * Nothing is acknowledged before it is durable.
+/// * A contribution counts once by (round, attempt, client): the same digest again gets the same
+///   receipt, another one is rejected.
+/// * The sum does not depend on the order of arrival.
+///
+/// After each call, pull [`Self::poll_output`] until it is empty, then ask
+/// [`Self::poll_timeout`] when to call [`Self::handle_timeout`].
+#[derive(Debug)]
+pub struct Round {
+    config: RoundConfig,
+    opened: Instant,
+    members: BTreeMap<Name, Member>,
+    sum: Partial,
+    stage: Stage,
+    tickets: BTreeMap<Ticket, Waiting>,
+    next_ticket: u64,
+    outputs: VecDeque<Output>,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Debug)]
+enum Member {
+    /// Awaited, last heard of then.
+    Working(Instant),
+    /// Silent, disconnected or unwilling: not waited for, but welcome back.
+    Gone,
+    /// Its contribution counts; a receipt may be given once it is durable.
+    Taken { blob: Digest, durable: bool },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    Open,
+    Over,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Opening,
+    Receipt(Name),
+    Outcome(Box<Output>),
+}
+
+impl Round {
+    /// Opens a round.
+    pub fn open(config: RoundConfig, now: Instant) -> Self {
+        let event = Event::Opened(config.id);
+        let mut round = Self::blank(config, now);
+        round.persist(event, Waiting::Opening);
+        round.judge(now);
+        round
+    }
+
+    /// Goes on with a round from its log: the contributions in it count, everyone else is awaited
+    /// from `now` on, and the quorum's times run anew from `now`.
+    ///
+    /// # Errors
+    /// A log that no round with this configuration can have written.
+    pub fn restore(
+        config: RoundConfig,
+        now: Instant,
+        log: impl IntoIterator<Item = Event>,
+    ) -> Result<Self, CorruptLog> {
+        let id = config.id;
+        let mut round = Self::blank(config, now);
+        let mut log = log.into_iter().enumerate();
+        if log.next().map(|(_, event)| event) != Some(Event::Opened(id)) {
+            return Err(CorruptLog::NotOpened(id));
+        }
+        for (index, event) in log {
+            round
+                .replay(event)
+                .map_err(|why| CorruptLog::Event { index, id, why })?;
+        }
+        round.judge(now);
+        Ok(round)
+    }
+
+    /// Takes in what happened.
+    ///
+    /// A client's mistakes are answered to that client; only the driver's are errors here.
+    ///
+    /// # Errors
+    /// [`Fault`], now and for every later call.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Result<(), Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        match input {
+            Input::Joined(client) | Input::Heartbeat(client) => self.hear(now, &client),
+            Input::Contributed {
+                client,
+                id,
+                blob,
+                answers,
+            } => match self.take(&client, id, blob, answers) {
+                Ok(None) => {}
+                Ok(Some(receipt)) => self.send(client, receipt),
+                Err(rejected) => self.send(client, rejected),
+            },
+            Input::Left(client) | Input::Refused(client) => self.lose(&client),
+            Input::Stored(ticket) => self.stored(ticket)?,
+        }
+        self.judge(now);
+        Ok(())
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for member in self.members.values_mut() {
+            if matches!(member, Member::Working(last) if now.duration_since(*last) >= self.config.silence)
+            {
+                *member = Member::Gone;
+            }
+        }
+        self.judge(now);
+    }
+
+    /// When [`Self::handle_timeout`] is due; `None` once the round is over.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.stage == Stage::Over {
+            return None;
+        }
+        let silent = self.members.values().filter_map(|member| match member {
+            Member::Working(last) => Some(*last + self.config.silence),
+            _ => None,
+        });
+        let verdict = self
+            .config
+            .quorum
+            .judge(self.count(), self.awaited(), Duration::ZERO);
+        let quorum = match verdict {
+            Verdict::WaitUntil(after) => Some(self.opened + after),
+            // Somebody who is gone may come back until then.
+            Verdict::GiveUp => Some(self.opened + self.config.quorum.most_time()),
+            Verdict::Commit => None,
+        };
+        silent.chain(quorum).min()
+    }
+
+    /// The next thing to do; call until `None` after each input.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn blank(config: RoundConfig, now: Instant) -> Self {
+        let (rows, classes) = config.answers.unwrap_or_default();
+        Self {
+            opened: now,
+            members: config
+                .cohort
+                .keys()
+                .map(|n| (n.clone(), Member::Working(now)))
+                .collect(),
+            sum: Partial::new(rows as usize * classes as usize),
+            stage: Stage::Open,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            outputs: VecDeque::new(),
+            fault: None,
+            config,
+        }
+    }
+
+    fn replay(&mut self, event: Event) -> Result<(), String> {
+        if self.stage == Stage::Over {
+            return Err("it follows the end of the round".to_owned());
+        }
+        match event {
+            Event::Opened(_) => return Err("the round opens twice".to_owned()),
+            Event::Taken {
+                client,
+                blob,
+                answers,
+            } => {
+                if matches!(self.members.get(&client), Some(Member::Taken { .. })) {
+                    return Err(format!("client {client} contributes twice"));
+                }
+                self.add(&client, answers.as_ref())
+                    .map_err(|rejected| rejected.detail)?;
+                self.members.insert(
+                    client,
+                    Member::Taken {
+                        blob,
+                        durable: true,
+                    },
+                );
+            }
+            Event::Committed(contributors) => {
+                let committed = self.committed();
+                if committed.contributors != contributors {
+                    return Err("it names other contributors than the log has".to_owned());
+                }
+                self.stage = Stage::Over;
+                self.outputs.push_back(Output::Committed(committed));
+            }
+            Event::Aborted => {
+                self.stage = Stage::Over;
+                self.outputs.push_back(Output::Aborted);
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, now: Instant, client: &Name) {
+        if let Some(member @ (Member::Working(_) | Member::Gone)) = self.members.get_mut(client) {
+            *member = Member::Working(now);
+        }
+    }
+
+    fn lose(&mut self, client: &Name) {
+        if let Some(member @ Member::Working(_)) = self.members.get_mut(client) {
+            *member = Member::Gone;
+        }
+    }
+
+    fn take(
+        &mut self,
+        client: &Name,
+        id: RoundId,
+        blob: Digest,
+        answers: Option<Answers>,
+    ) -> Result<Option<Receipt>, Rejected> {
+        let reject = |reason, detail: String| Err(Rejected { reason, detail });
+        if id != self.config.id {
+            let open = self.config.id;
+            let detail = format!("round {id} is not open: round {open} is");
+            return reject(RejectReason::WrongRound, detail);
+        }
+        match self.members.get(client) {
+            None => {
+                let detail = format!("client {client} was not selected for round {id}");
+                reject(RejectReason::NotSelected, detail)
+            }
+            Some(Member::Taken {
+                blob: taken,
+                durable,
+            }) if *taken == blob => Ok(durable.then_some(Receipt { id, blob })),
+            Some(Member::Taken { blob: taken, .. }) => {
+                let detail = format!("client {client} already contributed {taken:?} to round {id}");
+                reject(RejectReason::Conflict, detail)
+            }
+            Some(_) if self.stage == Stage::Over => reject(
+                RejectReason::TooLate,
+                format!("round {id} is over: await the next one"),
+            ),
+            Some(_) => {
+                self.add(client, answers.as_ref())?;
+                self.members.insert(
+                    client.clone(),
+                    Member::Taken {
+                        blob,
+                        durable: false,
+                    },
+                );
+                let event = Event::Taken {
+                    client: client.clone(),
+                    blob,
+                    answers,
+                };
+                self.persist(event, Waiting::Receipt(client.clone()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Adds a contribution to the sum, or leaves the sum as it is.
+    fn add(&mut self, client: &Name, answers: Option<&Answers>) -> Result<(), Rejected> {
+        let malformed = |detail| Rejected {
+            reason: RejectReason::Malformed,
+            detail,
+        };
+        let Some(&weight) = self.config.cohort.get(client) else {
+            let detail = format!("client {client} was not selected");
+            return Err(Rejected {
+                reason: RejectReason::NotSelected,
+                detail,
+            });
+        };
+        let actual = answers.map(|answers| (answers.rows(), answers.classes()));
+        if actual != self.config.answers {
+            let expected = self.config.answers;
+            let detail = format!("answers of shape {actual:?}, the plan asks for {expected:?}");
+            return Err(malformed(detail));
+        }
+        let Some(answers) = answers else {
+            return Ok(());
+        };
+        let taken = self.config.method.take(&mut self.sum, weight, answers);
+        taken.map_err(|error| malformed(error.to_string()))
+    }
+
+    fn stored(&mut self, ticket: Ticket) -> Result<(), Fault> {
+        match self.tickets.remove(&ticket) {
+            None => {
+                let fault = Fault::UnknownTicket(ticket);
+                self.fault = Some(fault);
+                return Err(fault);
+            }
+            Some(Waiting::Opening) => {}
+            Some(Waiting::Receipt(client)) => {
+                if let Some(Member::Taken { blob, durable }) = self.members.get_mut(&client) {
+                    *durable = true;
+                    let receipt = Receipt {
+                        id: self.config.id,
+                        blob: *blob,
+                    };
+                    self.send(client, receipt);
+                }
+            }
+            Some(Waiting::Outcome(output)) => self.outputs.push_back(*output),
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, now: Instant) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        let elapsed = now.duration_since(self.opened);
+        match self
+            .config
+            .quorum
+            .judge(self.count(), self.awaited(), elapsed)
+        {
+            Verdict::WaitUntil(_) => {}
+            Verdict::Commit => {
+                let committed = self.committed();
+                let event = Event::Committed(committed.contributors.clone());
+                self.stage = Stage::Over;
+                self.persist(
+                    event,
+                    Waiting::Outcome(Box::new(Output::Committed(committed))),
+                );
+            }
+            Verdict::GiveUp => {
+                // A client that is gone may come back until the time is up.
+                let hope = self
+                    .members
+                    .values()
+                    .any(|member| matches!(member, Member::Gone));
+                if hope && elapsed < self.config.quorum.most_time() {
+                    return;
+                }
+                self.stage = Stage::Over;
+                self.persist(Event::Aborted, Waiting::Outcome(Box::new(Output::Aborted)));
+            }
+        }
+    }
+
+    fn committed(&self) -> Committed {
+        let taken = self
+            .members
+            .iter()
+            .filter(|(_, m)| matches!(m, Member::Taken { .. }));
+        Committed {
+            id: self.config.id,
+            contributors: taken.map(|(name, _)| name.clone()).collect(),
+            sum: self.sum.clone(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.members
+            .values()
+            .filter(|m| matches!(m, Member::Taken { .. }))
+            .count()
+    }
+
+    fn awaited(&self) -> usize {
+        self.members
+            .values()
+            .filter(|m| matches!(m, Member::Working(_)))
+            .count()
+    }
+
+    fn persist(&mut self, event: Event, waiting: Waiting) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, waiting);
+        self.outputs.push_back(Output::Persist(ticket, event));
+    }
+
+    fn send(&mut self, to: Name, message: impl Into<Message>) {
+        self.outputs.push_back(Output::Send {
+            to,
+            message: message.into(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
