@@ -1,0 +1,247 @@
+//! Golden vectors: the bytes of version 1, and another crate that reads and writes the same ones.
+//!
+//! If a vector has to change, [`fedistill_protocol::VERSION`] does too.
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
+use fedistill_protocol::{
+    AnswerKind, Answers, Contribution, Digest, Goodbye, Heartbeat, Hello, Knowledge, Loss,
+    LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Receipt, Refusal, RejectReason,
+    Rejected, Report, RoundId, RoundPlan, Rows, Start, TransferManifest, Wait, Welcome,
+};
+
+const ID: RoundId = RoundId {
+    round: 300,
+    attempt: 2,
+};
+
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn plan() -> RoundPlan {
+    let adam = Optimiser::AdamW {
+        learning_rate: 0.001,
+        weight_decay: 0.01,
+    };
+    let sgd = Optimiser::Sgd {
+        learning_rate: 0.5,
+        momentum: 0.875,
+    };
+    let term = |loss| LossTerm { loss, weight: 1.0 };
+    let phase = |start, data, objective, optimiser| Phase {
+        start,
+        data,
+        epochs: 3,
+        batch: 50,
+        objective,
+        optimiser,
+    };
+    let soft = vec![
+        term(Loss::SoftCrossEntropy),
+        term(Loss::Kl { temperature: 4.0 }),
+        term(Loss::L1),
+        term(Loss::Mse),
+    ];
+    RoundPlan {
+        federation: "wards".parse().unwrap(),
+        id: ID,
+        transfer: digest(1),
+        seed: u64::MAX,
+        knowledge: Some(Knowledge {
+            blob: digest(2),
+            bytes: 40_012,
+            kind: AnswerKind::Logits,
+            rows: Rows::Range {
+                start: 1000,
+                count: 1000,
+            },
+        }),
+        phases: vec![
+            phase(Start::Reset, PhaseData::Transfer, soft, adam),
+            phase(
+                Start::Continue,
+                PhaseData::Private,
+                vec![term(Loss::CrossEntropy)],
+                sgd,
+            ),
+        ],
+        report: Some(Report {
+            kind: AnswerKind::Probabilities,
+            rows: Rows::List(vec![0, 5, 70_000]),
+            precision: Precision::U8,
+        }),
+        deadline_ms: 60_000,
+    }
+}
+
+fn messages() -> Vec<Message> {
+    let classes = || vec!["cat".to_owned(), "dog".to_owned()];
+    let why = || "grüße".to_owned();
+    vec![
+        hello().into(),
+        Message::from(Welcome {
+            federation: "wards".parse().unwrap(),
+            transfer: TransferManifest {
+                blob: digest(3),
+                bytes: 784_000,
+                samples: 1000,
+                shape: vec![1, 28, 28],
+                classes: classes(),
+            },
+            heartbeat_ms: 20_000,
+        }),
+        plan().into(),
+        Heartbeat { id: ID }.into(),
+        contribution().into(),
+        Refusal { id: ID, why: why() }.into(),
+        Receipt {
+            id: ID,
+            blob: digest(4),
+        }
+        .into(),
+        Rejected {
+            reason: RejectReason::ProtocolViolation,
+            detail: why(),
+        }
+        .into(),
+        Wait {
+            retry_after_ms: 5000,
+        }
+        .into(),
+        Goodbye {
+            why: why(),
+            back: true,
+        }
+        .into(),
+    ]
+}
+
+fn hello() -> Hello {
+    Hello {
+        federation: "wards".parse().unwrap(),
+        software: "fedistill 0.1.0".to_owned(),
+        classes: vec!["cat".to_owned(), "dog".to_owned()],
+        transfer: Some(digest(9)),
+    }
+}
+
+fn contribution() -> Contribution {
+    Contribution {
+        id: ID,
+        blob: digest(5),
+        bytes: 10_332,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter_map(|c| c.to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] * 16 + pair[1])
+        .collect()
+}
+
+/// Lines of `name hex`, in the order of kinds.
+const FRAMES: &str = include_str!("golden/frames.txt");
+const ANSWERS: &str = include_str!("golden/answers.txt");
+
+fn lines(text: &'static str) -> Vec<(&'static str, Vec<u8>)> {
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(n, hex)| (n, unhex(hex)))
+        .collect()
+}
+
+#[test]
+fn frames_have_the_bytes_of_version_1() {
+    let golden = lines(FRAMES);
+    assert_eq!(golden.len(), messages().len());
+    for (message, (name, bytes)) in messages().into_iter().zip(golden) {
+        assert_eq!(message.kind().name(), name);
+        assert_eq!(
+            hex(&frame::encode(&message).unwrap()),
+            hex(&bytes),
+            "{name}"
+        );
+        let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
+        assert_eq!(
+            frame::decode(Header::parse(*header).unwrap(), body).unwrap(),
+            message
+        );
+    }
+}
+
+#[test]
+fn packed_answers_have_the_bytes_of_format_1() {
+    let values = vec![0.0, -1.5, 2.25, 1e-3, 65_536.0, -0.0];
+    let answers = Answers::new(AnswerKind::Logits, 3, values).unwrap();
+    let precisions = [Precision::F32, Precision::F16, Precision::U8];
+    let golden = lines(ANSWERS);
+    assert_eq!(golden.len(), precisions.len());
+    for (precision, (name, bytes)) in precisions.into_iter().zip(golden) {
+        assert_eq!(hex(&answers.pack(precision)), hex(&bytes), "{name}");
+        assert!(Answers::unpack(&bytes, AnswerKind::Logits, 2, 3).is_ok());
+    }
+}
+
+/// What wincode sees: the same fields in the same order.
+mod mirror {
+    #[derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite)]
+    pub(crate) struct Hello {
+        pub(crate) federation: String,
+        pub(crate) software: String,
+        pub(crate) classes: Vec<String>,
+        pub(crate) transfer: Option<[u8; 32]>,
+    }
+
+    #[derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite)]
+    pub(crate) struct Contribution {
+        pub(crate) round: u32,
+        pub(crate) attempt: u32,
+        pub(crate) blob: [u8; 32],
+        pub(crate) bytes: u64,
+    }
+}
+
+#[test]
+fn another_crate_reads_and_writes_the_same_bytes() {
+    let config = wincode::config::Configuration::default().with_varint_encoding();
+    let body = |message: Message| frame::encode(&message).unwrap()[HEADER_BYTES..].to_vec();
+
+    let expected = mirror::Hello {
+        federation: "wards".to_owned(),
+        software: hello().software,
+        classes: hello().classes,
+        transfer: Some([9; 32]),
+    };
+    let bytes = body(hello().into());
+    let read: mirror::Hello = wincode::config::deserialize_exact(&bytes, config).unwrap();
+    assert_eq!(read, expected);
+    assert_eq!(
+        wincode::config::serialize(&expected, config).unwrap(),
+        bytes
+    );
+
+    let expected = mirror::Contribution {
+        round: 300,
+        attempt: 2,
+        blob: [5; 32],
+        bytes: 10_332,
+    };
+    let bytes = body(contribution().into());
+    let read: mirror::Contribution = wincode::config::deserialize_exact(&bytes, config).unwrap();
+    assert_eq!(read, expected);
+    assert_eq!(
+        wincode::config::serialize(&expected, config).unwrap(),
+        bytes
+    );
+}
