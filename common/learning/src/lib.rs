@@ -1,4 +1,43 @@
-//! What a device learns from and how well: so far the reader of IDX files.
-#![forbid(unsafe_code)]
+//! What teachers and students learn with.
+//!
+//! * [`Samples`], [`Dataset`] and their readers: [`idx`] and MNIST's folder of four files, CSV,
+//!   folders of images.
+//! * [`Model`]: what can be trained. [`Net`] is one of ours (static buffers, backward passes by
+//!   hand, no autograd graph); [`CandleModel`] makes one of any candle module.
+//! * [`Objective`]: the losses of a plan, with their gradients.
+//! * [`Learner`]: a model with its optimiser; what a client's student and a coordinator's teacher are.
+//! * [`Evaluation`]: accuracy, loss, calibration.
+//!
+//! Everything random comes from [`seed::stream`]; a learner works on one thread. One seed gives
+//! the same bits on the same machine, whatever else runs.
+#![deny(unsafe_code)]
 
+mod architecture;
+mod candle;
+pub mod checkpoint;
+mod dataset;
+mod folder;
 pub mod idx;
+mod kernels;
+mod layer;
+mod learner;
+mod loss;
+mod metrics;
+mod model;
+mod net;
+mod optimiser;
+mod samples;
+pub mod seed;
+mod table;
+
+pub use architecture::{Architecture, ArchitectureError};
+pub use candle::{CandleModel, SeededInit};
+pub use checkpoint::CheckpointError;
+pub use dataset::{DataError, Dataset};
+pub use learner::{LearnError, Learner, Schedule};
+pub use loss::{Objective, ObjectiveError, Targets, softmax};
+pub use metrics::Evaluation;
+pub use model::{Mode, Model, ModelError, Parameter};
+pub use net::Net;
+pub use optimiser::OptimiserState;
+pub use samples::Samples;

@@ -11,6 +11,41 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 /// Length of a chunk's header.
 pub const CHUNK_HEADER_BYTES: usize = 12;
 
+/// Length of a [`Request`].
+pub const REQUEST_BYTES: usize = 40;
+
+/// What the receiver of a blob writes first on the stream that it opens: which blob, and from
+/// which offset on (32 bytes of digest, then u64 little-endian).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// Name of the blob.
+    pub blob: Digest,
+    /// Bytes that the receiver already has.
+    pub offset: u64,
+}
+
+impl Request {
+    /// The request that these bytes are; every one is.
+    pub fn parse(bytes: [u8; REQUEST_BYTES]) -> Self {
+        let mut digest = [0; 32];
+        let mut offset = [0; 8];
+        digest.copy_from_slice(&bytes[..32]);
+        offset.copy_from_slice(&bytes[32..]);
+        Self {
+            blob: Digest::from_bytes(digest),
+            offset: u64::from_le_bytes(offset),
+        }
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; REQUEST_BYTES] {
+        let mut bytes = [0; REQUEST_BYTES];
+        bytes[..32].copy_from_slice(self.blob.as_bytes());
+        bytes[32..].copy_from_slice(&self.offset.to_le_bytes());
+        bytes
+    }
+}
+
 /// Where a chunk lies in its blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ChunkHeader {

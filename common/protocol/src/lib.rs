@@ -4,6 +4,7 @@
 //! * [`frame`]: how a message becomes bytes; a header is checked before a body is allocated.
 //! * [`blob`]: bulk payloads named by their blake3 digest, in chunks, resumable by offset.
 //! * [`RoundPlan`]: what a round asks of a client, as data.
+//! * [`TransferSet`]: the public samples that plans speak about.
 //! * [`Answers`]: soft labels or logits, and how they are packed.
 //!
 //! Nothing here does IO, reads a clock or allocates more than the sender was allowed to send.
@@ -17,6 +18,7 @@ mod ids;
 mod labels;
 mod message;
 mod plan;
+mod transfer;
 
 pub use error::ProtocolError;
 pub use ids::{Digest, Name, RoundId};
@@ -28,6 +30,7 @@ pub use message::{
 pub use plan::{
     Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData, Report, RoundPlan, Rows, Start,
 };
+pub use transfer::{Elements, TransferSet};
 
 /// Version of frames and messages; both ends of a connection must speak the same one.
 pub const VERSION: u8 = 1;

@@ -1,0 +1,359 @@
+//! Models on disk: safetensors, with what is needed to build the net again in its metadata.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fedistill_protocol::Optimiser;
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Architecture, ArchitectureError, Model, ModelError, Net, OptimiserState};
+
+/// What a checkpoint says about its model.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// Which net it is; none for a module of the user's own.
+    pub architecture: Option<Architecture>,
+    /// Shape of a sample, outermost dimension first.
+    pub input: Vec<u32>,
+    /// Names of the classes, in the order of the outputs.
+    pub classes: Vec<String>,
+}
+
+/// A model as it was saved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// What it is.
+    pub about: About,
+    /// Its parameters, by name, in the order in which the file has them.
+    pub tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    /// The optimiser of the training under way when it was saved.
+    pub optimiser: Option<OptimiserState>,
+}
+
+/// Why a model cannot be saved or loaded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The file cannot be read or written.
+    #[error("model {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no safetensors file of ours.
+    #[error("model {path}: {why}")]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The net that the file names cannot be built.
+    #[error(transparent)]
+    Architecture(#[from] ArchitectureError),
+    /// The parameters are not those of the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// The key of the one entry of metadata: more would be written in no fixed order.
+const KEY: &str = "fedistill";
+const FIRST: &str = "optimiser.first";
+const SECOND: &str = "optimiser.second";
+
+#[derive(Deserialize, Serialize)]
+struct Meta {
+    #[serde(flatten)]
+    about: About,
+    optimiser: Option<SavedOptimiser>,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+struct SavedOptimiser {
+    steps: u64,
+    learning_rate: f32,
+    momentum: Option<f32>,
+    weight_decay: Option<f32>,
+}
+
+struct Floats<'a>(&'a [usize], &'a [f32]);
+
+impl View for Floats<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(
+            self.1
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        )
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.1.len()
+    }
+}
+
+/// Writes `model` to `path`, whole or not at all.
+///
+/// # Errors
+/// A path that cannot be written.
+pub fn save(
+    path: &Path,
+    model: &dyn Model,
+    about: &About,
+    optimiser: Option<&OptimiserState>,
+) -> Result<(), CheckpointError> {
+    let malformed = |why: String| CheckpointError::Malformed {
+        path: path.to_owned(),
+        why,
+    };
+    let meta = Meta {
+        about: about.clone(),
+        optimiser: optimiser.map(saved),
+    };
+    let meta = serde_json::to_string(&meta).map_err(|error| malformed(error.to_string()))?;
+    let mut rest = model.weights();
+    let mut tensors = Vec::new();
+    for parameter in model.parameters() {
+        let (own, after) = rest.split_at(parameter.len());
+        tensors.push((parameter.name.clone(), Floats(&parameter.shape, own)));
+        rest = after;
+    }
+    let lengths = optimiser.map(|state| ([state.first.len()], [state.second.len()]));
+    if let (Some(state), Some((first, second))) = (optimiser, &lengths) {
+        tensors.push((FIRST.to_owned(), Floats(first, &state.first)));
+        tensors.push((SECOND.to_owned(), Floats(second, &state.second)));
+    }
+    let meta = HashMap::from([(KEY.to_owned(), meta)]);
+    let bytes = safetensors::serialize(tensors, Some(meta))
+        .map_err(|error| malformed(error.to_string()))?;
+    write_whole(path, &bytes).map_err(|source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file so that a crash leaves the old one or the new one.
+///
+/// # Errors
+/// What the system reports.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// Reads what [`save`] wrote.
+///
+/// # Errors
+/// A file that cannot be read, is no safetensors file, lacks our metadata, or holds a value that
+/// is no finite f32.
+pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let malformed = |why: String| CheckpointError::Malformed {
+        path: path.to_owned(),
+        why,
+    };
+    let bytes = fs::read(path).map_err(|source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let bad =
+        |error: safetensors::SafeTensorError| malformed(format!("no safetensors file: {error}"));
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+    let meta = header
+        .metadata()
+        .as_ref()
+        .and_then(|entries| entries.get(KEY))
+        .ok_or_else(|| {
+            malformed(format!(
+                "no {KEY:?} in its metadata: not saved by fedistill"
+            ))
+        })?;
+    let meta: Meta =
+        serde_json::from_str(meta).map_err(|error| malformed(format!("its metadata: {error}")))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(bad)?;
+    let mut tensors = Vec::new();
+    for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(malformed(format!(
+                "tensor {name} holds {:?}, not F32",
+                view.dtype()
+            )));
+        }
+        let (values, _) = view.data().as_chunks::<4>();
+        let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(malformed(format!(
+                "tensor {name} holds a value that is not finite"
+            )));
+        }
+        tensors.push((name, view.shape().to_vec(), values));
+    }
+    let mut take = |name: &str| {
+        let at = tensors.iter().position(|(known, ..)| known == name)?;
+        Some(tensors.remove(at).2)
+    };
+    let (first, second) = (take(FIRST), take(SECOND));
+    let optimiser = match (meta.optimiser, first, second) {
+        (Some(saved), Some(first), Some(second)) => Some(OptimiserState {
+            optimiser: unsaved(saved),
+            steps: saved.steps,
+            first,
+            second,
+        }),
+        _ => None,
+    };
+    Ok(Checkpoint {
+        about: meta.about,
+        tensors,
+        optimiser,
+    })
+}
+
+impl Checkpoint {
+    /// Puts the parameters into a model.
+    ///
+    /// # Errors
+    /// A parameter that is missing, of another shape, or that the model does not have.
+    pub fn restore(&self, model: &mut dyn Model) -> Result<(), ModelError> {
+        let mut weights = Vec::with_capacity(model.weights().len());
+        for parameter in model.parameters() {
+            let found = self
+                .tensors
+                .iter()
+                .find(|(name, ..)| *name == parameter.name);
+            let (_, shape, values) = found.ok_or_else(|| {
+                ModelError::Other(format!("no parameter {} in the file", parameter.name))
+            })?;
+            if *shape != parameter.shape {
+                return Err(ModelError::Other(format!(
+                    "parameter {} has shape {shape:?} in the file, {:?} in the model",
+                    parameter.name, parameter.shape
+                )));
+            }
+            weights.extend_from_slice(values);
+        }
+        if self.tensors.len() != model.parameters().len() {
+            return Err(ModelError::Other(format!(
+                "the file has {} parameters, the model {}",
+                self.tensors.len(),
+                model.parameters().len()
+            )));
+        }
+        model.set_weights(&weights)
+    }
+
+    /// Builds the net that was saved.
+    ///
+    /// # Errors
+    /// A checkpoint of a module of the user's own, or parameters that are not those of the net.
+    pub fn net(&self) -> Result<Net, CheckpointError> {
+        let architecture = self.about.architecture.ok_or_else(|| {
+            ModelError::Other("the file names no architecture: build the module in code".to_owned())
+        })?;
+        let mut net = architecture.build(&self.about.input, self.about.classes.len(), 0)?;
+        self.restore(&mut net)?;
+        Ok(net)
+    }
+}
+
+fn saved(state: &OptimiserState) -> SavedOptimiser {
+    let (learning_rate, momentum, weight_decay) = match state.optimiser {
+        Optimiser::Sgd {
+            learning_rate,
+            momentum,
+        } => (learning_rate, Some(momentum), None),
+        Optimiser::AdamW {
+            learning_rate,
+            weight_decay,
+        } => (learning_rate, None, Some(weight_decay)),
+    };
+    SavedOptimiser {
+        steps: state.steps,
+        learning_rate,
+        momentum,
+        weight_decay,
+    }
+}
+
+fn unsaved(saved: SavedOptimiser) -> Optimiser {
+    match saved.weight_decay {
+        Some(weight_decay) => Optimiser::AdamW {
+            learning_rate: saved.learning_rate,
+            weight_decay,
+        },
+        None => Optimiser::Sgd {
+            learning_rate: saved.learning_rate,
+            momentum: saved.momentum.unwrap_or(0.0),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_net_comes_back_whole_and_a_broken_file_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("student.safetensors");
+        let net = Architecture::ConvS.build(&[1, 8, 8], 3, 7).unwrap();
+        let about = About {
+            architecture: Some(Architecture::ConvS),
+            input: vec![1, 8, 8],
+            classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        };
+        let adam = Optimiser::AdamW {
+            learning_rate: 0.001,
+            weight_decay: 0.01,
+        };
+        let mut optimiser = OptimiserState::new(adam, net.weights().len());
+        let mut weights = net.weights().to_vec();
+        optimiser.step(&mut weights, &vec![0.5; net.weights().len()]);
+        save(&path, &net, &about, Some(&optimiser)).unwrap();
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.about, about);
+        assert_eq!(loaded.optimiser, Some(optimiser));
+        assert_eq!(loaded.net().unwrap().weights(), net.weights());
+        let bytes = fs::read(&path).unwrap();
+        save(&path, &net, &about, loaded.optimiser.as_ref()).unwrap();
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            bytes,
+            "the same model, the same bytes"
+        );
+
+        let mut other = Architecture::MlpS.build(&[1, 8, 8], 3, 7).unwrap();
+        let error = loaded.restore(&mut other).unwrap_err().to_string();
+        assert!(error.contains("no parameter 0.linear.weight"), "{error}");
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("no safetensors file"), "{error}");
+        assert!(
+            load(&folder.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("none")
+        );
+    }
+}

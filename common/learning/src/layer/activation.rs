@@ -1,0 +1,93 @@
+use rand::RngExt;
+use rand_chacha::ChaCha20Rng;
+
+use super::{Backward, Layer};
+
+/// `max(x, 0)`.
+pub(crate) struct Relu(pub(crate) usize);
+
+impl Layer for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+
+    fn output(&self) -> usize {
+        self.0
+    }
+
+    fn forward(
+        &mut self,
+        _: &[f32],
+        x: &[f32],
+        y: &mut [f32],
+        _: usize,
+        _: Option<&mut ChaCha20Rng>,
+    ) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.max(0.0));
+    }
+
+    fn backward(&mut self, pass: Backward<'_>, _: &mut [f32], dx: Option<&mut [f32]>) {
+        let Some(dx) = dx else { return };
+        for ((dx, y), dy) in dx.iter_mut().zip(pass.y).zip(pass.dy) {
+            *dx = if *y > 0.0 { *dy } else { 0.0 };
+        }
+    }
+}
+
+/// In training each value is zero with probability `rate`, else divided by `1 - rate`
+/// (Srivastava et al. 2014); otherwise nothing changes.
+pub(crate) struct Dropout {
+    width: usize,
+    rate: f32,
+    mask: Vec<f32>,
+}
+
+impl Dropout {
+    pub(crate) fn new(width: usize, rate: f32) -> Self {
+        Self {
+            width,
+            rate,
+            mask: Vec::new(),
+        }
+    }
+}
+
+impl Layer for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn output(&self) -> usize {
+        self.width
+    }
+
+    fn forward(
+        &mut self,
+        _: &[f32],
+        x: &[f32],
+        y: &mut [f32],
+        _: usize,
+        rng: Option<&mut ChaCha20Rng>,
+    ) {
+        self.mask.clear();
+        let Some(rng) = rng else {
+            return y.copy_from_slice(x);
+        };
+        let scale = (1.0 - self.rate).recip();
+        let draw = || match rng.random::<f32>() < self.rate {
+            true => 0.0,
+            false => scale,
+        };
+        self.mask.extend(std::iter::repeat_with(draw).take(x.len()));
+        for ((y, x), mask) in y.iter_mut().zip(x).zip(&self.mask) {
+            *y = x * mask;
+        }
+    }
+
+    fn backward(&mut self, pass: Backward<'_>, _: &mut [f32], dx: Option<&mut [f32]>) {
+        let Some(dx) = dx else { return };
+        for ((dx, dy), mask) in dx.iter_mut().zip(pass.dy).zip(&self.mask) {
+            *dx = dy * mask;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+use fedistill_protocol::Optimiser;
+use rand_chacha::ChaCha20Rng;
+use thiserror::Error;
+
+use crate::loss::{Objective, ObjectiveError};
+use crate::model::{Mode, Model, ModelError};
+use crate::{Evaluation, OptimiserState, Samples, seed};
+
+/// A model and what training it takes: optimiser, gradient, and the parameters it began with.
+pub struct Learner {
+    initial: Vec<f32>,
+    optimiser: Option<OptimiserState>,
+    gradient: Vec<f32>,
+    batch: Vec<f32>,
+    model: Box<dyn Model>,
+}
+
+/// What can go wrong in a step.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LearnError {
+    /// The model's.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Losses or targets that do not fit.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+    /// Training ran away: the loss is no number any more.
+    #[error("the loss is no longer finite: lower the learning rate")]
+    Diverged,
+    /// A step before [`Learner::begin`].
+    #[error("no training has begun")]
+    NotBegun,
+}
+
+/// Passes over samples in shuffled batches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Schedule {
+    /// Number of passes.
+    pub epochs: usize,
+    /// Samples a batch; the last of a pass may be smaller.
+    pub batch: usize,
+}
+
+impl Schedule {
+    /// The batches of all passes over `count` samples, each a list of indices.
+    pub fn batches(self, count: usize, rng: &mut ChaCha20Rng) -> impl Iterator<Item = Vec<usize>> {
+        (0..self.epochs).flat_map(move |_| {
+            let order = seed::permutation(count, rng);
+            let batches: Vec<Vec<usize>> =
+                order.chunks(self.batch.max(1)).map(<[_]>::to_vec).collect();
+            batches
+        })
+    }
+}
+
+impl Learner {
+    /// How many samples are evaluated at a time, so that memory does not grow with their number.
+    const CHUNK: usize = 256;
+
+    /// A learner that begins with the model's parameters as they are.
+    pub fn new(model: impl Model + 'static) -> Self {
+        Self {
+            initial: model.weights().to_vec(),
+            optimiser: None,
+            gradient: Vec::new(),
+            batch: Vec::new(),
+            model: Box::new(model),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &dyn Model {
+        self.model.as_ref()
+    }
+
+    /// The optimiser of the training under way.
+    pub fn optimiser(&self) -> Option<&OptimiserState> {
+        self.optimiser.as_ref()
+    }
+
+    /// Begins a stretch of training with a fresh optimiser.
+    pub fn begin(&mut self, optimiser: Optimiser) {
+        self.optimiser = Some(OptimiserState::new(optimiser, self.model.weights().len()));
+    }
+
+    /// Goes on with an optimiser that was saved.
+    pub fn resume(&mut self, optimiser: OptimiserState) {
+        self.optimiser = Some(optimiser);
+    }
+
+    /// Goes back to the parameters that the learner was made with.
+    ///
+    /// # Errors
+    /// What the model reports.
+    pub fn reset(&mut self) -> Result<(), ModelError> {
+        self.model.set_weights(&self.initial)
+    }
+
+    /// Sets the parameters, but not those that [`Self::reset`] leads back to.
+    ///
+    /// # Errors
+    /// Another number of values.
+    pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.model.set_weights(weights)
+    }
+
+    /// One step on a batch of whole samples; returns its mean loss.
+    ///
+    /// # Errors
+    /// A batch or targets that do not fit, or a loss that is no longer finite.
+    pub fn step(
+        &mut self,
+        samples: &[f32],
+        objective: &Objective<'_>,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<f32, LearnError> {
+        let optimiser = self.optimiser.as_mut().ok_or(LearnError::NotBegun)?;
+        let classes = self.model.classes();
+        let logits = self.model.forward(samples, Mode::Train(rng))?;
+        let loss = objective.evaluate(logits, classes, &mut self.gradient)?;
+        if !loss.is_finite() {
+            return Err(LearnError::Diverged);
+        }
+        self.model.backward(&self.gradient)?;
+        self.model
+            .step(&mut |weights, gradients| optimiser.step(weights, gradients))?;
+        Ok(loss)
+    }
+
+    /// The logits of all `samples`, `samples x classes`.
+    ///
+    /// # Errors
+    /// What the model reports.
+    pub fn logits(&mut self, samples: &Samples) -> Result<Vec<f32>, ModelError> {
+        let mut logits = Vec::with_capacity(samples.len() * self.model.classes());
+        let indices: Vec<usize> = (0..samples.len()).collect();
+        for chunk in indices.chunks(Self::CHUNK) {
+            self.batch.clear();
+            samples.gather(chunk, &mut self.batch);
+            logits.extend_from_slice(self.model.forward(&self.batch, Mode::Evaluate)?);
+        }
+        Ok(logits)
+    }
+
+    /// How good the model is on labelled samples.
+    ///
+    /// # Errors
+    /// What the model reports.
+    pub fn evaluate(
+        &mut self,
+        samples: &Samples,
+        labels: &[u32],
+    ) -> Result<Evaluation, ModelError> {
+        let logits = self.logits(samples)?;
+        Ok(Evaluation::of(&logits, labels, self.model.classes()))
+    }
+}

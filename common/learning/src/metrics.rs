@@ -1,0 +1,81 @@
+use serde::{Deserialize, Serialize};
+
+use crate::softmax;
+
+/// How good logits are on labelled samples.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Number of samples.
+    pub samples: usize,
+    /// Share of samples whose largest logit is their class, 0 to 1.
+    pub accuracy: f64,
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// Expected calibration error (Guo et al. 2017), 15 bins, 0 to 1: by how much confidence and
+    /// accuracy differ.
+    pub ece: f64,
+}
+
+const BINS: usize = 15;
+
+impl Evaluation {
+    /// Holds `logits`, `samples x classes`, against `labels`. All zero where there are none.
+    pub fn of(logits: &[f32], labels: &[u32], classes: usize) -> Self {
+        let mut bins = [(0.0f64, 0.0f64); BINS];
+        let mut right = 0usize;
+        let mut loss = 0.0;
+        let probabilities = softmax(logits, classes);
+        for (row, &label) in probabilities.chunks(classes.max(1)).zip(labels) {
+            let mut best = 0;
+            for (class, probability) in row.iter().enumerate() {
+                if *probability > row[best] {
+                    best = class;
+                }
+            }
+            let hit = best == label as usize;
+            right += usize::from(hit);
+            let own = row.get(label as usize).copied().unwrap_or(0.0);
+            loss -= f64::from(own).max(1e-12).ln();
+            let confidence = f64::from(row[best]);
+            let bin = ((confidence * BINS as f64) as usize).min(BINS - 1);
+            bins[bin].0 += confidence;
+            bins[bin].1 += f64::from(u8::from(hit));
+        }
+        let samples = labels.len();
+        let count = samples.max(1) as f64;
+        let gaps = bins.iter().map(|(sure, right)| (sure - right).abs());
+        Self {
+            samples,
+            accuracy: right as f64 / count,
+            loss: loss / count,
+            ece: gaps.sum::<f64>() / count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certainty_that_is_deserved_is_calibrated() {
+        let sure = [20.0, 0.0, 0.0, 20.0];
+        let good = Evaluation::of(&sure, &[0, 1], 2);
+        assert_eq!((good.samples, good.accuracy), (2, 1.0));
+        assert!(good.ece < 1e-6 && good.loss < 1e-6);
+        let bad = Evaluation::of(&sure, &[1, 0], 2);
+        assert_eq!(bad.accuracy, 0.0);
+        assert!((bad.ece - 1.0).abs() < 1e-6 && bad.loss > 10.0);
+        let half = Evaluation::of(&sure, &[0, 0], 2);
+        assert!((half.ece - 0.5).abs() < 1e-6);
+        assert_eq!(Evaluation::of(&[], &[], 2), Evaluation::default());
+    }
+
+    #[test]
+    fn no_opinion_costs_the_logarithm_of_the_classes() {
+        let evaluation = Evaluation::of(&[0.0; 16], &[0, 0, 1, 3], 4);
+        assert!((evaluation.loss - 4f64.ln()).abs() < 1e-6);
+        assert_eq!(evaluation.accuracy, 0.5);
+        assert!((evaluation.ece - 0.25).abs() < 1e-6);
+    }
+}
