@@ -56,11 +56,9 @@ impl Samples {
         for &index in indices {
             let range = index * width..(index + 1) * width;
             match &self.elements {
-                Elements::U8(values) => into.extend(
-                    values[range]
-                        .iter()
-                        .map(|&value| f32::from(value) / 255.0),
-                ),
+                Elements::U8(values) => {
+                    into.extend(values[range].iter().map(|&value| f32::from(value) / 255.0))
+                }
                 Elements::F32(values) => into.extend(&values[range]),
             }
         }

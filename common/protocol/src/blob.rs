@@ -145,6 +145,11 @@ impl Assembler {
         self.bytes.len() as u64
     }
 
+    /// The length that was announced.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Whether all bytes have come.
     pub fn is_complete(&self) -> bool {
         self.offset() == self.length

@@ -1,0 +1,119 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use fedistill_protocol::Name;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::TransportError;
+
+/// A future on the heap, so that transports are object-safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// The half of a stream that is written.
+pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+/// The half of a stream that is read.
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// Both halves of a stream.
+pub type Stream = (Writer, Reader);
+
+/// Who is at the other end, as its certificate says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// The federation's coordinator.
+    Coordinator,
+    /// A client.
+    Client {
+        /// The federation that its certificate is for.
+        federation: Name,
+        /// Its name in it.
+        name: Name,
+    },
+}
+
+/// Why a connection was closed on purpose. Numbers are part of the protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CloseCode {
+    /// All is said.
+    Done,
+    /// The peer did something that the protocol does not allow.
+    Violation,
+    /// The peer may not take part: wrong federation or classes.
+    NotWelcome,
+    /// The same client has opened a newer connection.
+    Superseded,
+    /// This side stops, and will be back.
+    Stopping,
+    /// No room for more.
+    Busy,
+    /// A number of a later version.
+    Other(u32),
+}
+
+impl CloseCode {
+    /// Its number on the wire.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Done => 0,
+            Self::Violation => 1,
+            Self::NotWelcome => 2,
+            Self::Superseded => 3,
+            Self::Stopping => 4,
+            Self::Busy => 5,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// The code with this number.
+    pub fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Done,
+            1 => Self::Violation,
+            2 => Self::NotWelcome,
+            3 => Self::Superseded,
+            4 => Self::Stopping,
+            5 => Self::Busy,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// A conversation with an authenticated peer, of any number of streams.
+pub trait Connection: fmt::Debug + Send + Sync {
+    /// Who is at the other end.
+    fn peer(&self) -> &Peer;
+
+    /// Opens a stream.
+    fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>>;
+
+    /// Waits for a stream that the peer opens.
+    fn accept(&self) -> BoxFuture<'_, Result<Stream, TransportError>>;
+
+    /// Ends the conversation; what is not yet delivered may be lost.
+    fn close(&self, code: CloseCode, why: &str);
+
+    /// Waits for the end, whoever brings it about.
+    fn closed(&self) -> BoxFuture<'_, TransportError>;
+
+    /// Why the conversation is over, if it is.
+    fn close_reason(&self) -> Option<TransportError>;
+
+    /// Bytes that this side has handed to the network so far, with all overhead; `None` where
+    /// there is no network.
+    fn network_bytes(&self) -> Option<u64>;
+}
+
+/// A client's way to its coordinator.
+pub trait Dial: fmt::Debug + Send + Sync {
+    /// Connects.
+    fn dial(&self) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>>;
+}
+
+/// A coordinator's door.
+pub trait Listen: fmt::Debug + Send + Sync {
+    /// The next client that has proved who it is; `None` once the door is shut.
+    fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Connection>>>;
+
+    /// Shuts the door and ends all conversations; returns once the peers have been told.
+    fn shut(&self) -> BoxFuture<'_, ()>;
+}

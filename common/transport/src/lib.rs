@@ -1,0 +1,25 @@
+//! How frames and blobs travel, and who is at the other end.
+//!
+//! * [`Connection`], [`Dial`], [`Listen`]: the seam. [`quic`] carries it over the internet with mutual
+//!   TLS 1.3, [`memory`] within a process.
+//! * [`Frames`] and [`blobs`]: control messages on the stream that a client opens first, bulk
+//!   payloads on streams of their own.
+//! * [`identity`]: the federation's root, and certificates for its coordinator and each client.
+//! * [`Meter`]: counts what crosses, and can listen in on it.
+#![forbid(unsafe_code)]
+
+pub mod blobs;
+mod connection;
+mod error;
+mod frames;
+pub mod identity;
+pub mod memory;
+mod meter;
+pub mod quic;
+
+pub use connection::{
+    BoxFuture, CloseCode, Connection, Dial, Listen, Peer, Reader, Stream, Writer,
+};
+pub use error::TransportError;
+pub use frames::{FrameReader, FrameWriter, Frames};
+pub use meter::{Direction, Meter, Metered, Tap};

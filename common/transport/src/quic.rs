@@ -1,0 +1,359 @@
+//! QUIC by quinn, TLS 1.3 by rustls, both sides with certificates of the federation's own root.
+
+mod settings;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{ConnectionError, Endpoint, VarInt};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use crate::identity::{Identity, peer_of};
+use crate::{BoxFuture, CloseCode, Connection, Dial, Listen, Peer, Stream, TransportError};
+
+/// What both sides must speak; the number is the protocol's version.
+pub const ALPN: &[u8] = b"fedistill/1";
+/// Longest handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes under way above which a newcomer must first prove its address.
+const HALF_OPEN: usize = 64;
+
+/// How many the coordinator lets in.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Whether every newcomer must first prove its address by a retry: a round trip more, and
+    /// nothing is spent on forged addresses.
+    pub always_retry: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            always_retry: false,
+        }
+    }
+}
+
+/// A coordinator's door on a UDP port.
+#[derive(Debug)]
+pub struct QuicListener {
+    endpoint: Endpoint,
+    ready: Mutex<mpsc::Receiver<Arc<dyn Connection>>>,
+}
+
+impl QuicListener {
+    /// Listens on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// An address that is taken or not ours, or an identity that TLS cannot use.
+    pub fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        limits: Limits,
+    ) -> Result<Self, TransportError> {
+        let config = settings::server(identity)?;
+        let endpoint = Endpoint::server(config, address).map_err(|error| TransportError::Bind {
+            address,
+            why: error.to_string(),
+        })?;
+        let (sender, ready) = mpsc::channel(64);
+        tokio::spawn(let_in(endpoint.clone(), limits, sender));
+        Ok(Self {
+            endpoint,
+            ready: Mutex::new(ready),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn address(&self) -> Result<SocketAddr, TransportError> {
+        Ok(self.endpoint.local_addr()?)
+    }
+}
+
+impl Listen for QuicListener {
+    fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Connection>>> {
+        Box::pin(async { self.ready.lock().await.recv().await })
+    }
+
+    fn shut(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let code = CloseCode::Stopping.number().into();
+            self.endpoint.close(code, b"the coordinator stops");
+            // The time it takes to tell everyone; who does not answer finds out by itself.
+            let _ = timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
+        })
+    }
+}
+
+/// Lets clients in, each handshake in a task of its own, so that a slow one holds up nobody.
+async fn let_in(endpoint: Endpoint, limits: Limits, ready: mpsc::Sender<Arc<dyn Connection>>) {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    while let Some(incoming) = endpoint.accept().await {
+        let address = incoming.remote_address();
+        let doubtful = !incoming.remote_address_validated() && incoming.may_retry();
+        let half_open = limits.connections - room.available_permits();
+        let crowded = half_open.saturating_sub(endpoint.open_connections()) > HALF_OPEN;
+        if doubtful && (limits.always_retry || crowded) {
+            // A newcomer that is gone already needs no answer.
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            tracing::warn!(%address, "refused: {} connections are open", limits.connections);
+            incoming.refuse();
+            continue;
+        };
+        let ready = ready.clone();
+        tokio::spawn(async move {
+            let connection = match handshake(incoming).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::warn!(%address, "refused: {error}");
+                    return;
+                }
+            };
+            let inner = connection.inner.clone();
+            if ready.send(Arc::new(connection)).await.is_ok() {
+                inner.closed().await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn handshake(incoming: quinn::Incoming) -> Result<QuicConnection, TransportError> {
+    let connecting = incoming.accept().map_err(|error| explain(&error))?;
+    let late = |_| TransportError::Timeout("finished its handshake");
+    let connection = timeout(HANDSHAKE, connecting).await.map_err(late)?;
+    let inner = connection.map_err(|error| explain(&error))?;
+    let chain = inner
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let peer = chain.and_then(|chain| peer_of(chain.first()?));
+    match peer {
+        Some(peer) => Ok(QuicConnection { inner, peer }),
+        None => {
+            let why = "the certificate names no client of a federation";
+            inner.close(CloseCode::NotWelcome.number().into(), why.as_bytes());
+            Err(TransportError::Refused(why.to_owned()))
+        }
+    }
+}
+
+/// A client's way to its coordinator.
+#[derive(Debug)]
+pub struct QuicDialer {
+    endpoints: Endpoints,
+    address: String,
+    server_name: String,
+}
+
+/// A socket of each family is opened when it is first needed.
+#[derive(Debug)]
+struct Endpoints {
+    config: quinn::ClientConfig,
+    v4: std::sync::OnceLock<Endpoint>,
+    v6: std::sync::OnceLock<Endpoint>,
+}
+
+impl QuicDialer {
+    /// A dialer to `address` (`host:port`), which must prove to be `server_name`: by default the
+    /// host itself.
+    ///
+    /// # Errors
+    /// An identity that TLS cannot use.
+    pub fn new(
+        address: String,
+        server_name: Option<String>,
+        identity: &Identity,
+    ) -> Result<Self, TransportError> {
+        let host = address
+            .rsplit_once(':')
+            .map_or(address.as_str(), |(host, _)| host);
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Ok(Self {
+            endpoints: Endpoints {
+                config: settings::client(identity)?,
+                v4: std::sync::OnceLock::new(),
+                v6: std::sync::OnceLock::new(),
+            },
+            server_name: server_name.unwrap_or(host),
+            address,
+        })
+    }
+
+    /// Moves all connections to a new local port, as a device does that changes networks.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn rebind(&self) -> Result<(), TransportError> {
+        for (endpoint, any) in [
+            (&self.endpoints.v4, "0.0.0.0:0"),
+            (&self.endpoints.v6, "[::]:0"),
+        ] {
+            if let Some(endpoint) = endpoint.get() {
+                endpoint.rebind(std::net::UdpSocket::bind(any)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn resolve(&self) -> Result<SocketAddr, TransportError> {
+        let fail = |why: String| TransportError::Resolve {
+            address: self.address.clone(),
+            why,
+        };
+        let mut found = tokio::net::lookup_host(&self.address)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        found.next().ok_or_else(|| fail("no address".to_owned()))
+    }
+}
+
+impl Endpoints {
+    fn towards(&self, address: SocketAddr) -> Result<&Endpoint, TransportError> {
+        let (cell, any): (_, IpAddr) = match address {
+            SocketAddr::V4(_) => (&self.v4, std::net::Ipv4Addr::UNSPECIFIED.into()),
+            SocketAddr::V6(_) => (&self.v6, std::net::Ipv6Addr::UNSPECIFIED.into()),
+        };
+        if let Some(endpoint) = cell.get() {
+            return Ok(endpoint);
+        }
+        let any = SocketAddr::new(any, 0);
+        let mut endpoint = Endpoint::client(any).map_err(|error| TransportError::Bind {
+            address: any,
+            why: error.to_string(),
+        })?;
+        endpoint.set_default_client_config(self.config.clone());
+        Ok(cell.get_or_init(|| endpoint))
+    }
+}
+
+impl Dial for QuicDialer {
+    fn dial(&self) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>> {
+        Box::pin(async {
+            let address = self.resolve().await?;
+            let connecting = self
+                .endpoints
+                .towards(address)?
+                .connect(address, &self.server_name)
+                .map_err(|error| TransportError::Refused(error.to_string()))?;
+            let late = |_| TransportError::Timeout("answered");
+            let connection = timeout(HANDSHAKE, connecting).await.map_err(late)?;
+            let inner = connection.map_err(|error| explain(&error))?;
+            let connection: Arc<dyn Connection> = Arc::new(QuicConnection {
+                inner,
+                peer: Peer::Coordinator,
+            });
+            Ok(connection)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct QuicConnection {
+    inner: quinn::Connection,
+    peer: Peer,
+}
+
+impl Connection for QuicConnection {
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {
+        Box::pin(async {
+            let (writer, reader) = self.inner.open_bi().await.map_err(|e| explain(&e))?;
+            let stream: Stream = (Box::new(writer), Box::new(reader));
+            Ok(stream)
+        })
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {
+        Box::pin(async {
+            let (writer, reader) = self.inner.accept_bi().await.map_err(|e| explain(&e))?;
+            let stream: Stream = (Box::new(writer), Box::new(reader));
+            Ok(stream)
+        })
+    }
+
+    fn close(&self, code: CloseCode, why: &str) {
+        self.inner
+            .close(VarInt::from_u32(code.number()), why.as_bytes());
+    }
+
+    fn closed(&self) -> BoxFuture<'_, TransportError> {
+        Box::pin(async { explain(&self.inner.closed().await) })
+    }
+
+    fn close_reason(&self) -> Option<TransportError> {
+        self.inner.close_reason().as_ref().map(explain)
+    }
+
+    fn network_bytes(&self) -> Option<u64> {
+        Some(self.inner.stats().udp_tx.bytes)
+    }
+}
+
+/// Says in one line what a TLS alert or a closed connection means, and what to do about it.
+fn explain(error: &ConnectionError) -> TransportError {
+    /// QUIC carries TLS alert A as error 0x100 + A (RFC 9001, section 4.8).
+    fn alert(code: u64) -> Option<u64> {
+        (0x100..0x200).contains(&code).then(|| code - 0x100)
+    }
+    let refused = |text: String| TransportError::Refused(text);
+    match error {
+        ConnectionError::ApplicationClosed(close) => TransportError::Closed {
+            code: CloseCode::from_number(
+                close.error_code.into_inner().try_into().unwrap_or(u32::MAX),
+            ),
+            why: String::from_utf8_lossy(&close.reason).into_owned(),
+        },
+        ConnectionError::ConnectionClosed(close) => match alert(close.error_code.into()) {
+            Some(alert) => refused(format!("the other side refuses: {}", meaning(alert))),
+            None => TransportError::Lost(error.to_string()),
+        },
+        ConnectionError::TransportError(fault) => match alert(fault.code.into()) {
+            Some(alert) => refused(format!(
+                "this side refuses: {} ({})",
+                meaning(alert),
+                fault.reason
+            )),
+            None => TransportError::Lost(error.to_string()),
+        },
+        ConnectionError::LocallyClosed => TransportError::Closed {
+            code: CloseCode::Done,
+            why: "closed by this side".to_owned(),
+        },
+        other => TransportError::Lost(other.to_string()),
+    }
+}
+
+/// TLS alerts (RFC 8446, section 6) in words.
+fn meaning(alert: u64) -> String {
+    match alert {
+        42 | 43 | 46 => "the certificate cannot be used: make a new bundle".to_owned(),
+        44 => "the certificate is revoked: ask the coordinator for a new bundle".to_owned(),
+        45 => "the certificate has expired: ask the coordinator for a new bundle".to_owned(),
+        48 => "the certificate is of another root: use a bundle of this federation".to_owned(),
+        51 => {
+            "the certificate is signed by another root, or damaged: use a bundle of this federation"
+                .to_owned()
+        }
+        116 => "no certificate was shown: dial with a bundle of this federation".to_owned(),
+        120 => "no common protocol version: update the older side".to_owned(),
+        other => format!("TLS alert {other}"),
+    }
+}

@@ -1,0 +1,92 @@
+//! What quinn and rustls are told. Each value that is not a default bounds what a stranger, or a
+//! client gone bad, can make the other side hold in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, ServerConfig, TransportConfig, VarInt};
+use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+
+use super::ALPN;
+use crate::TransportError;
+use crate::identity::Identity;
+
+const KIB: u32 = 1024;
+const MIB: u32 = 1024 * KIB;
+
+pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TransportError> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
+            .build()
+            .map_err(unusable)?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(unusable)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session is not verified anew, so a revoked client could come back; and 0-RTT data
+    // can be replayed.
+    tls.send_tls13_tickets = 0;
+    tls.max_early_data_size = 0;
+    let crypto = QuicServerConfig::try_from(tls).map_err(unusable)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport(8)))
+        .migration(true)
+        .max_incoming(1024)
+        .incoming_buffer_size(64 * u64::from(KIB))
+        .incoming_buffer_size_total(8 * u64::from(MIB));
+    Ok(config)
+}
+
+pub(super) fn client(identity: &Identity) -> Result<ClientConfig, TransportError> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_root_certificates(roots(identity)?)
+        .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(unusable)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.resumption = rustls::client::Resumption::disabled();
+    let crypto = QuicClientConfig::try_from(tls).map_err(unusable)?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    let mut transport = transport(2);
+    // Bindings of address translators last 30 to 60 s, training takes minutes.
+    transport.keep_alive_interval(Some(Duration::from_secs(10)));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// `streams`: how many the peer may have open at a time.
+fn transport(streams: u32) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(512 * KIB))
+        .receive_window(VarInt::from_u32(2 * MIB))
+        .send_window(4 * u64::from(MIB))
+        .datagram_receive_buffer_size(None);
+    config
+}
+
+/// Always this one, never the process's default: another crate may have set that.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn roots(identity: &Identity) -> Result<RootCertStore, TransportError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.root.clone()).map_err(unusable)?;
+    Ok(roots)
+}
+
+fn unusable(error: impl std::fmt::Display) -> TransportError {
+    TransportError::Refused(format!("the bundle cannot be used for TLS: {error}"))
+}

@@ -1,0 +1,307 @@
+//! Both transports behind the seam; over QUIC also who is let in and who is not.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use fedistill_protocol::blob::Assembler;
+use fedistill_protocol::{Digest, Heartbeat, Message, Name, RoundId};
+use fedistill_transport::identity::{Authority, Identity, Validity};
+use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
+use fedistill_transport::{
+    CloseCode, Connection, Dial, Frames, Listen, Meter, Metered, Peer, TransportError, blobs,
+    memory,
+};
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn authority() -> Authority {
+    Authority::create(name("clinic")).unwrap()
+}
+
+fn identity(bundle: &str) -> Identity {
+    Identity::parse(Path::new("bundle.pem"), bundle.as_bytes()).unwrap()
+}
+
+fn listener(authority: &Authority, limits: Limits) -> QuicListener {
+    let bundle =
+        authority.coordinator(&["localhost".into(), "127.0.0.1".into()], Validity::days(1));
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    QuicListener::bind(any, &identity(&bundle.unwrap()), limits).unwrap()
+}
+
+fn dialer(listener: &QuicListener, bundle: &str) -> QuicDialer {
+    let address = listener.address().unwrap().to_string();
+    QuicDialer::new(address, None, &identity(bundle)).unwrap()
+}
+
+fn client(authority: &Authority) -> String {
+    authority
+        .client(&name("ward-7"), Validity::days(1))
+        .unwrap()
+}
+
+fn ward() -> Peer {
+    Peer::Client {
+        federation: name("clinic"),
+        name: name("ward-7"),
+    }
+}
+
+/// What both ends of any transport must do.
+async fn talk(near: Arc<dyn Connection>, far: Arc<dyn Connection>) {
+    assert_eq!((near.peer(), far.peer()), (&Peer::Coordinator, &ward()));
+    let meter = Arc::new(Meter::default());
+    let near: Arc<dyn Connection> = Arc::new(Metered::new(near, Arc::clone(&meter)));
+    let message: Message = Heartbeat {
+        id: RoundId {
+            round: 3,
+            attempt: 1,
+        },
+    }
+    .into();
+    let mut frames = Frames::new(near.open().await.unwrap());
+    frames.writer.send(&message).await.unwrap();
+    let mut other = Frames::new(far.accept().await.unwrap());
+    assert_eq!(other.reader.next().await.unwrap(), Some(message.clone()));
+    other.writer.send(&message).await.unwrap();
+    assert_eq!(frames.reader.next().await.unwrap(), Some(message));
+    assert_eq!((meter.sent(), meter.received()), (8, 8));
+
+    // A blob, the other way round, that breaks off in the middle and goes on.
+    let blob: Vec<u8> = (0..300_000u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect();
+    let digest = Digest::of(&blob);
+    let mut assembler = Assembler::new(digest, blob.len() as u64, 1 << 20).unwrap();
+    let whole = blob.clone();
+    let server = tokio::spawn(async move {
+        for length in [100_000, whole.len()] {
+            let mut stream = near.accept().await.unwrap();
+            let request = blobs::requested(&mut stream).await.unwrap();
+            blobs::send(&mut stream, &whole[..length], request.offset)
+                .await
+                .unwrap();
+        }
+        near
+    });
+    assert!(
+        blobs::fetch(far.as_ref(), digest, &mut assembler)
+            .await
+            .is_err()
+    );
+    assert_eq!(assembler.offset(), 100_000);
+    blobs::fetch(far.as_ref(), digest, &mut assembler)
+        .await
+        .unwrap();
+    assert_eq!(assembler.finish().unwrap(), blob);
+    let near = server.await.unwrap();
+
+    far.close(CloseCode::Superseded, "a newer one is here");
+    let closed = near.closed().await;
+    assert!(
+        matches!(&closed, TransportError::Closed { code: CloseCode::Superseded, why } if why.contains("newer")),
+        "{closed:?}"
+    );
+    assert!(near.open().await.is_err() && near.close_reason().is_some());
+}
+
+#[tokio::test]
+async fn ends_talk_over_quic() {
+    let authority = authority();
+    for always_retry in [false, true] {
+        let limits = Limits {
+            always_retry,
+            ..Limits::default()
+        };
+        let listener = listener(&authority, limits);
+        let dialer = dialer(&listener, &client(&authority));
+        let (near, far) = tokio::join!(dialer.dial(), listener.accept());
+        let near = near.unwrap();
+        assert!(near.network_bytes().unwrap() > 1000);
+        talk(near, far.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn ends_talk_in_memory() {
+    let (listener, door) = memory::listen();
+    let dialer = door.dialer(ward());
+    let (near, far) = tokio::join!(dialer.dial(), listener.accept());
+    let near = near.unwrap();
+    assert_eq!(near.network_bytes(), None);
+    talk(near, far.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_shut_door_says_that_it_will_open_again() {
+    let authority = authority();
+    let quic = listener(&authority, Limits::default());
+    let (in_memory, door) = memory::listen();
+    let bundle = client(&authority);
+    let cases: [(Box<dyn Dial>, Box<dyn Listen>); 2] = [
+        (Box::new(dialer(&quic, &bundle)), Box::new(quic)),
+        (Box::new(door.dialer(ward())), Box::new(in_memory)),
+    ];
+    for (dialer, listener) in cases {
+        let (near, far) = tokio::join!(dialer.dial(), listener.accept());
+        let (near, far) = (near.unwrap(), far.unwrap());
+        listener.shut().await;
+        let closed = near.closed().await;
+        assert!(
+            matches!(
+                closed,
+                TransportError::Closed {
+                    code: CloseCode::Stopping,
+                    ..
+                }
+            ),
+            "{closed:?}"
+        );
+        drop(far);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_outlives_a_change_of_address() {
+    let authority = authority();
+    let listener = listener(&authority, Limits::default());
+    let dialer = dialer(&listener, &client(&authority));
+    let (near, far) = tokio::join!(dialer.dial(), listener.accept());
+    dialer.rebind().unwrap();
+    talk(near.unwrap(), far.unwrap()).await;
+}
+
+/// How a client learns that it is not let in: while dialling, or right after.
+async fn refusal(dialer: &QuicDialer) -> String {
+    match dialer.dial().await {
+        Err(error) => error.to_string(),
+        Ok(connection) => connection.closed().await.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_of_the_federation_is_told_why() {
+    let ours = authority();
+    let listener = listener(&ours, Limits::default());
+    let stranger = authority();
+    // Its certificate is of another root; it trusts ours all the same.
+    let root = client(&ours)
+        .rsplit_once("-----BEGIN CERTIFICATE")
+        .map(|(_, r)| r.to_owned())
+        .unwrap();
+    let bundle = client(&stranger);
+    let (own, _) = bundle.rsplit_once("-----BEGIN CERTIFICATE").unwrap();
+    let forged = format!("{own}-----BEGIN CERTIFICATE{root}");
+    let text = refusal(&dialer(&listener, &forged)).await;
+    assert!(text.contains("another root"), "{text}");
+
+    let text = refusal(&dialer(&listener, &client(&stranger))).await;
+    assert!(
+        text.contains("this side refuses") && text.contains("another root"),
+        "{text}"
+    );
+
+    let expired = ours.client(&name("ward-7"), Validity::over()).unwrap();
+    let text = refusal(&dialer(&listener, &expired)).await;
+    assert!(text.contains("has expired"), "{text}");
+
+    let coordinator = ours
+        .coordinator(&["localhost".into()], Validity::days(1))
+        .unwrap();
+    let text = refusal(&dialer(&listener, &coordinator)).await;
+    assert!(
+        text.contains("certificate cannot be used") || text.contains("names no client"),
+        "{text}"
+    );
+
+    let address = listener.address().unwrap().to_string();
+    let elsewhere = QuicDialer::new(
+        address,
+        Some("example.org".into()),
+        &identity(&client(&ours)),
+    );
+    let text = refusal(&elsewhere.unwrap()).await;
+    assert!(text.contains("this side refuses"), "{text}");
+}
+
+/// A client made by hand: with or without its certificate, and of any protocol.
+async fn by_hand(listener: &QuicListener, bundle: &str, shown: bool, alpn: &[u8]) -> String {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(bundle.as_bytes())
+        .map(Result::unwrap)
+        .collect();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificates[1].clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let key = PrivatePkcs8KeyDer::from_pem_slice(bundle.as_bytes()).unwrap();
+    let mut tls = match shown {
+        false => builder.with_no_client_auth(),
+        true => builder
+            .with_client_auth_cert(certificates[..1].to_vec(), key.into())
+            .unwrap(),
+    };
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let address = listener.address().unwrap();
+    let error = match endpoint
+        .connect_with(config, address, "localhost")
+        .unwrap()
+        .await
+    {
+        Err(error) => error,
+        Ok(connection) => connection.closed().await,
+    };
+    format!("{error:?}")
+}
+
+#[tokio::test]
+async fn another_version_or_no_certificate_is_refused() {
+    let authority = authority();
+    let listener = listener(&authority, Limits::default());
+    let bundle = client(&authority);
+    let error = by_hand(&listener, &bundle, true, b"fedistill/0").await;
+    // TLS alerts 120 and 116, in hexadecimal: no_application_protocol, certificate_required.
+    assert!(error.contains("crypto(78)"), "{error}");
+    let error = by_hand(&listener, &bundle, false, b"fedistill/1").await;
+    assert!(error.contains("crypto(74)"), "{error}");
+    // What is refused is how the client differs: the same client with both right gets in.
+    let far = async {
+        listener
+            .accept()
+            .await
+            .unwrap()
+            .close(CloseCode::Done, "fine")
+    };
+    let (error, ()) = tokio::join!(by_hand(&listener, &bundle, true, b"fedistill/1"), far);
+    assert!(
+        error.contains("ApplicationClosed") && error.contains("fine"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_occupied_port_is_said() {
+    let authority = authority();
+    let listener = listener(&authority, Limits::default());
+    let bundle = authority
+        .coordinator(&["localhost".into()], Validity::days(1))
+        .unwrap();
+    let address = listener.address().unwrap();
+    let error = QuicListener::bind(address, &identity(&bundle), Limits::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains(&address.to_string()) && text.contains("another address"),
+        "{text}"
+    );
+}
