@@ -15,7 +15,7 @@ mod quorum;
 mod round;
 
 pub use cohort::select;
-pub use method::{Ask, Method, MethodError};
+pub use method::{Ask, Method, MethodError, Training};
 pub use partial::{Partial, PartialError};
 pub use quorum::{Quorum, QuorumError};
 pub use round::{Committed, CorruptLog, Event, Fault, Input, Output, Round, RoundConfig, Ticket};

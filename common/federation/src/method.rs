@@ -53,6 +53,16 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// first round of a federation without a teacher there are none).
     fn ask(&self, training: &Training, labels: bool) -> Ask;
 
+    /// What is asked once after the last round, so that students hold the last aggregate: by
+    /// default its distillation alone. `None` where there is nothing to ask.
+    fn closing(&self, training: &Training) -> Option<Ask> {
+        let mut ask = self.ask(training, true);
+        ask.report = None;
+        ask.phases
+            .retain(|phase| phase.data == fedistill_protocol::PhaseData::Transfer);
+        (ask.knowledge.is_some() && !ask.phases.is_empty()).then_some(ask)
+    }
+
     /// Adds one client's answers, given with the client's weight, to the sum.
     ///
     /// # Errors

@@ -275,6 +275,21 @@ impl Round {
         silent.chain(quorum).min()
     }
 
+    /// The receipt of a client whose contribution counts and is durable.
+    #[must_use]
+    pub fn receipt(&self, client: &Name) -> Option<Receipt> {
+        match self.members.get(client)? {
+            Member::Taken {
+                blob,
+                durable: true,
+            } => Some(Receipt {
+                id: self.config.id,
+                blob: *blob,
+            }),
+            _ => None,
+        }
+    }
+
     /// The next thing to do; call until `None` after each input.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {

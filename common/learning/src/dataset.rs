@@ -159,6 +159,22 @@ impl Dataset {
         }
     }
 
+    /// All samples of several sets of the same shape and classes, one after the other.
+    ///
+    /// # Errors
+    /// Sets that differ, or none.
+    pub fn join(sets: &[Self]) -> Result<Self, DataError> {
+        let fail = |why| DataError::malformed(Path::new("joined data"), why);
+        let parts: Vec<&Samples> = sets.iter().map(|set| &set.samples).collect();
+        let samples = Samples::join(&parts).ok_or_else(|| fail("no sets of one shape"))?;
+        let classes = sets[0].classes.clone();
+        if sets.iter().any(|set| set.classes != classes) {
+            return Err(fail("sets of different classes"));
+        }
+        let labels = sets.iter().flat_map(|set| &set.labels).copied().collect();
+        Self::new(Path::new("joined data"), samples, labels, classes)
+    }
+
     /// The samples without their labels.
     pub fn samples(&self) -> &Samples {
         &self.samples

@@ -86,6 +86,29 @@ impl Samples {
         }
     }
 
+    /// All samples of several sets, one after the other; `None` where there are none, or where
+    /// shapes or types of elements differ.
+    pub fn join(sets: &[&Self]) -> Option<Self> {
+        let first = sets.first()?;
+        let mut all = Self {
+            count: 0,
+            ..(*first).clone()
+        };
+        match &mut all.elements {
+            Elements::U8(values) => values.clear(),
+            Elements::F32(values) => values.clear(),
+        }
+        for set in sets {
+            match (&mut all.elements, &set.elements) {
+                (Elements::U8(to), Elements::U8(from)) => to.extend(from),
+                (Elements::F32(to), Elements::F32(from)) => to.extend(from),
+                _ => return None,
+            }
+            all.count += set.count;
+        }
+        sets.iter().all(|set| set.shape == all.shape).then_some(all)
+    }
+
     /// Makes a transfer set of these samples, which everyone in the federation will see.
     ///
     /// # Errors

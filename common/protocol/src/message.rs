@@ -48,7 +48,7 @@ pub struct Heartbeat {
 }
 
 /// A client gives back what a plan asked for; the answers follow as a blob.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Contribution {
     /// The round it belongs to.
     pub id: RoundId,

@@ -20,6 +20,8 @@ pub struct RoundPlan {
     pub report: Option<Report>,
     /// Milliseconds from the plan's arrival after which a contribution may come too late.
     pub deadline_ms: u64,
+    /// Clients that were asked the same: how many contributions an aggregate may hide one among.
+    pub cohort: u32,
 }
 
 /// A choice of samples of the transfer set.

@@ -3,11 +3,13 @@
 //! If a vector has to change, [`fedistill_protocol::VERSION`] does too.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+use fedistill_protocol::blob::Request;
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
-    AnswerKind, Answers, Contribution, Digest, Goodbye, Heartbeat, Hello, Knowledge, Loss,
-    LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Receipt, Refusal, RejectReason,
-    Rejected, Report, RoundId, RoundPlan, Rows, Start, TransferManifest, Wait, Welcome,
+    AnswerKind, Answers, Contribution, Digest, Elements, Goodbye, Heartbeat, Hello, Knowledge,
+    Loss, LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Receipt, Refusal,
+    RejectReason, Rejected, Report, RoundId, RoundPlan, Rows, Start, TransferManifest, TransferSet,
+    Wait, Welcome,
 };
 
 const ID: RoundId = RoundId {
@@ -72,6 +74,7 @@ fn plan() -> RoundPlan {
             precision: Precision::U8,
         }),
         deadline_ms: 60_000,
+        cohort: 7,
     }
 }
 
@@ -178,6 +181,25 @@ fn frames_have_the_bytes_of_version_1() {
             message
         );
     }
+}
+
+#[test]
+fn transfer_sets_and_requests_have_the_bytes_of_format_1() {
+    let pixels = TransferSet::new(vec![1, 1, 2], Elements::U8(vec![0, 7, 255, 9])).unwrap();
+    let bytes = "0100030002000000010000000100000002000000 0007ff09";
+    assert_eq!(hex(&pixels.pack()), hex(&unhex(bytes)));
+    assert_eq!(TransferSet::unpack(&unhex(bytes)).unwrap(), pixels);
+    let numbers = TransferSet::new(vec![2], Elements::F32(vec![1.0, -2.5])).unwrap();
+    let bytes = "010101000100000002000000 0000803f000020c0";
+    assert_eq!(hex(&numbers.pack()), hex(&unhex(bytes)));
+    assert_eq!(TransferSet::unpack(&unhex(bytes)).unwrap(), numbers);
+    let request = Request {
+        blob: digest(8),
+        offset: 65_536,
+    };
+    let bytes = format!("{}0000010000000000", "08".repeat(32));
+    assert_eq!(hex(&request.to_bytes()), bytes);
+    assert_eq!(Request::parse(request.to_bytes()), request);
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use fedistill_protocol::blob::{Assembler, CHUNK_BYTES, CHUNK_HEADER_BYTES, ChunkHeader, chunks};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
-    AnswerKind, Answers, Contribution, Digest, Hello, Kind, Message, Name, Precision,
-    ProtocolError, RoundId, VERSION,
+    AnswerKind, Answers, Contribution, Digest, Elements, Hello, Kind, Message, Name, Precision,
+    ProtocolError, RoundId, TransferSet, VERSION,
 };
 use proptest::prelude::*;
 
@@ -235,5 +235,20 @@ proptest! {
             assembler.push(ChunkHeader::parse(header).unwrap(), bytes).unwrap();
         }
         prop_assert_eq!(assembler.finish().unwrap(), blob);
+    }
+
+    #[test]
+    fn transfer_sets_come_back_and_strangers_do_not_panic(
+        rows in 1usize..20, pixels: bool, cut in 0usize..400, noise in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let elements = match pixels {
+            true => Elements::U8((0..rows * 6).map(|i| i as u8).collect()),
+            false => Elements::F32((0..rows * 6).map(|i| i as f32).collect()),
+        };
+        let set = TransferSet::new(vec![2, 3], elements).unwrap();
+        let bytes = set.pack();
+        prop_assert_eq!(&TransferSet::unpack(&bytes).unwrap(), &set);
+        prop_assert!(cut >= bytes.len() || TransferSet::unpack(&bytes[..cut]).is_err());
+        let _ = TransferSet::unpack(&noise);
     }
 }

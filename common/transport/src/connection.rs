@@ -98,8 +98,8 @@ pub trait Connection: fmt::Debug + Send + Sync {
     /// Why the conversation is over, if it is.
     fn close_reason(&self) -> Option<TransportError>;
 
-    /// Bytes that this side has handed to the network so far, with all overhead; `None` where
-    /// there is no network.
+    /// Bytes that this side has sent to and received from the network so far, with all overhead;
+    /// `None` where there is no network.
     fn network_bytes(&self) -> Option<u64>;
 }
 

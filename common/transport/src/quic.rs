@@ -303,7 +303,8 @@ impl Connection for QuicConnection {
     }
 
     fn network_bytes(&self) -> Option<u64> {
-        Some(self.inner.stats().udp_tx.bytes)
+        let stats = self.inner.stats();
+        Some(stats.udp_tx.bytes + stats.udp_rx.bytes)
     }
 }
 

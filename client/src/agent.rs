@@ -1,0 +1,458 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fedistill_learning::Samples;
+use fedistill_protocol::{
+    Answers, Contribution, Digest, Hello, Message, Name, Receipt, Refusal, RejectReason, Rejected,
+    RoundId, RoundPlan, TransferManifest, TransferSet, Welcome,
+};
+
+use crate::Policy;
+
+/// Who the agent speaks for.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// The federation it wants to take part in.
+    pub federation: Name,
+    /// Names of the classes, in the order of the student's outputs.
+    pub classes: Vec<String>,
+    /// Shape of a private sample.
+    pub shape: Vec<u32>,
+    /// What the device allows.
+    pub policy: Policy,
+}
+
+/// What happens to an agent.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// There is a connection.
+    Connected,
+    /// There is none any more.
+    Lost,
+    /// The coordinator says something.
+    Message(Message),
+    /// A blob that was to be fetched is here, whole and of this digest.
+    Fetched(Digest, Vec<u8>),
+    /// The training for a round is over: answers where the plan asked for some, or why it failed.
+    Trained(RoundId, Result<Option<Answers>, String>),
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send a message.
+    Send(Message),
+    /// Fetch a blob from the coordinator.
+    Fetch {
+        /// Its name.
+        blob: Digest,
+        /// Its length, already held against what may come.
+        bytes: u64,
+    },
+    /// Train, then say [`Input::Trained`].
+    Train(Box<Job>),
+    /// Stop the training for this round; nothing more is heard of it.
+    Cancel(RoundId),
+    /// Let the coordinator fetch this blob.
+    Offer(Digest, Arc<[u8]>),
+    /// No longer let it.
+    Retract,
+    /// The contribution to this round counts.
+    Counted(RoundId),
+    /// Something did not come about; one line for a person, life goes on.
+    Note(String),
+    /// Close the connection and do not come back.
+    Stop(Stop),
+}
+
+/// A training that a plan asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// What is asked, checked.
+    pub plan: RoundPlan,
+    /// The soft labels that come with it.
+    pub knowledge: Option<Answers>,
+    /// The public samples.
+    pub transfer: Arc<Samples>,
+}
+
+/// Why a client is at its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// The federation is over.
+    Finished(String),
+    /// The coordinator will never have this client as it is.
+    NotWelcome(String),
+    /// This client cannot take part as it is.
+    Unfit(String),
+}
+
+/// Follows the protocol on behalf of a student: sans-IO, and without ever seeing a sample of its own.
+///
+/// After each [`Self::handle`], pull [`Self::poll_output`] until it is empty.
+#[derive(Debug)]
+pub struct Agent {
+    config: AgentConfig,
+    welcome: Option<Welcome>,
+    transfer: Option<(Digest, Arc<Samples>)>,
+    work: Work,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Idle,
+    /// A plan waits for the transfer set or its knowledge.
+    Waiting(Box<RoundPlan>),
+    Training(Box<RoundPlan>),
+    Done {
+        contribution: Contribution,
+        bytes: Arc<[u8]>,
+    },
+}
+
+impl Agent {
+    /// An agent that is not yet connected.
+    pub fn new(config: AgentConfig) -> Self {
+        Self {
+            config,
+            welcome: None,
+            transfer: None,
+            work: Work::Idle,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do; call until `None` after each input.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The round that is being trained for.
+    pub fn training(&self) -> Option<RoundId> {
+        match &self.work {
+            Work::Training(plan) => Some(plan.id),
+            _ => None,
+        }
+    }
+
+    /// The contribution that waits for its receipt.
+    pub fn offered(&self) -> Option<(Digest, Arc<[u8]>)> {
+        match &self.work {
+            Work::Done {
+                contribution,
+                bytes,
+            } => Some((contribution.blob, Arc::clone(bytes))),
+            _ => None,
+        }
+    }
+
+    /// What the coordinator said on this connection.
+    pub fn welcome(&self) -> Option<&Welcome> {
+        self.welcome.as_ref()
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, input: Input) {
+        match input {
+            Input::Connected => {
+                self.welcome = None;
+                self.put(Output::Send(Message::Hello(Hello {
+                    federation: self.config.federation.clone(),
+                    software: concat!("fedistill ", env!("CARGO_PKG_VERSION")).to_owned(),
+                    classes: self.config.classes.clone(),
+                    transfer: self.transfer.as_ref().map(|(digest, _)| *digest),
+                })));
+            }
+            Input::Lost => {
+                self.welcome = None;
+                if let Work::Waiting(_) = self.work {
+                    // What it waited for will not come; the coordinator sends the plan again.
+                    self.work = Work::Idle;
+                }
+            }
+            Input::Message(message) => self.hear(message),
+            Input::Fetched(blob, bytes) => self.fetched(blob, &bytes),
+            Input::Trained(id, result) => self.trained(id, result),
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Welcome(welcome) => self.greet(welcome),
+            Message::Plan(plan) => self.plan(plan),
+            Message::Receipt(receipt) => self.counted(receipt),
+            Message::Rejected(rejected) => self.rejected(rejected),
+            Message::Wait(_) => {}
+            Message::Goodbye(goodbye) if goodbye.back => {
+                self.put(Output::Note(format!(
+                    "the coordinator is away: {}",
+                    goodbye.why
+                )));
+            }
+            Message::Goodbye(goodbye) => self.put(Output::Stop(Stop::Finished(goodbye.why))),
+            other => {
+                let kind = other.kind().name();
+                self.put(Output::Note(format!(
+                    "ignored a {kind}: a coordinator sends none"
+                )));
+            }
+        }
+    }
+
+    fn greet(&mut self, welcome: Welcome) {
+        let TransferManifest {
+            blob,
+            bytes,
+            shape,
+            classes,
+            ..
+        } = &welcome.transfer;
+        if *classes != self.config.classes {
+            return self.put(Output::Stop(Stop::Unfit(format!(
+                "the federation has the classes {classes:?}, this client {:?}: they must be the same, in the same order",
+                self.config.classes
+            ))));
+        }
+        if *shape != self.config.shape {
+            return self.put(Output::Stop(Stop::Unfit(format!(
+                "samples of the transfer set have shape {shape:?}, private ones {:?}: they must be the same",
+                self.config.shape
+            ))));
+        }
+        if *bytes > TransferSet::MAX_BYTES {
+            return self.put(Output::Stop(Stop::Unfit(format!(
+                "a transfer set of {bytes} bytes is announced, at most {} can be held",
+                TransferSet::MAX_BYTES
+            ))));
+        }
+        if self.transfer.as_ref().is_none_or(|(held, _)| held != blob) {
+            self.transfer = None;
+            let (blob, bytes) = (*blob, *bytes);
+            self.put(Output::Fetch { blob, bytes });
+        }
+        self.welcome = Some(welcome);
+    }
+
+    fn plan(&mut self, plan: RoundPlan) {
+        let Some(manifest) = self.welcome.as_ref().map(|w| w.transfer.clone()) else {
+            return self.put(Output::Note("ignored a plan before the welcome".to_owned()));
+        };
+        match &self.work {
+            Work::Training(current) | Work::Waiting(current) if current.id == plan.id => return,
+            Work::Done { contribution, .. } if contribution.id == plan.id => {
+                // The connection broke before the receipt came.
+                let again = *contribution;
+                return self.put(Output::Send(again.into()));
+            }
+            _ => self.drop_work(),
+        }
+        let fault = match plan.federation == self.config.federation {
+            true => plan
+                .check(manifest.blob, manifest.samples)
+                .map_err(|error| error.to_string()),
+            false => Err(format!("the plan is for federation {}", plan.federation)),
+        };
+        let fault = fault.and_then(|()| self.config.policy.check(&plan));
+        if let Err(why) = fault.and_then(|()| check_length(&plan, manifest.classes.len() as u32)) {
+            self.put(Output::Note(format!(
+                "refused the plan of round {}: {why}",
+                plan.id
+            )));
+            let why = cut(why);
+            return self.put(Output::Send(Refusal { id: plan.id, why }.into()));
+        }
+        self.work = Work::Waiting(Box::new(plan));
+        if self.transfer.is_some() {
+            self.prepare();
+        }
+    }
+
+    /// The transfer set is here, a plan waits: get its knowledge, or begin.
+    fn prepare(&mut self) {
+        let Work::Waiting(plan) = &self.work else {
+            return;
+        };
+        match &plan.knowledge {
+            Some(knowledge) => {
+                let (blob, bytes) = (knowledge.blob, knowledge.bytes);
+                self.put(Output::Fetch { blob, bytes });
+            }
+            None => self.train(None),
+        }
+    }
+
+    fn fetched(&mut self, blob: Digest, bytes: &[u8]) {
+        if let Some(welcome) = &self.welcome
+            && welcome.transfer.blob == blob
+            && self.transfer.is_none()
+        {
+            let manifest = &welcome.transfer;
+            let set = TransferSet::unpack(bytes).map_err(|error| error.to_string());
+            let set = set.and_then(|set| {
+                match set.shape() == manifest.shape && set.samples() == manifest.samples {
+                    true => Ok(set),
+                    false => Err(format!(
+                        "it has {} samples of shape {:?}, announced were {} of {:?}",
+                        set.samples(),
+                        set.shape(),
+                        manifest.samples,
+                        manifest.shape
+                    )),
+                }
+            });
+            return match set {
+                Ok(set) => {
+                    self.transfer = Some((blob, Arc::new(set.into())));
+                    self.prepare();
+                }
+                Err(why) => {
+                    let why = format!("the transfer set cannot be used: {why}");
+                    self.put(Output::Stop(Stop::Unfit(why)));
+                }
+            };
+        }
+        let Work::Waiting(plan) = &self.work else {
+            return;
+        };
+        let (Some(welcome), Some(knowledge)) = (&self.welcome, &plan.knowledge) else {
+            return;
+        };
+        if knowledge.blob != blob {
+            return;
+        }
+        let classes = welcome.transfer.classes.len() as u32;
+        let rows = knowledge.rows.count();
+        match Answers::unpack(bytes, knowledge.kind, rows, classes) {
+            Ok(answers) => self.train(Some(answers)),
+            Err(error) => {
+                let id = plan.id;
+                self.work = Work::Idle;
+                let why = cut(format!("the knowledge cannot be used: {error}"));
+                self.put(Output::Send(Refusal { id, why }.into()));
+            }
+        }
+    }
+
+    fn train(&mut self, knowledge: Option<Answers>) {
+        let Work::Waiting(plan) = std::mem::replace(&mut self.work, Work::Idle) else {
+            return;
+        };
+        let Some((_, transfer)) = &self.transfer else {
+            return;
+        };
+        let job = Job {
+            plan: (*plan).clone(),
+            knowledge,
+            transfer: Arc::clone(transfer),
+        };
+        self.work = Work::Training(plan);
+        self.put(Output::Train(Box::new(job)));
+    }
+
+    fn trained(&mut self, id: RoundId, result: Result<Option<Answers>, String>) {
+        let Work::Training(plan) = &self.work else {
+            return;
+        };
+        if plan.id != id {
+            return;
+        }
+        let answers = match result {
+            Ok(answers) => answers,
+            Err(why) => {
+                self.work = Work::Idle;
+                self.put(Output::Note(format!(
+                    "training for round {id} failed: {why}"
+                )));
+                let why = cut(why);
+                return self.put(Output::Send(Refusal { id, why }.into()));
+            }
+        };
+        let bytes: Arc<[u8]> = match (&plan.report, answers) {
+            (Some(report), Some(answers)) => answers.pack(report.precision).into(),
+            _ => Arc::new([]),
+        };
+        let contribution = Contribution {
+            id,
+            blob: Digest::of(&bytes),
+            bytes: bytes.len() as u64,
+        };
+        self.put(Output::Offer(contribution.blob, Arc::clone(&bytes)));
+        self.work = Work::Done {
+            contribution,
+            bytes,
+        };
+        if self.welcome.is_some() {
+            self.put(Output::Send(contribution.into()));
+        }
+    }
+
+    fn counted(&mut self, receipt: Receipt) {
+        if let Work::Done {
+            contribution,
+            bytes,
+        } = &self.work
+            && (contribution.id, contribution.blob) == (receipt.id, receipt.blob)
+        {
+            debug_assert_eq!(bytes.len() as u64, contribution.bytes);
+            self.work = Work::Idle;
+            self.put(Output::Retract);
+            self.put(Output::Counted(receipt.id));
+        }
+    }
+
+    fn rejected(&mut self, rejected: Rejected) {
+        let Rejected { reason, detail } = rejected;
+        match reason {
+            RejectReason::WrongFederation | RejectReason::WrongClasses => {
+                self.put(Output::Stop(Stop::NotWelcome(detail)));
+            }
+            _ => {
+                self.put(Output::Note(format!(
+                    "the coordinator rejects ({reason:?}): {detail}"
+                )));
+                self.drop_work();
+            }
+        }
+    }
+
+    fn drop_work(&mut self) {
+        match std::mem::replace(&mut self.work, Work::Idle) {
+            Work::Training(plan) => self.put(Output::Cancel(plan.id)),
+            Work::Done { .. } => self.put(Output::Retract),
+            Work::Idle | Work::Waiting(_) => {}
+        }
+    }
+
+    fn put(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+}
+
+/// Knowledge must have the length of some packing of its rows, so that no more is fetched than that.
+fn check_length(plan: &RoundPlan, classes: u32) -> Result<(), String> {
+    use fedistill_protocol::Precision;
+    let Some(knowledge) = &plan.knowledge else {
+        return Ok(());
+    };
+    let rows = knowledge.rows.count();
+    let fits = [Precision::F32, Precision::F16, Precision::U8]
+        .into_iter()
+        .any(|precision| Answers::packed_bytes(rows, classes, precision) == knowledge.bytes);
+    match fits {
+        true => Ok(()),
+        false => Err(format!(
+            "knowledge of {} bytes on {rows} samples and {classes} classes is announced",
+            knowledge.bytes
+        )),
+    }
+}
+
+/// A reason that fits its frame.
+fn cut(why: String) -> String {
+    why.chars().take(200).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

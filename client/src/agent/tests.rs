@@ -1,0 +1,288 @@
+use fedistill_protocol::{
+    AnswerKind, Elements, Goodbye, Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData,
+    Precision, Report, Rows, Start,
+};
+
+use super::*;
+
+fn set() -> TransferSet {
+    TransferSet::new(vec![2], Elements::F32(vec![0.5; 8])).unwrap()
+}
+
+fn knowledge() -> Answers {
+    Answers::new(AnswerKind::Logits, 2, vec![1.0; 6]).unwrap()
+}
+
+fn answers() -> Answers {
+    Answers::new(AnswerKind::Logits, 2, vec![0.25; 4]).unwrap()
+}
+
+/// A plan of round `round` that distils three samples and asks for answers on two.
+pub(crate) fn plan(round: u32) -> RoundPlan {
+    let bytes = knowledge().pack(Precision::F32);
+    RoundPlan {
+        federation: "wards".parse().unwrap(),
+        id: RoundId { round, attempt: 0 },
+        transfer: Digest::of(&set().pack()),
+        seed: 1,
+        knowledge: Some(Knowledge {
+            blob: Digest::of(&bytes),
+            bytes: bytes.len() as u64,
+            kind: AnswerKind::Logits,
+            rows: Rows::Range { start: 0, count: 3 },
+        }),
+        phases: vec![Phase {
+            start: Start::Continue,
+            data: PhaseData::Transfer,
+            epochs: 3,
+            batch: 2,
+            objective: vec![LossTerm {
+                loss: Loss::Kl { temperature: 1.0 },
+                weight: 1.0,
+            }],
+            optimiser: Optimiser::Sgd {
+                learning_rate: 0.1,
+                momentum: 0.0,
+            },
+        }],
+        report: Some(Report {
+            kind: AnswerKind::Logits,
+            rows: Rows::List(vec![1, 3]),
+            precision: Precision::F32,
+        }),
+        deadline_ms: 1000,
+        cohort: 3,
+    }
+}
+
+fn welcome() -> Welcome {
+    let bytes = set().pack();
+    Welcome {
+        federation: "wards".parse().unwrap(),
+        transfer: TransferManifest {
+            blob: Digest::of(&bytes),
+            bytes: bytes.len() as u64,
+            samples: 4,
+            shape: vec![2],
+            classes: vec!["a".to_owned(), "b".to_owned()],
+        },
+        heartbeat_ms: 1000,
+    }
+}
+
+fn agent() -> Agent {
+    Agent::new(AgentConfig {
+        federation: "wards".parse().unwrap(),
+        classes: vec!["a".to_owned(), "b".to_owned()],
+        shape: vec![2],
+        policy: Policy::default(),
+    })
+}
+
+fn step(agent: &mut Agent, input: Input) -> Vec<Output> {
+    agent.handle(input);
+    std::iter::from_fn(|| agent.poll_output()).collect()
+}
+
+fn hear(agent: &mut Agent, message: impl Into<Message>) -> Vec<Output> {
+    step(agent, Input::Message(message.into()))
+}
+
+/// An agent that trains for round 0.
+fn at_work() -> Agent {
+    let mut agent = agent();
+    step(&mut agent, Input::Connected);
+    hear(&mut agent, welcome());
+    let set = set().pack();
+    step(&mut agent, Input::Fetched(Digest::of(&set), set));
+    hear(&mut agent, plan(0));
+    let bytes = knowledge().pack(Precision::F32);
+    let outputs = step(&mut agent, Input::Fetched(Digest::of(&bytes), bytes));
+    assert!(matches!(outputs[..], [Output::Train(_)]), "{outputs:?}");
+    agent
+}
+
+fn sent(outputs: &[Output]) -> Vec<&Message> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Send(message) => Some(message),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_round_goes_from_hello_to_receipt() {
+    let mut agent = agent();
+    let outputs = step(&mut agent, Input::Connected);
+    assert!(matches!(sent(&outputs)[..], [Message::Hello(hello)] if hello.transfer.is_none()));
+    let outputs = hear(&mut agent, welcome());
+    assert_eq!(outputs.len(), 1, "the transfer set is fetched: {outputs:?}");
+    assert!(
+        hear(&mut agent, plan(0)).is_empty(),
+        "a plan waits for the transfer set"
+    );
+    let set = set().pack();
+    let outputs = step(&mut agent, Input::Fetched(Digest::of(&set), set));
+    assert!(
+        matches!(outputs[..], [Output::Fetch { .. }]),
+        "then its knowledge is fetched"
+    );
+    let bytes = knowledge().pack(Precision::F32);
+    let outputs = step(&mut agent, Input::Fetched(Digest::of(&bytes), bytes));
+    let [Output::Train(job)] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(
+        (job.knowledge.as_ref(), job.transfer.len()),
+        (Some(&knowledge()), 4)
+    );
+    let id = job.plan.id;
+    let outputs = step(&mut agent, Input::Trained(id, Ok(Some(answers()))));
+    let [
+        Output::Offer(blob, bytes),
+        Output::Send(Message::Contribution(contribution)),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(
+        (contribution.blob, contribution.bytes),
+        (*blob, bytes.len() as u64)
+    );
+    let receipt = Receipt { id, blob: *blob };
+    assert_eq!(
+        hear(&mut agent, receipt),
+        [Output::Retract, Output::Counted(id)]
+    );
+    assert!(
+        hear(&mut agent, receipt).is_empty(),
+        "a second receipt says nothing new"
+    );
+    // A new connection: the transfer set is still here.
+    step(&mut agent, Input::Lost);
+    let outputs = step(&mut agent, Input::Connected);
+    assert!(matches!(sent(&outputs)[..], [Message::Hello(hello)] if hello.transfer.is_some()));
+    assert!(hear(&mut agent, welcome()).is_empty());
+}
+
+#[test]
+fn work_goes_on_while_the_connection_is_away() {
+    let mut agent = at_work();
+    step(&mut agent, Input::Lost);
+    let id = plan(0).id;
+    assert_eq!(agent.training(), Some(id));
+    let outputs = step(&mut agent, Input::Trained(id, Ok(Some(answers()))));
+    assert!(sent(&outputs).is_empty(), "nobody to send to");
+    step(&mut agent, Input::Connected);
+    hear(&mut agent, welcome());
+    let outputs = hear(&mut agent, plan(0));
+    assert!(
+        matches!(sent(&outputs)[..], [Message::Contribution(_)]),
+        "the same plan, the same answer"
+    );
+    assert!(agent.offered().is_some());
+}
+
+#[test]
+fn a_newer_plan_ends_older_work() {
+    let mut agent = at_work();
+    assert!(
+        hear(&mut agent, plan(0)).is_empty(),
+        "the plan under way again"
+    );
+    let outputs = hear(&mut agent, plan(1));
+    assert!(
+        matches!(outputs[..], [Output::Cancel(id), Output::Fetch { .. }] if id == plan(0).id),
+        "{outputs:?}"
+    );
+    let late = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    assert!(late.is_empty(), "what comes of older work no longer counts");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_reason() {
+    type Spoil = fn(&mut RoundPlan);
+    let cases: [(Spoil, &str); 5] = [
+        (
+            |plan| plan.transfer = Digest::of(b"another"),
+            "transfer set",
+        ),
+        (|plan| plan.federation = "others".parse().unwrap(), "others"),
+        (|plan| plan.phases[0].batch = 0, "batch"),
+        (|plan| plan.phases[0].epochs = 1000, "policy"),
+        (
+            |plan| plan.knowledge.as_mut().unwrap().bytes = 1 << 40,
+            "knowledge of",
+        ),
+    ];
+    for (spoil, part) in cases {
+        let mut agent = at_work();
+        let mut plan = plan(1);
+        spoil(&mut plan);
+        let outputs = hear(&mut agent, plan);
+        let [Message::Refusal(refusal)] = sent(&outputs)[..] else {
+            panic!("{outputs:?}");
+        };
+        assert!(refusal.why.contains(part), "{}", refusal.why);
+    }
+    let mut agent = at_work();
+    let outputs = step(
+        &mut agent,
+        Input::Trained(plan(0).id, Err("no memory".to_owned())),
+    );
+    assert!(
+        matches!(sent(&outputs)[..], [Message::Refusal(refusal)] if refusal.why == "no memory")
+    );
+}
+
+#[test]
+fn a_federation_that_does_not_fit_is_left_for_good() {
+    type Spoil = fn(&mut Welcome);
+    let cases: [(Spoil, &str); 3] = [
+        (|w| w.transfer.classes.reverse(), "in the same order"),
+        (|w| w.transfer.shape = vec![3], "shape"),
+        (|w| w.transfer.bytes = u64::MAX, "bytes"),
+    ];
+    for (spoil, part) in cases {
+        let mut agent = agent();
+        step(&mut agent, Input::Connected);
+        let mut welcome = welcome();
+        spoil(&mut welcome);
+        let outputs = hear(&mut agent, welcome);
+        assert!(
+            matches!(&outputs[..], [Output::Stop(Stop::Unfit(why))] if why.contains(part)),
+            "{outputs:?}"
+        );
+    }
+    let mut agent = agent();
+    step(&mut agent, Input::Connected);
+    let mut lying = welcome();
+    lying.transfer.samples = 5;
+    hear(&mut agent, lying);
+    let bytes = set().pack();
+    let outputs = step(&mut agent, Input::Fetched(Digest::of(&bytes), bytes));
+    assert!(
+        matches!(&outputs[..], [Output::Stop(Stop::Unfit(why))] if why.contains("announced")),
+        "{outputs:?}"
+    );
+    let rejected = Rejected {
+        reason: RejectReason::WrongClasses,
+        detail: "classes".to_owned(),
+    };
+    let outputs = hear(&mut at_work(), rejected);
+    assert!(matches!(outputs[..], [Output::Stop(Stop::NotWelcome(_))]));
+    let goodbye = |back| Goodbye {
+        why: "done".to_owned(),
+        back,
+    };
+    assert!(matches!(
+        hear(&mut at_work(), goodbye(false))[..],
+        [Output::Stop(Stop::Finished(_))]
+    ));
+    assert!(matches!(
+        hear(&mut at_work(), goodbye(true))[..],
+        [Output::Note(_)]
+    ));
+}

@@ -1,0 +1,421 @@
+//! Drives an [`Agent`] over connections: all the IO of a client.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fedistill_learning::seed;
+use fedistill_protocol::blob::Assembler;
+use fedistill_protocol::{Answers, Digest, Heartbeat, Message, Name, RoundId};
+use fedistill_transport::{
+    CloseCode, Connection, Dial, FrameReader, Frames, Meter, Metered, TransportError, blobs,
+};
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::agent::{Agent, AgentConfig, Input, Job, Output, Stop};
+use crate::train::{Bench, Watcher, carry_out};
+use crate::{Backoff, Policy, PrivateData, Student};
+
+/// A device of a federation: a student, its private data, and how to reach the coordinator.
+pub struct Client {
+    name: Name,
+    agent: Agent,
+    bench: Arc<Mutex<Bench>>,
+    dial: Box<dyn Dial>,
+    meter: Arc<Meter>,
+    backoff: Backoff,
+    permits: Option<Arc<Semaphore>>,
+    events: Option<mpsc::UnboundedSender<Event>>,
+    results: (
+        mpsc::UnboundedSender<Trained>,
+        mpsc::UnboundedReceiver<Trained>,
+    ),
+    cancel: Arc<AtomicBool>,
+}
+
+type Trained = (RoundId, Result<Option<Answers>, String>);
+
+/// What a client lives through; see [`Client::events`].
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The coordinator has let it in.
+    Connected,
+    /// The connection is gone; another try follows after this time.
+    Lost {
+        /// Why, as one line.
+        why: String,
+        /// The wait before the next try.
+        again: Duration,
+    },
+    /// A round's training has begun.
+    Training(RoundId),
+    /// A contribution counts. With the bytes that had crossed all streams until then.
+    Counted {
+        /// To which round.
+        id: RoundId,
+        /// Bytes up.
+        sent: u64,
+        /// Bytes down.
+        received: u64,
+    },
+    /// Something did not come about; one line for a person.
+    Note(String),
+    /// A connection is over; what it cost on the network, both ways, with all overhead.
+    Closed {
+        /// Bytes; `None` where there is no network.
+        network: Option<u64>,
+    },
+}
+
+/// How a client's life ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// The coordinator says that the federation is over.
+    Finished(String),
+}
+
+/// Why a client cannot take part.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The coordinator will not have it.
+    #[error("not welcome: {0}")]
+    NotWelcome(String),
+    /// It does not fit this federation.
+    #[error("{0}")]
+    Unfit(String),
+    /// Data without a sample.
+    #[error("client {0} has no private samples")]
+    NoData(Name),
+}
+
+/// The one blob that a client lets its coordinator fetch.
+pub type Shelf = Arc<Mutex<Option<(Digest, Arc<[u8]>)>>>;
+
+impl Client {
+    /// A client called `name` in `federation`, with a student and the private data it learns from.
+    ///
+    /// # Errors
+    /// Data without a sample.
+    pub fn new(
+        federation: Name,
+        name: Name,
+        student: impl Student + 'static,
+        private: impl PrivateData + 'static,
+        policy: Policy,
+        dial: impl Dial + 'static,
+    ) -> Result<Self, ClientError> {
+        if private.is_empty() {
+            return Err(ClientError::NoData(name));
+        }
+        let agent = Agent::new(AgentConfig {
+            federation,
+            classes: private.classes().to_vec(),
+            shape: private.shape().to_vec(),
+            policy,
+        });
+        let bench = Bench {
+            name: name.clone(),
+            student: Box::new(student),
+            private: Box::new(private),
+            watcher: Box::new(()),
+        };
+        Ok(Self {
+            name,
+            agent,
+            bench: Arc::new(Mutex::new(bench)),
+            dial: Box::new(dial),
+            meter: Arc::default(),
+            backoff: Backoff::default(),
+            permits: None,
+            events: None,
+            results: mpsc::unbounded_channel(),
+            cancel: Arc::default(),
+        })
+    }
+
+    /// Lets `watcher` see the student after each phase of a plan.
+    #[must_use]
+    pub fn watched_by(self, watcher: impl Watcher + 'static) -> Self {
+        lock(&self.bench).watcher = Box::new(watcher);
+        self
+    }
+
+    /// Counts what crosses on `meter`.
+    #[must_use]
+    pub fn metered(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = meter;
+        self
+    }
+
+    /// Trains only with a permit, so that many clients of one process share its cores.
+    #[must_use]
+    pub fn with_permits(mut self, permits: Arc<Semaphore>) -> Self {
+        self.permits = Some(permits);
+        self
+    }
+
+    /// Waits between connections as `backoff` says.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Tells what happens.
+    #[must_use]
+    pub fn events(mut self, events: mpsc::UnboundedSender<Event>) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// Takes part until the federation is over: connects again for ever, whatever breaks. Dropping
+    /// the future ends it at once.
+    ///
+    /// # Errors
+    /// A coordinator that will not have this client, or a federation that it does not fit.
+    pub async fn run(mut self) -> Result<Ended, ClientError> {
+        // Jitter has to differ between runs and devices, and nothing has to repeat it.
+        let entropy = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let mut jitter = seed::stream(entropy, self.name.as_str());
+        loop {
+            let why = match self.session().await {
+                Ok(Stop::Finished(why)) => return Ok(Ended::Finished(why)),
+                Ok(Stop::NotWelcome(why)) => return Err(ClientError::NotWelcome(why)),
+                Ok(Stop::Unfit(why)) => return Err(ClientError::Unfit(why)),
+                Err(error) => error.to_string(),
+            };
+            self.agent.handle(Input::Lost);
+            while self.agent.poll_output().is_some() {}
+            let again = self.backoff.next(&mut jitter);
+            tracing::warn!(client = %self.name, "{why}; next try in {} ms", again.as_millis());
+            self.tell(Event::Lost { why, again });
+            tokio::time::sleep(again).await;
+        }
+    }
+
+    /// One connection, from dialling to its end.
+    async fn session(&mut self) -> Result<Stop, TransportError> {
+        let inner = self.dial.dial().await?;
+        let connection: Arc<dyn Connection> =
+            Arc::new(Metered::new(inner, Arc::clone(&self.meter)));
+        let result = self.converse(&connection).await;
+        match &result {
+            Ok(_) => connection.close(CloseCode::Done, "done"),
+            Err(TransportError::Protocol(error)) => {
+                connection.close(CloseCode::Violation, &error.to_string());
+            }
+            Err(_) => connection.close(CloseCode::Done, "lost"),
+        }
+        let network = connection.network_bytes();
+        self.tell(Event::Closed { network });
+        // A stream that broke off says less than the connection's own reason.
+        result.map_err(|error| match (&error, connection.close_reason()) {
+            (
+                TransportError::Lost(_),
+                Some(reason @ (TransportError::Closed { .. } | TransportError::Refused(_))),
+            ) => match reason {
+                TransportError::Closed {
+                    code: CloseCode::Done,
+                    ..
+                } => error,
+                reason => reason,
+            },
+            _ => error,
+        })
+    }
+
+    async fn converse(&mut self, connection: &Arc<dyn Connection>) -> Result<Stop, TransportError> {
+        let shelf: Shelf = Arc::default();
+        let mut tasks = Tasks(JoinSet::new());
+        let Frames { mut writer, reader } = Frames::new(connection.open().await?);
+        let (frames, mut incoming) = mpsc::channel(16);
+        tasks
+            .0
+            .spawn(read_all(reader, Arc::clone(&self.meter), frames));
+        tasks
+            .0
+            .spawn(serve(Arc::clone(connection), Arc::clone(&shelf)));
+        let (fetched, mut blobs) = mpsc::unbounded_channel();
+        let mut beat = tokio::time::interval(Duration::from_secs(3600));
+        self.agent.handle(Input::Connected);
+        loop {
+            while let Some(output) = self.agent.poll_output() {
+                match output {
+                    Output::Send(message) => writer.send(&message).await?,
+                    Output::Fetch { blob, bytes } => {
+                        let (connection, fetched) = (Arc::clone(connection), fetched.clone());
+                        tasks.0.spawn(async move {
+                            let got = fetch(connection.as_ref(), blob, bytes).await;
+                            // A session that is over needs no blob.
+                            let _ = fetched.send((blob, got));
+                        });
+                    }
+                    Output::Train(job) => self.train(*job),
+                    Output::Cancel(_) => self.cancel.store(true, Ordering::Relaxed),
+                    Output::Offer(digest, bytes) => {
+                        *shelf.lock().unwrap_or_else(PoisonError::into_inner) =
+                            Some((digest, bytes));
+                    }
+                    Output::Retract => {
+                        *shelf.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    }
+                    Output::Counted(id) => tracing::info!(client = %self.name, "round {id} counts"),
+                    Output::Note(note) => {
+                        tracing::warn!(client = %self.name, "{note}");
+                        self.tell(Event::Note(note));
+                    }
+                    Output::Stop(stop) => return Ok(stop),
+                }
+            }
+            tokio::select! {
+                frame = incoming.recv() => {
+                    let Some((message, received)) = frame.transpose()? else {
+                        return Err(TransportError::Lost("the coordinator ended the conversation".to_owned()));
+                    };
+                    if let Message::Welcome(welcome) = &message {
+                        self.backoff.reset();
+                        let third = u64::from(welcome.heartbeat_ms).max(3) / 3;
+                        beat = tokio::time::interval(Duration::from_millis(third));
+                        tracing::info!(client = %self.name, "in federation {}", welcome.federation);
+                        self.tell(Event::Connected);
+                    }
+                    if let Message::Receipt(receipt) = &message {
+                        let (id, sent) = (receipt.id, self.meter.sent());
+                        self.tell(Event::Counted { id, sent, received });
+                    }
+                    self.agent.handle(Input::Message(message));
+                    self.shelve_again(&shelf);
+                }
+                Some((blob, got)) = blobs.recv() => {
+                    self.agent.handle(Input::Fetched(blob, got?));
+                }
+                Some((id, result)) = self.results.1.recv() => {
+                    self.agent.handle(Input::Trained(id, result));
+                }
+                _ = beat.tick() => {
+                    if let Some(id) = self.agent.training() {
+                        writer.send(&Heartbeat { id }.into()).await?;
+                    }
+                }
+                error = connection.closed() => return Err(error),
+            }
+        }
+    }
+
+    /// A contribution from before the connection broke is offered on the new one too.
+    fn shelve_again(&self, shelf: &Shelf) {
+        if let Some((digest, bytes)) = self.agent.offered() {
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            if shelf.is_none() {
+                *shelf = Some((digest, bytes));
+            }
+        }
+    }
+
+    fn train(&mut self, job: Job) {
+        self.cancel = Arc::default();
+        let (bench, cancel) = (Arc::clone(&self.bench), Arc::clone(&self.cancel));
+        let (results, permits) = (self.results.0.clone(), self.permits.clone());
+        self.tell(Event::Training(job.plan.id));
+        tokio::spawn(async move {
+            let permit = match permits {
+                Some(permits) => permits.acquire_owned().await.ok(),
+                None => None,
+            };
+            let id = job.plan.id;
+            let work = move || {
+                let _permit = permit;
+                train(&mut lock(&bench), &job, &cancel)
+            };
+            let result = tokio::task::spawn_blocking(work).await;
+            let result = result.unwrap_or_else(|error| Err(format!("the student failed: {error}")));
+            if let Some(result) = result.transpose() {
+                // Nobody listens once the client has ended.
+                let _ = results.send((id, result));
+            }
+        });
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // Nobody has to listen.
+            let _ = events.send(event);
+        }
+    }
+}
+
+/// `Ok(None)` where it was cancelled.
+fn train(
+    bench: &mut Bench,
+    job: &Job,
+    cancel: &AtomicBool,
+) -> Result<Option<Option<Answers>>, String> {
+    let Bench {
+        name,
+        student,
+        private,
+        watcher,
+    } = bench;
+    carry_out(
+        &job.plan,
+        job.knowledge.as_ref(),
+        &job.transfer,
+        name,
+        student.as_mut(),
+        private.as_ref(),
+        watcher.as_mut(),
+        cancel,
+    )
+    .map_err(|error| error.to_string())
+}
+
+/// A student that panicked in one round may still learn in the next.
+fn lock(bench: &Mutex<Bench>) -> std::sync::MutexGuard<'_, Bench> {
+    bench.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tasks that end with the session.
+struct Tasks(JoinSet<()>);
+
+/// Hands on each message with the bytes that had come until its end.
+async fn read_all(
+    mut reader: FrameReader,
+    meter: Arc<Meter>,
+    frames: mpsc::Sender<Result<(Message, u64), TransportError>>,
+) {
+    while let Some(next) = reader.next().await.transpose() {
+        let failed = next.is_err();
+        let next = next.map(|message| (message, meter.received()));
+        if frames.send(next).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Lets the coordinator fetch what is offered, and nothing else.
+async fn serve(connection: Arc<dyn Connection>, shelf: Shelf) {
+    while let Ok(mut stream) = connection.accept().await {
+        let Ok(request) = blobs::requested(&mut stream).await else {
+            continue;
+        };
+        let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bytes = offered.filter(|(digest, _)| *digest == request.blob);
+        let bytes: &[u8] = bytes.as_ref().map_or(&[], |(_, bytes)| bytes);
+        if let Err(error) = blobs::send(&mut stream, bytes, request.offset).await {
+            tracing::warn!("a contribution was not taken: {error}");
+        }
+    }
+}
+
+async fn fetch(
+    connection: &dyn Connection,
+    blob: Digest,
+    bytes: u64,
+) -> Result<Vec<u8>, TransportError> {
+    let mut assembler = Assembler::new(blob, bytes, bytes)?;
+    blobs::fetch(connection, blob, &mut assembler).await?;
+    Ok(assembler.finish()?)
+}

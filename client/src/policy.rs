@@ -1,0 +1,120 @@
+use fedistill_protocol::{AnswerKind, RoundPlan};
+use serde::Deserialize;
+
+/// What this device allows a coordinator to ask of it. A plan that asks for more is refused, with
+/// the reason.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Whether logits may leave.
+    pub logits: bool,
+    /// Whether probabilities may leave.
+    pub probabilities: bool,
+    /// The most samples that one round may ask answers on.
+    pub most_rows: u32,
+    /// The fewest clients that a round may ask, so that an aggregate hides one among them.
+    pub smallest_cohort: u32,
+    /// The most passes over samples that one round may ask for.
+    pub most_epochs: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            logits: true,
+            probabilities: true,
+            most_rows: 100_000,
+            smallest_cohort: 1,
+            most_epochs: 100,
+        }
+    }
+}
+
+impl Policy {
+    /// Holds a plan against this policy.
+    ///
+    /// # Errors
+    /// The first thing that is not allowed, as one line.
+    pub fn check(&self, plan: &RoundPlan) -> Result<(), String> {
+        let refuse = |why: String| Err(format!("this device's policy: {why}"));
+        if let Some(report) = &plan.report {
+            let allowed = match report.kind {
+                AnswerKind::Logits => self.logits,
+                AnswerKind::Probabilities => self.probabilities,
+            };
+            if !allowed {
+                return refuse(format!("{:?} must not leave", report.kind));
+            }
+            let (rows, most) = (report.rows.count(), self.most_rows);
+            if rows > most {
+                return refuse(format!(
+                    "answers on {rows} samples are asked, at most {most} may leave"
+                ));
+            }
+            let (cohort, smallest) = (plan.cohort, self.smallest_cohort);
+            if cohort < smallest {
+                return refuse(format!(
+                    "{cohort} clients take part, at least {smallest} must"
+                ));
+            }
+        }
+        let epochs: u32 = plan
+            .phases
+            .iter()
+            .map(|phase| u32::from(phase.epochs))
+            .sum();
+        match epochs > self.most_epochs {
+            true => refuse(format!(
+                "{epochs} epochs are asked, at most {} may be",
+                self.most_epochs
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::tests::plan;
+
+    #[test]
+    fn what_is_not_allowed_is_refused_with_the_reason() {
+        let open = Policy::default();
+        assert_eq!(open.check(&plan(0)), Ok(()));
+        let cases = [
+            (
+                Policy {
+                    logits: false,
+                    ..open.clone()
+                },
+                "Logits must not leave",
+            ),
+            (
+                Policy {
+                    most_rows: 1,
+                    ..open.clone()
+                },
+                "2 samples",
+            ),
+            (
+                Policy {
+                    smallest_cohort: 4,
+                    ..open.clone()
+                },
+                "3 clients",
+            ),
+            (
+                Policy {
+                    most_epochs: 2,
+                    ..open
+                },
+                "3 epochs",
+            ),
+        ];
+        for (policy, part) in cases {
+            let why = policy.check(&plan(0)).unwrap_err();
+            assert!(why.contains(part) && why.contains("policy"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! One client's connection, from its greeting to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedistill_protocol::blob::Assembler;
+use fedistill_protocol::{
+    Answers, Contribution, Digest, Hello, Message, Name, ProtocolError, RejectReason, Rejected,
+    RoundPlan, Welcome,
+};
+use fedistill_transport::{
+    CloseCode, Connection, FrameReader, FrameWriter, Frames, Peer, TransportError, blobs,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::hub::{Arrival, Hub};
+
+/// Longest wait for a client's first message.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Serves one client until its connection is over.
+pub(crate) async fn serve(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
+    let Peer::Client { federation, name } = connection.peer().clone() else {
+        return connection.close(CloseCode::NotWelcome, "only clients connect here");
+    };
+    match converse(&hub, &connection, &federation, &name).await {
+        Ok(()) => {}
+        Err(TransportError::Protocol(error)) => {
+            tracing::warn!(client = %name, "closed: {error}");
+            connection.close(CloseCode::Violation, &error.to_string());
+        }
+        Err(error) => tracing::info!(client = %name, "gone: {error}"),
+    }
+}
+
+async fn converse(
+    hub: &Arc<Hub>,
+    connection: &Arc<dyn Connection>,
+    federation: &Name,
+    name: &Name,
+) -> Result<(), TransportError> {
+    let late = |_| TransportError::Timeout("greeted");
+    let stream = timeout(GREETING, connection.accept())
+        .await
+        .map_err(late)??;
+    let Frames {
+        mut writer,
+        mut reader,
+    } = Frames::new(stream);
+    let first = timeout(GREETING, reader.next()).await.map_err(late)??;
+    let Some(Message::Hello(hello)) = first else {
+        let why = "the first message is no Hello".to_owned();
+        return Err(ProtocolError::BadPlan(why).into());
+    };
+    if let Err(rejected) = check(hub, federation, &hello) {
+        tracing::warn!(client = %name, "not let in: {}", rejected.detail);
+        writer.send(&rejected.into()).await?;
+        // The client closes once it has read why; a silent one is cut off.
+        let _ = timeout(GREETING, connection.closed()).await;
+        connection.close(CloseCode::NotWelcome, "not welcome");
+        return Ok(());
+    }
+    let welcome = Welcome {
+        federation: hub.federation.clone(),
+        transfer: hub.manifest.clone(),
+        heartbeat_ms: hub.heartbeat_ms,
+    };
+    writer.send(&welcome.into()).await?;
+    let software: String = hello
+        .software
+        .chars()
+        .take(64)
+        .filter(|c| !c.is_control())
+        .collect();
+    tracing::info!(client = %name, "connected with {software}");
+    let (serial, messages) = hub.join(name, Arc::clone(connection));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(write_all(writer, messages));
+    tasks.spawn(offer(Arc::clone(hub), Arc::clone(connection)));
+    arrive(hub, Arrival::Joined(name.clone())).await;
+    let result = tokio::select! {
+        result = read_all(hub, connection, name, &mut reader, &mut tasks) => result,
+        error = connection.closed() => Err(error),
+    };
+    if hub.leave(name, serial) {
+        arrive(hub, Arrival::Left(name.clone())).await;
+    }
+    result
+}
+
+fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {
+    let ours = &hub.federation;
+    if federation != ours || hello.federation != *ours {
+        let asked = if federation == ours {
+            &hello.federation
+        } else {
+            federation
+        };
+        return Err(Rejected {
+            reason: RejectReason::WrongFederation,
+            detail: format!(
+                "this is federation {ours}, not {asked}: check federation in the client's configuration"
+            ),
+        });
+    }
+    if hello.classes != hub.manifest.classes {
+        let list = |classes: &[String]| classes.join(", ").chars().take(300).collect::<String>();
+        return Err(Rejected {
+            reason: RejectReason::WrongClasses,
+            detail: format!(
+                "the federation's classes are {}; the client's are {}: make them the same, in the same order",
+                list(&hub.manifest.classes),
+                list(&hello.classes)
+            ),
+        });
+    }
+    Ok(())
+}
+
+async fn arrive(hub: &Hub, arrival: Arrival) {
+    // Nobody waits for arrivals once the coordinator stops.
+    let _ = hub.arrivals.send(arrival).await;
+}
+
+async fn write_all(mut writer: FrameWriter, mut messages: mpsc::Receiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        if writer.send(&message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Lets the client fetch the transfer set and the knowledge of the open round.
+async fn offer(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
+    while let Ok(mut stream) = connection.accept().await {
+        let Ok(request) = blobs::requested(&mut stream).await else {
+            continue;
+        };
+        let blob = hub.blob(request.blob);
+        let bytes: &[u8] = blob.as_deref().unwrap_or_default();
+        if let Err(error) = blobs::send(&mut stream, bytes, request.offset).await {
+            tracing::debug!("a blob was not taken: {error}");
+        }
+    }
+}
+
+async fn read_all(
+    hub: &Arc<Hub>,
+    connection: &Arc<dyn Connection>,
+    name: &Name,
+    reader: &mut FrameReader,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), TransportError> {
+    while let Some(message) = reader.next().await? {
+        match message {
+            Message::Heartbeat(_) => arrive(hub, Arrival::Heartbeat(name.clone())).await,
+            Message::Refusal(refusal) => {
+                let (id, why) = (refusal.id, refusal.why);
+                arrive(hub, Arrival::Refused(name.clone(), id, why)).await;
+            }
+            Message::Contribution(contribution) => {
+                let (hub, connection) = (Arc::clone(hub), Arc::clone(connection));
+                let name = name.clone();
+                tasks.spawn(async move { collect(&hub, &connection, &name, contribution).await });
+            }
+            Message::Goodbye(_) => return Ok(()),
+            other => {
+                let kind = other.kind().name();
+                let why = format!("a client sends no {kind}");
+                return Err(ProtocolError::BadPlan(why).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fetches a contribution, if the open round asks for one like it.
+async fn collect(
+    hub: &Hub,
+    connection: &Arc<dyn Connection>,
+    name: &Name,
+    contribution: Contribution,
+) {
+    let Contribution { id, blob, bytes } = contribution;
+    let contributed = |answers| Arrival::Contributed {
+        client: name.clone(),
+        id,
+        blob,
+        answers,
+    };
+    let Some(plan) = hub.plan().filter(|plan| plan.id == id) else {
+        // The machine knows best what to say about a round that is not open.
+        return arrive(hub, contributed(None)).await;
+    };
+    match fetch(hub, connection, &plan, blob, bytes).await {
+        Ok(answers) => arrive(hub, contributed(answers)).await,
+        Err(TransportError::Protocol(error)) => {
+            let detail = error.to_string().chars().take(300).collect();
+            tracing::warn!(client = %name, "contribution to round {id} rejected: {detail}");
+            let reason = RejectReason::Malformed;
+            hub.send(name, Rejected { reason, detail }.into());
+            arrive(hub, Arrival::Malformed(name.clone(), id)).await;
+        }
+        // It will come again with the next connection.
+        Err(error) => {
+            tracing::info!(client = %name, "contribution to round {id} broke off: {error}")
+        }
+    }
+}
+
+async fn fetch(
+    hub: &Hub,
+    connection: &Arc<dyn Connection>,
+    plan: &RoundPlan,
+    blob: Digest,
+    bytes: u64,
+) -> Result<Option<Answers>, TransportError> {
+    let classes = hub.manifest.classes.len() as u32;
+    let expected = plan
+        .report
+        .as_ref()
+        .map_or(0, |report| report.packed_bytes(classes));
+    if bytes != expected {
+        return Err(TransportError::Protocol(ProtocolError::WrongLength {
+            what: "contribution",
+            actual: bytes,
+            expected,
+        }));
+    }
+    let Some(report) = &plan.report else {
+        return Ok(None);
+    };
+    let mut assembler = Assembler::new(blob, bytes, expected)?;
+    blobs::fetch(connection.as_ref(), blob, &mut assembler).await?;
+    let bytes = assembler.finish()?;
+    let rows = report.rows.count();
+    Ok(Some(Answers::unpack(&bytes, report.kind, rows, classes)?))
+}

@@ -1,0 +1,47 @@
+use fedistill_federation::{CorruptLog, Fault, MethodError, QuorumError};
+use fedistill_protocol::ProtocolError;
+use thiserror::Error;
+
+use crate::{StoreError, TeacherError};
+
+/// Why a coordinator cannot go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CoordinatorError {
+    /// Not enough clients to open a round with.
+    #[error(
+        "{connected} of the {needed} clients that a round needs connected within {seconds} s: start more, or lower round.least"
+    )]
+    TooFewClients {
+        /// How many are connected.
+        connected: usize,
+        /// How many a round needs.
+        needed: usize,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A quorum that contradicts itself.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+    /// Settings that contradict each other or the data.
+    #[error("{0}")]
+    Settings(String),
+    /// A method that cannot use what there is.
+    #[error(transparent)]
+    Method(#[from] MethodError),
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log of an interrupted round makes no sense.
+    #[error("the store is damaged: {0}")]
+    Log(#[from] CorruptLog),
+    /// A bug: the driver misused its machine.
+    #[error("internal: {0}")]
+    Fault(#[from] Fault),
+    /// The teacher's.
+    #[error("the teacher failed: {0}")]
+    Teacher(TeacherError),
+    /// Something that does not fit the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+}

@@ -1,0 +1,551 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fedistill_federation::{
+    Ask, Committed, Input, Method, Output, Quorum, Round, RoundConfig, Training,
+};
+use fedistill_learning::{Samples, softmax};
+use fedistill_protocol::{
+    AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan, Rows,
+    TransferManifest, TransferSet,
+};
+use fedistill_transport::Listen;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::{Arrival, Hub};
+use crate::plan::{Planner, stream_seed};
+use crate::store::OpenRound;
+use crate::{CoordinatorError, Saved, Store, Teacher, connection};
+
+/// How a federation is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name.
+    pub federation: Name,
+    /// Names of the classes, in the order of every model's outputs.
+    pub classes: Vec<String>,
+    /// The algorithm.
+    pub method: Arc<dyn Method>,
+    /// How hard clients, and the teacher, train in a round.
+    pub training: Training,
+    /// Number of rounds.
+    pub rounds: u32,
+    /// The most clients that a round asks.
+    pub cohort: usize,
+    /// A round opens once so many clients are connected.
+    pub open_with: usize,
+    /// When a round has enough.
+    pub quorum: Quorum,
+    /// Longest silence of a client at work before it is not waited for.
+    pub silence: Duration,
+    /// Longest wait for enough clients to open a round with; `None` waits for ever.
+    pub patience: Option<Duration>,
+    /// Transfer samples that a round speaks about.
+    pub rows: u32,
+    /// How answers are packed, both ways.
+    pub precision: Precision,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Weights of clients in the aggregate; 1 for those not named.
+    pub weights: BTreeMap<Name, u32>,
+}
+
+/// Sees each round's end, on the coordinator's own thread.
+pub trait Observer: Send {
+    /// Before the first round: the teacher as it begins, and the round that comes first.
+    fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
+        let _ = (round, teacher);
+    }
+
+    /// A round is over, with these contributors, and the teacher has learnt from it.
+    fn round_done(
+        &mut self,
+        id: RoundId,
+        contributors: &[Name],
+        teacher: Option<&mut dyn Teacher>,
+    ) {
+        let _ = (id, contributors, teacher);
+    }
+
+    /// A try at a round has not met its quorum.
+    fn round_aborted(&mut self, id: RoundId) {
+        let _ = id;
+    }
+}
+
+/// Nobody looks.
+impl Observer for () {}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// All rounds are done.
+    Finished,
+    /// It was told to stop, and goes on from there when started again.
+    Stopped,
+}
+
+/// Runs one federation.
+pub struct Coordinator {
+    settings: Settings,
+    transfer: Arc<Samples>,
+    set: Arc<[u8]>,
+    planner: Planner,
+    manifest: TransferManifest,
+    teacher: Option<Box<dyn Teacher>>,
+    store: Box<dyn Store>,
+    observer: Box<dyn Observer>,
+}
+
+impl Coordinator {
+    /// A coordinator of a federation with this transfer set, teacher and store.
+    ///
+    /// # Errors
+    /// Settings that contradict each other.
+    pub fn new(
+        settings: Settings,
+        transfer: TransferSet,
+        teacher: Option<Box<dyn Teacher>>,
+        store: Box<dyn Store>,
+    ) -> Result<Self, CoordinatorError> {
+        let wrong = |why: String| Err(CoordinatorError::Settings(why));
+        let least = settings.quorum.least();
+        if least > settings.cohort {
+            return wrong(format!(
+                "round.least asks for {least} contributions, but round.cohort has only {} clients: lower the one or raise the other",
+                settings.cohort
+            ));
+        }
+        if settings.rows == 0 || settings.rows > transfer.samples() {
+            return wrong(format!(
+                "round.samples is {}, the transfer set has {} samples",
+                settings.rows,
+                transfer.samples()
+            ));
+        }
+        if settings.classes.len() < 2 {
+            return wrong("a federation needs at least two classes".to_owned());
+        }
+        let set: Arc<[u8]> = transfer.pack().into();
+        let manifest = TransferManifest {
+            blob: Digest::of(&set),
+            bytes: set.len() as u64,
+            samples: transfer.samples(),
+            shape: transfer.shape().to_vec(),
+            classes: settings.classes.clone(),
+        };
+        let planner = Planner {
+            federation: settings.federation.clone(),
+            transfer: manifest.blob,
+            samples: manifest.samples,
+            rows: settings.rows,
+            precision: settings.precision,
+            seed: settings.seed,
+            deadline_ms: settings.quorum.most_time().as_millis() as u64,
+        };
+        Ok(Self {
+            settings,
+            transfer: Arc::new(transfer.into()),
+            set,
+            planner,
+            manifest,
+            teacher,
+            store,
+            observer: Box::new(()),
+        })
+    }
+
+    /// Lets `observer` see each round's end.
+    #[must_use]
+    pub fn observed_by(mut self, observer: impl Observer + 'static) -> Self {
+        self.observer = Box::new(observer);
+        self
+    }
+
+    /// Runs the rounds that are left, with the clients that come through `listener`, until the
+    /// last or until `stop`. Either way clients are told, and the door is shut.
+    ///
+    /// # Errors
+    /// Too few clients for too long, or a store or teacher that fails.
+    pub async fn run(
+        mut self,
+        listener: Arc<dyn Listen>,
+        stop: CancellationToken,
+    ) -> Result<Ended, CoordinatorError> {
+        let (arrivals, mut incoming) = mpsc::channel(256);
+        let silence = self.settings.silence.as_millis();
+        let hub = Arc::new(Hub::new(
+            self.settings.federation.clone(),
+            self.manifest.clone(),
+            silence.try_into().unwrap_or(u32::MAX),
+            arrivals,
+        ));
+        hub.offer([Arc::clone(&self.set)]);
+        let door = tokio::spawn(let_in(Arc::clone(&listener), Arc::clone(&hub)));
+        let result = tokio::select! {
+            result = self.rounds(&hub, &mut incoming) => result.map(|()| Ended::Finished),
+            () = stop.cancelled() => Ok(Ended::Stopped),
+        };
+        hub.open(None);
+        match &result {
+            Ok(Ended::Finished) => hub.goodbye("the federation is over", false),
+            _ => hub.goodbye("the coordinator stops", true),
+        }
+        // Clients hang up once they have read that.
+        let _ = tokio::time::timeout(Duration::from_secs(3), async {
+            while !hub.connected().is_empty() && incoming.recv().await.is_some() {}
+        })
+        .await;
+        listener.shut().await;
+        door.abort();
+        result
+    }
+
+    async fn rounds(
+        &mut self,
+        hub: &Hub,
+        incoming: &mut mpsc::Receiver<Arrival>,
+    ) -> Result<(), CoordinatorError> {
+        let Saved {
+            mut round,
+            mut labels,
+            teacher,
+            mut open,
+        } = self.store.load()?;
+        if let (Some(teacher), Some(snapshot)) = (&mut self.teacher, &teacher) {
+            teacher
+                .restore(snapshot)
+                .map_err(CoordinatorError::Teacher)?;
+        }
+        self.observer.started(
+            round,
+            self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher),
+        );
+        if labels.is_none() {
+            let rows = self.planner.rows(u32::MAX);
+            labels = self.teacher_labels(&rows)?.map(|answers| (rows, answers));
+        }
+        while let Some(ask) = self.ask(round, labels.is_some()) {
+            let mut attempt = open.as_ref().map_or(0, |open| open.plan.id.attempt);
+            let (plan, committed) = loop {
+                let id = RoundId { round, attempt };
+                let resumed = open.take();
+                let (plan, committed) = self
+                    .attempt(hub, incoming, id, &ask, labels.as_ref(), resumed)
+                    .await?;
+                match committed {
+                    Some(committed) => break (plan, committed),
+                    None => {
+                        tracing::warn!("round {id} has missed its quorum: it opens again");
+                        self.observer.round_aborted(id);
+                        attempt += 1;
+                    }
+                }
+            };
+            let rows = self.planner.rows(round);
+            if let Some(next) = self.learn(&rows, &committed).await? {
+                labels = Some((rows, next));
+            }
+            round += 1;
+            self.store.close(&Saved {
+                round,
+                labels: labels.clone(),
+                teacher: self.teacher.as_ref().map(|teacher| teacher.snapshot()),
+                open: None,
+            })?;
+            tracing::info!(
+                "round {} is over, with {} contributions",
+                plan.id,
+                committed.contributors.len()
+            );
+            let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
+            self.observer
+                .round_done(plan.id, &committed.contributors, teacher);
+        }
+        Ok(())
+    }
+
+    /// What round `round` asks; `None` after the last one.
+    fn ask(&self, round: u32, labels: bool) -> Option<Ask> {
+        let Settings {
+            method,
+            training,
+            rounds,
+            ..
+        } = &self.settings;
+        match round.cmp(rounds) {
+            std::cmp::Ordering::Less => Some(method.ask(training, labels)),
+            std::cmp::Ordering::Equal if labels => method.closing(training),
+            _ => None,
+        }
+    }
+
+    /// One try at a round; `None` where it misses its quorum.
+    async fn attempt(
+        &mut self,
+        hub: &Hub,
+        incoming: &mut mpsc::Receiver<Arrival>,
+        id: RoundId,
+        ask: &Ask,
+        labels: Option<&(Rows, Answers)>,
+        resumed: Option<OpenRound>,
+    ) -> Result<(RoundPlan, Option<Committed>), CoordinatorError> {
+        let (cohort, events) = match resumed {
+            Some(open) => (open.cohort, open.events),
+            None => {
+                self.gather(hub, incoming).await?;
+                let candidates = hub.connected();
+                let chosen = self
+                    .planner
+                    .cohort(id.round, &candidates, self.settings.cohort);
+                let weight = |name: Name| {
+                    let weight = self.settings.weights.get(&name).copied().unwrap_or(1);
+                    (name, weight)
+                };
+                (chosen.into_iter().map(weight).collect(), Vec::new())
+            }
+        };
+        let (plan, knowledge) = self
+            .planner
+            .plan(id, ask.clone(), labels, cohort.len() as u32);
+        let classes = self.settings.classes.len() as u32;
+        let config = RoundConfig {
+            id,
+            cohort: cohort.clone(),
+            quorum: self.settings.quorum,
+            silence: self.settings.silence,
+            answers: plan
+                .report
+                .as_ref()
+                .map(|report| (report.rows.count(), classes)),
+            method: Arc::clone(&self.settings.method),
+        };
+        hub.offer(
+            [Some(Arc::clone(&self.set)), knowledge.map(Into::into)]
+                .into_iter()
+                .flatten(),
+        );
+        let now = Instant::now();
+        let mut machine = match events.is_empty() {
+            true => {
+                self.store.open(&plan, &cohort)?;
+                Round::open(config, now)
+            }
+            false => {
+                tracing::info!("round {id} goes on from its log of {} events", events.len());
+                Round::restore(config, now, events)?
+            }
+        };
+        let shared = Arc::new(plan.clone());
+        hub.open(Some(Arc::clone(&shared)));
+        for name in hub.connected() {
+            greet(hub, &machine, &shared, &cohort, &name);
+        }
+        let outcome = loop {
+            if let Some(outcome) = self.settle(hub, &mut machine, id)? {
+                break outcome;
+            }
+            let timeout = machine.poll_timeout().unwrap_or_else(Instant::now);
+            tokio::select! {
+                arrival = incoming.recv() => {
+                    let Some(arrival) = arrival else {
+                        return Err(CoordinatorError::Settings("nobody listens".to_owned()));
+                    };
+                    if let Arrival::Joined(name) = &arrival {
+                        greet(hub, &machine, &shared, &cohort, name);
+                    }
+                    if let Some(input) = input(arrival, id) {
+                        machine.handle(Instant::now(), input)?;
+                    }
+                }
+                () = tokio::time::sleep_until(timeout.into()) => {
+                    machine.handle_timeout(Instant::now());
+                }
+            }
+        };
+        hub.open(None);
+        Ok((plan, outcome))
+    }
+
+    /// Does what the machine asks for; its outcome once there is one.
+    fn settle(
+        &mut self,
+        hub: &Hub,
+        machine: &mut Round,
+        id: RoundId,
+    ) -> Result<Option<Option<Committed>>, CoordinatorError> {
+        while let Some(output) = machine.poll_output() {
+            match output {
+                Output::Persist(ticket, event) => {
+                    self.store.append(id, &event)?;
+                    machine.handle(Instant::now(), Input::Stored(ticket))?;
+                }
+                Output::Send { to, message } => {
+                    if let Message::Rejected(rejected) = &message {
+                        tracing::warn!(client = %to, "contribution rejected: {}", rejected.detail);
+                    }
+                    hub.send(&to, message);
+                }
+                Output::Committed(committed) => return Ok(Some(Some(committed))),
+                Output::Aborted => return Ok(Some(None)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until enough clients are connected.
+    async fn gather(
+        &self,
+        hub: &Hub,
+        incoming: &mut mpsc::Receiver<Arrival>,
+    ) -> Result<(), CoordinatorError> {
+        let needed = self.settings.open_with.max(self.settings.quorum.least());
+        let begun = Instant::now();
+        loop {
+            let connected = hub.connected().len();
+            if connected >= needed {
+                return Ok(());
+            }
+            tracing::info!("{connected} of {needed} clients that a round needs are connected");
+            let patience = self.settings.patience;
+            let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+            let wait = left
+                .unwrap_or(Duration::from_secs(60))
+                .min(Duration::from_secs(60));
+            let arrival = tokio::time::timeout(wait, incoming.recv()).await;
+            if let Ok(Some(Arrival::Contributed { client, id, .. })) = arrival {
+                // Too late, and no machine is there to say so.
+                use fedistill_protocol::{RejectReason, Rejected};
+                let detail = format!("round {id} is over: await the next one");
+                let reason = RejectReason::TooLate;
+                hub.send(&client, Rejected { reason, detail }.into());
+            }
+            if patience.is_some_and(|patience| begun.elapsed() >= patience) {
+                return Err(CoordinatorError::TooFewClients {
+                    connected: hub.connected().len(),
+                    needed,
+                    seconds: begun.elapsed().as_secs(),
+                });
+            }
+        }
+    }
+
+    /// What comes of a round: the next soft labels; the teacher learns from them.
+    async fn learn(
+        &mut self,
+        rows: &Rows,
+        committed: &Committed,
+    ) -> Result<Option<Answers>, CoordinatorError> {
+        let samples = self.select(rows);
+        let method = Arc::clone(&self.settings.method);
+        let training = self.settings.training;
+        let seed = stream_seed(self.settings.seed, committed.id.round);
+        let (sum, classes) = (committed.sum.clone(), self.settings.classes.len() as u32);
+        let mut teacher = self.teacher.take();
+        let closing = committed.id.round >= self.settings.rounds;
+        let work = move || {
+            let answers = match (&mut teacher, closing) {
+                (_, true) => return (teacher, Ok(None)),
+                (Some(teacher), _) => match logits(teacher.as_mut(), &samples, classes) {
+                    Ok(answers) => Some(answers),
+                    Err(error) => return (None, Err(error)),
+                },
+                (None, _) => None,
+            };
+            let result = method
+                .aggregate(&sum, answers.as_ref(), classes)
+                .map_err(CoordinatorError::from)
+                .and_then(|next| {
+                    if let (Some(teacher), Some(next), true) =
+                        (&mut teacher, &next, method.teacher_learns())
+                    {
+                        teacher
+                            .learn(&samples, next, &training, seed)
+                            .map_err(CoordinatorError::Teacher)?;
+                    }
+                    Ok(next)
+                });
+            (teacher, result)
+        };
+        // Training takes seconds: not on a thread that serves connections.
+        let done = tokio::task::spawn_blocking(work).await;
+        let (teacher, result) = done.map_err(|error| CoordinatorError::Teacher(error.into()))?;
+        self.teacher = teacher;
+        result
+    }
+
+    /// What the teacher says before the first round, in the kind that the method sends down.
+    fn teacher_labels(&mut self, rows: &Rows) -> Result<Option<Answers>, CoordinatorError> {
+        let ask = self.settings.method.ask(&self.settings.training, true);
+        let samples = self.select(rows);
+        let (Some(teacher), Some(kind)) = (&mut self.teacher, ask.knowledge) else {
+            return Ok(None);
+        };
+        let classes = self.settings.classes.len() as u32;
+        let answers = logits(teacher.as_mut(), &samples, classes)?;
+        Ok(Some(match kind {
+            AnswerKind::Logits => answers,
+            AnswerKind::Probabilities => {
+                let values = softmax(answers.values(), classes as usize);
+                Answers::new(kind, classes, values)?
+            }
+        }))
+    }
+
+    fn select(&self, rows: &Rows) -> Samples {
+        let rows: Vec<usize> = rows.iter().map(|row| row as usize).collect();
+        self.transfer.select(&rows)
+    }
+}
+
+fn logits(
+    teacher: &mut dyn Teacher,
+    samples: &Samples,
+    classes: u32,
+) -> Result<Answers, CoordinatorError> {
+    let logits = teacher.logits(samples).map_err(CoordinatorError::Teacher)?;
+    Ok(Answers::new(AnswerKind::Logits, classes, logits)?)
+}
+
+/// Tells a client of the cohort what the open round asks, or that it has its contribution.
+fn greet(hub: &Hub, machine: &Round, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>, name: &Name) {
+    if !cohort.contains_key(name) {
+        return;
+    }
+    match machine.receipt(name) {
+        Some(receipt) => hub.send(name, receipt.into()),
+        None => hub.send(name, Message::Plan(plan.clone())),
+    }
+}
+
+fn input(arrival: Arrival, open: RoundId) -> Option<Input> {
+    match arrival {
+        Arrival::Joined(name) => Some(Input::Joined(name)),
+        Arrival::Left(name) => Some(Input::Left(name)),
+        Arrival::Heartbeat(name) => Some(Input::Heartbeat(name)),
+        Arrival::Refused(name, id, why) => {
+            tracing::warn!(client = %name, "refuses round {id}: {why}");
+            (id == open).then_some(Input::Refused(name))
+        }
+        Arrival::Malformed(name, id) => (id == open).then_some(Input::Refused(name)),
+        Arrival::Contributed {
+            client,
+            id,
+            blob,
+            answers,
+        } => Some(Input::Contributed {
+            client,
+            id,
+            blob,
+            answers,
+        }),
+    }
+}
+
+async fn let_in(listener: Arc<dyn Listen>, hub: Arc<Hub>) {
+    while let Some(connection) = listener.accept().await {
+        tokio::spawn(connection::serve(Arc::clone(&hub), connection));
+    }
+}

@@ -1,0 +1,149 @@
+//! Who is connected, and what they say.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fedistill_protocol::{
+    Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest,
+};
+use fedistill_transport::{CloseCode, Connection};
+use tokio::sync::mpsc;
+
+/// What the connections of a federation share.
+pub(crate) struct Hub {
+    pub(crate) federation: Name,
+    pub(crate) manifest: TransferManifest,
+    pub(crate) heartbeat_ms: u32,
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    members: BTreeMap<Name, Member>,
+    serial: u64,
+    /// What clients may fetch.
+    blobs: BTreeMap<Digest, Arc<[u8]>>,
+    /// The plan of the open round: what a contribution has to be.
+    plan: Option<Arc<RoundPlan>>,
+}
+
+struct Member {
+    serial: u64,
+    outbox: mpsc::Sender<Message>,
+    connection: Arc<dyn Connection>,
+}
+
+/// What comes from clients.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Joined(Name),
+    Left(Name),
+    Heartbeat(Name),
+    Refused(Name, RoundId, String),
+    Contributed {
+        client: Name,
+        id: RoundId,
+        blob: Digest,
+        answers: Option<Answers>,
+    },
+    /// A contribution that cannot be used; the client has been told why.
+    Malformed(Name, RoundId),
+}
+
+/// Messages that may wait for one client before it counts as stuck.
+const OUTBOX: usize = 16;
+
+impl Hub {
+    pub(crate) fn new(
+        federation: Name,
+        manifest: TransferManifest,
+        heartbeat_ms: u32,
+        arrivals: mpsc::Sender<Arrival>,
+    ) -> Self {
+        Self {
+            federation,
+            manifest,
+            heartbeat_ms,
+            arrivals,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Every change below is whole when the lock is given back.
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a client in; an older connection of the same client is closed.
+    pub(crate) fn join(
+        &self,
+        name: &Name,
+        connection: Arc<dyn Connection>,
+    ) -> (u64, mpsc::Receiver<Message>) {
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let mut state = self.state();
+        state.serial += 1;
+        let serial = state.serial;
+        let member = Member {
+            serial,
+            outbox,
+            connection,
+        };
+        if let Some(older) = state.members.insert(name.clone(), member) {
+            let why = "the same client has opened a newer connection";
+            older.connection.close(CloseCode::Superseded, why);
+        }
+        (serial, messages)
+    }
+
+    /// Whether this was the client's current connection.
+    pub(crate) fn leave(&self, name: &Name, serial: u64) -> bool {
+        let mut state = self.state();
+        let current = state.members.get(name).is_some_and(|m| m.serial == serial);
+        if current {
+            state.members.remove(name);
+        }
+        current
+    }
+
+    pub(crate) fn connected(&self) -> Vec<Name> {
+        self.state().members.keys().cloned().collect()
+    }
+
+    /// Sends, if the client is connected; one that does not take its messages is cut off.
+    pub(crate) fn send(&self, to: &Name, message: Message) {
+        let state = self.state();
+        let Some(member) = state.members.get(to) else {
+            return;
+        };
+        if member.outbox.try_send(message).is_err() {
+            let why = "messages are not taken";
+            member.connection.close(CloseCode::Violation, why);
+        }
+    }
+
+    pub(crate) fn offer(&self, blobs: impl IntoIterator<Item = Arc<[u8]>>) {
+        let blobs = blobs.into_iter().map(|bytes| (Digest::of(&bytes), bytes));
+        self.state().blobs = blobs.collect();
+    }
+
+    pub(crate) fn blob(&self, digest: Digest) -> Option<Arc<[u8]>> {
+        self.state().blobs.get(&digest).cloned()
+    }
+
+    pub(crate) fn open(&self, plan: Option<Arc<RoundPlan>>) {
+        self.state().plan = plan;
+    }
+
+    pub(crate) fn plan(&self) -> Option<Arc<RoundPlan>> {
+        self.state().plan.clone()
+    }
+
+    pub(crate) fn goodbye(&self, why: &str, back: bool) {
+        for name in self.connected() {
+            let why = why.to_owned();
+            self.send(&name, Goodbye { why, back }.into());
+        }
+    }
+}

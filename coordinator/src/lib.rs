@@ -1,0 +1,22 @@
+//! A federation's coordinator, as a library.
+//!
+//! * [`Coordinator`]: opens rounds, drives the machine of each, lets the teacher learn.
+//! * [`Teacher`]: what a user may bring of their own; a [`Learner`] is one.
+//! * [`Store`]: what outlives the process: [`MemoryStore`] does not, [`FileStore`] does.
+//!
+//! [`Learner`]: fedistill_learning::Learner
+#![forbid(unsafe_code)]
+
+// pub mod config;
+mod connection;
+mod error;
+mod federation;
+mod hub;
+mod plan;
+mod store;
+mod teacher;
+
+pub use error::CoordinatorError;
+pub use federation::{Coordinator, Ended, Observer, Settings};
+pub use store::{FileStore, MemoryStore, OpenRound, Saved, Store, StoreError};
+pub use teacher::{NetTeacher, Teacher, TeacherError};

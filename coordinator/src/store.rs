@@ -1,0 +1,85 @@
+//! What outlives a coordinator's process.
+
+mod file;
+mod memory;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fedistill_federation::Event;
+use fedistill_protocol::{Answers, Name, RoundId, RoundPlan, Rows};
+use thiserror::Error;
+
+pub use file::FileStore;
+pub use memory::MemoryStore;
+
+/// A federation as it was when its coordinator last wrote.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saved {
+    /// The first round that is not closed.
+    pub round: u32,
+    /// The soft labels that this round sends down, and the samples that they speak about.
+    pub labels: Option<(Rows, Answers)>,
+    /// The teacher's snapshot.
+    pub teacher: Option<Vec<f32>>,
+    /// The try at this round that was under way.
+    pub open: Option<OpenRound>,
+}
+
+/// A round under way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenRound {
+    /// What it asks.
+    pub plan: RoundPlan,
+    /// Whom, and with what weight each.
+    pub cohort: BTreeMap<Name, u32>,
+    /// What has happened in it.
+    pub events: Vec<Event>,
+}
+
+/// Durable rounds. What a method has returned from is on disk, whole.
+pub trait Store: Send {
+    /// What was written last.
+    ///
+    /// # Errors
+    /// A store that cannot be read or is damaged.
+    fn load(&mut self) -> Result<Saved, StoreError>;
+
+    /// A try at a round begins; an earlier try at it is forgotten.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    fn open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), StoreError>;
+
+    /// Something has happened in the open round.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    fn append(&mut self, id: RoundId, event: &Event) -> Result<(), StoreError>;
+
+    /// The open round is closed: its outcome and the next round's beginning, all at once.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    fn close(&mut self, next: &Saved) -> Result<(), StoreError>;
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("store {path} is in use: another coordinator runs on it")]
+    InUse {
+        /// Which store.
+        path: PathBuf,
+    },
+    /// The file cannot be read or written.
+    #[error("store {path}: {why}")]
+    Failed {
+        /// Which store.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+}

@@ -1,0 +1,319 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fedistill_federation::Event;
+use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
+use fedistill_protocol::{
+    AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan, Rows,
+};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::{OpenRound, Saved, Store, StoreError};
+
+/// `state`, `labels`, `teacher`, `plan`, `cohort`: one value each.
+const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
+/// The open round's events in their order, as JSON.
+const EVENTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("events");
+/// The packed answers of the event with the same number.
+const ANSWERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("answers");
+
+/// One file, written with transactions (redb): after a crash it is as after the last one.
+#[derive(Debug)]
+pub struct FileStore {
+    path: PathBuf,
+    database: Database,
+}
+
+#[derive(Deserialize, Serialize)]
+struct State {
+    round: u32,
+    labels: Option<Labels>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Labels {
+    probabilities: bool,
+    classes: u32,
+    rows: Vec<u32>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Opened {
+        round: u32,
+        attempt: u32,
+    },
+    Taken {
+        client: String,
+        blob: String,
+        answers: Option<Shape>,
+    },
+    Committed {
+        contributors: Vec<String>,
+    },
+    Aborted,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+struct Shape {
+    probabilities: bool,
+    rows: u32,
+    classes: u32,
+}
+
+fn kind(probabilities: bool) -> AnswerKind {
+    match probabilities {
+        true => AnswerKind::Probabilities,
+        false => AnswerKind::Logits,
+    }
+}
+
+impl FileStore {
+    /// Opens the store in `path`, or makes it.
+    ///
+    /// # Errors
+    /// A file that another process has open, or that cannot be used.
+    pub fn open_at(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
+                path: path.to_owned(),
+            },
+            other => StoreError::Failed {
+                path: path.to_owned(),
+                why: other.to_string(),
+            },
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            database,
+        })
+    }
+
+    fn failed(&self, why: impl ToString) -> StoreError {
+        StoreError::Failed {
+            path: self.path.clone(),
+            why: why.to_string(),
+        }
+    }
+
+    fn read(&self) -> Result<Saved, Fail> {
+        let transaction = self.database.begin_read()?;
+        let values = match transaction.open_table(VALUES) {
+            Ok(values) => values,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Saved::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let value = |key: &str| -> Result<Option<Vec<u8>>, Fail> {
+            Ok(values.get(key)?.map(|bytes| bytes.value().to_vec()))
+        };
+        let mut saved = Saved::default();
+        if let Some(state) = value("state")? {
+            let state: State = serde_json::from_slice(&state)?;
+            saved.round = state.round;
+            if let (Some(labels), Some(bytes)) = (state.labels, value("labels")?) {
+                let rows = labels.rows.len() as u32;
+                let kind = kind(labels.probabilities);
+                let answers = Answers::unpack(&bytes, kind, rows, labels.classes)?;
+                saved.labels = Some((Rows::List(labels.rows), answers));
+            }
+            saved.teacher = value("teacher")?.map(|bytes| {
+                let (floats, _) = bytes.as_chunks::<4>();
+                floats.iter().map(|b| f32::from_le_bytes(*b)).collect()
+            });
+        }
+        if let (Some(plan), Some(cohort)) = (value("plan")?, value("cohort")?) {
+            let (header, body) = plan
+                .split_first_chunk::<HEADER_BYTES>()
+                .ok_or("a plan is cut off")?;
+            let Message::Plan(plan) = frame::decode(Header::parse(*header)?, body)? else {
+                return Err("a plan is none".into());
+            };
+            let cohort: BTreeMap<String, u32> = serde_json::from_slice(&cohort)?;
+            let cohort = cohort
+                .into_iter()
+                .map(|(name, weight)| Ok((name.parse()?, weight)))
+                .collect::<Result<_, Fail>>()?;
+            let mut events = Vec::new();
+            let answers = transaction.open_table(ANSWERS)?;
+            for entry in transaction.open_table(EVENTS)?.iter()? {
+                let (number, line) = entry?;
+                let packed = answers.get(number.value())?.map(|a| a.value().to_vec());
+                events.push(event(serde_json::from_slice(line.value())?, packed)?);
+            }
+            saved.open = Some(OpenRound {
+                plan,
+                cohort,
+                events,
+            });
+        }
+        Ok(saved)
+    }
+
+    fn write_open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), Fail> {
+        let frame = frame::encode(&Message::Plan(plan.clone()))?;
+        let cohort: BTreeMap<&str, u32> = cohort.iter().map(|(n, w)| (n.as_str(), *w)).collect();
+        let cohort = serde_json::to_vec(&cohort)?;
+        let transaction = self.database.begin_write()?;
+        {
+            let mut values = transaction.open_table(VALUES)?;
+            values.insert("plan", frame.as_slice())?;
+            values.insert("cohort", cohort.as_slice())?;
+            transaction.open_table(EVENTS)?.retain(|_, _| false)?;
+            transaction.open_table(ANSWERS)?.retain(|_, _| false)?;
+        }
+        transaction.commit()?;
+
+        Ok(())
+    }
+
+    fn write_event(&mut self, event: &Event) -> Result<(), Fail> {
+        let (line, packed) = line(event);
+        let line = serde_json::to_vec(&line)?;
+        let transaction = self.database.begin_write()?;
+        {
+            let mut events = transaction.open_table(EVENTS)?;
+            let next = events.last()?.map_or(0, |(number, _)| number.value() + 1);
+            events.insert(next, line.as_slice())?;
+            if let Some(packed) = packed {
+                transaction
+                    .open_table(ANSWERS)?
+                    .insert(next, packed.as_slice())?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn write_close(&mut self, next: &Saved) -> Result<(), Fail> {
+        let labels = next.labels.as_ref();
+        let state = State {
+            round: next.round,
+            labels: labels.map(|(rows, answers)| Labels {
+                probabilities: answers.kind() == AnswerKind::Probabilities,
+                classes: answers.classes(),
+                rows: rows.iter().collect(),
+            }),
+        };
+        let transaction = self.database.begin_write()?;
+        {
+            let mut values = transaction.open_table(VALUES)?;
+            values.insert("state", serde_json::to_vec(&state)?.as_slice())?;
+            match labels {
+                Some((_, answers)) => {
+                    values.insert("labels", answers.pack(Precision::F32).as_slice())?;
+                }
+                None => {
+                    values.remove("labels")?;
+                }
+            }
+            if let Some(teacher) = &next.teacher {
+                let bytes: Vec<u8> = teacher.iter().flat_map(|v| v.to_le_bytes()).collect();
+                values.insert("teacher", bytes.as_slice())?;
+            }
+            values.remove("plan")?;
+            values.remove("cohort")?;
+            transaction.open_table(EVENTS)?.retain(|_, _| false)?;
+            transaction.open_table(ANSWERS)?.retain(|_, _| false)?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+/// Whatever goes wrong below; it becomes a line that names the store.
+type Fail = Box<dyn std::error::Error + Send + Sync>;
+
+impl Store for FileStore {
+    fn load(&mut self) -> Result<Saved, StoreError> {
+        self.read().map_err(|error| self.failed(error))
+    }
+
+    fn open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), StoreError> {
+        let written = self.write_open(plan, cohort);
+        written.map_err(|error| self.failed(error))
+    }
+
+    fn append(&mut self, _: RoundId, event: &Event) -> Result<(), StoreError> {
+        let written = self.write_event(event);
+        written.map_err(|error| self.failed(error))
+    }
+
+    fn close(&mut self, next: &Saved) -> Result<(), StoreError> {
+        let written = self.write_close(next);
+        written.map_err(|error| self.failed(error))
+    }
+}
+
+fn line(event: &Event) -> (Line, Option<Vec<u8>>) {
+    match event {
+        Event::Opened(id) => {
+            let line = Line::Opened {
+                round: id.round,
+                attempt: id.attempt,
+            };
+            (line, None)
+        }
+        Event::Taken {
+            client,
+            blob,
+            answers,
+        } => {
+            let shape = answers.as_ref().map(|answers| Shape {
+                probabilities: answers.kind() == AnswerKind::Probabilities,
+                rows: answers.rows(),
+                classes: answers.classes(),
+            });
+            let line = Line::Taken {
+                client: client.to_string(),
+                blob: blob.to_string(),
+                answers: shape,
+            };
+            (line, answers.as_ref().map(|a| a.pack(Precision::F32)))
+        }
+        Event::Committed(contributors) => {
+            let contributors = contributors.iter().map(ToString::to_string).collect();
+            (Line::Committed { contributors }, None)
+        }
+        Event::Aborted => (Line::Aborted, None),
+    }
+}
+
+fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
+    Ok(match line {
+        Line::Opened { round, attempt } => Event::Opened(RoundId { round, attempt }),
+        Line::Taken {
+            client,
+            blob,
+            answers,
+        } => {
+            let answers = match (answers, packed) {
+                (Some(shape), Some(bytes)) => {
+                    let kind = kind(shape.probabilities);
+                    Some(Answers::unpack(&bytes, kind, shape.rows, shape.classes)?)
+                }
+                (None, None) => None,
+                _ => return Err("a contribution's answers are missing".into()),
+            };
+            Event::Taken {
+                client: client.parse()?,
+                blob: digest(&blob).ok_or("a digest is none")?,
+                answers,
+            }
+        }
+        Line::Committed { contributors } => Event::Committed(
+            contributors
+                .iter()
+                .map(|name| name.parse())
+                .collect::<Result<_, _>>()?,
+        ),
+        Line::Aborted => Event::Aborted,
+    })
+}
+
+fn digest(text: &str) -> Option<Digest> {
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    (text.len() == 64).then_some(Digest::from_bytes(bytes))
+}

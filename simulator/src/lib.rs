@@ -1,0 +1,24 @@
+//! A whole federation on one machine, with the machines, drivers and wire bytes of a real one.
+//!
+//! * [`World`]: one data set, split into what the teacher has, the transfer set, what each client has,
+//!   and test samples that are only ever used to report.
+//! * [`Partition`]: how labels are spread over clients.
+//! * [`simulate`]: runs a method in a world, over QUIC or in memory.
+//! * [`Summary`] and [`report`]: what came of it, beside its baselines.
+#![forbid(unsafe_code)]
+
+// pub mod config;
+mod error;
+mod partition;
+mod progress;
+// pub mod report;
+mod run;
+// mod summary;
+mod world;
+
+pub use error::SimulationError;
+pub use partition::{Partition, PartitionError};
+pub use progress::Progress;
+pub use run::{Outcome, Plan, RoundRow, Transport, pooled, simulate};
+// pub use summary::{Baselines, Summary};
+pub use world::{Sizes, TeacherSource, World};

@@ -1,0 +1,238 @@
+use std::fmt;
+use std::str::FromStr;
+
+use fedistill_learning::seed;
+use rand::RngExt;
+use rand_distr::{Distribution, Gamma};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How private samples are spread over clients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Partition {
+    /// Evenly, whatever the label.
+    Iid,
+    /// Each class by shares drawn from a symmetric Dirichlet distribution (Hsu et al. 2019): the
+    /// smaller alpha, the fewer classes a client has.
+    Dirichlet(f64),
+    /// Sorted by label and cut into so many pieces a client (McMahan et al. 2017).
+    Shards(usize),
+}
+
+/// A partition that cannot be made.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum PartitionError {
+    /// No partition is written like this.
+    #[error(
+        "no partition {0:?}: write iid, dirichlet:ALPHA or shards:K, with ALPHA above 0 and K at least 1"
+    )]
+    Unknown(String),
+    /// Fewer samples than every client needs.
+    #[error(
+        "{samples} private samples are too few for {clients} clients of at least {least}: take fewer clients or more data"
+    )]
+    TooFew {
+        /// Private samples.
+        samples: usize,
+        /// Clients.
+        clients: usize,
+        /// The least that each must have.
+        least: usize,
+    },
+}
+
+/// The least samples that a client gets.
+const LEAST: usize = 10;
+
+impl Partition {
+    /// Which of the samples with these labels each of `clients` clients gets, in ascending order.
+    /// Every sample is given to exactly one.
+    ///
+    /// # Errors
+    /// Too few samples.
+    pub fn split(
+        self,
+        labels: &[u32],
+        classes: usize,
+        clients: usize,
+        seed: u64,
+    ) -> Result<Vec<Vec<usize>>, PartitionError> {
+        let pieces = match self {
+            Self::Shards(count) => count,
+            _ => 1,
+        };
+        if clients == 0 || labels.len() < clients * LEAST.max(pieces) {
+            return Err(PartitionError::TooFew {
+                samples: labels.len(),
+                clients,
+                least: LEAST.max(pieces),
+            });
+        }
+        let mut rng = seed::stream(seed, "partition");
+        let order = seed::permutation(labels.len(), &mut rng);
+        let mut parts = vec![Vec::new(); clients];
+        match self {
+            Self::Iid => {
+                for (place, index) in order.into_iter().enumerate() {
+                    parts[place % clients].push(index);
+                }
+            }
+            Self::Shards(count) => {
+                let mut sorted = order;
+                sorted.sort_by_key(|&index| labels[index]);
+                let shards = clients * count;
+                let owners = seed::permutation(shards, &mut rng);
+                for (shard, owner) in owners.into_iter().enumerate() {
+                    let range = shard * sorted.len() / shards..(shard + 1) * sorted.len() / shards;
+                    parts[owner % clients].extend(&sorted[range]);
+                }
+            }
+            Self::Dirichlet(alpha) => {
+                let gamma = Gamma::new(alpha, 1.0)
+                    .map_err(|_| PartitionError::Unknown(self.to_string()))?;
+                for class in 0..classes as u32 {
+                    let shares: Vec<f64> = (0..clients)
+                        .map(|_| gamma.sample(&mut rng).max(1e-12))
+                        .collect();
+                    let total: f64 = shares.iter().sum();
+                    let of_class: Vec<usize> = order
+                        .iter()
+                        .copied()
+                        .filter(|&i| labels[i] == class)
+                        .collect();
+                    let (mut sum, mut start) = (0.0, 0);
+                    for (part, share) in parts.iter_mut().zip(shares) {
+                        sum += share;
+                        let end = (sum / total * of_class.len() as f64).round() as usize;
+                        part.extend(&of_class[start..end.max(start)]);
+                        start = end.max(start);
+                    }
+                }
+                // A client of no samples is none: the largest gives to the smallest.
+                while let Some(small) = parts.iter().position(|part| part.len() < LEAST) {
+                    let large = (0..clients).max_by_key(|&p| parts[p].len()).unwrap_or(0);
+                    let at = rng.random_range(0..parts[large].len());
+                    let moved = parts[large].swap_remove(at);
+                    parts[small].push(moved);
+                }
+            }
+        }
+        parts.iter_mut().for_each(|part| part.sort_unstable());
+        Ok(parts)
+    }
+}
+
+impl FromStr for Partition {
+    type Err = PartitionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = match text.split_once(':') {
+            None if text == "iid" => Some(Self::Iid),
+            Some(("dirichlet", alpha)) => {
+                let alpha: Option<f64> = alpha.parse().ok();
+                alpha
+                    .filter(|a| *a > 0.0 && a.is_finite())
+                    .map(Self::Dirichlet)
+            }
+            Some(("shards", count)) => {
+                let count: Option<usize> = count.parse().ok();
+                count
+                    .filter(|count| (1..=1000).contains(count))
+                    .map(Self::Shards)
+            }
+            _ => None,
+        };
+        parsed.ok_or_else(|| PartitionError::Unknown(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Iid => f.write_str("iid"),
+            Self::Dirichlet(alpha) => write!(f, "dirichlet:{alpha}"),
+            Self::Shards(count) => write!(f, "shards:{count}"),
+        }
+    }
+}
+
+impl Serialize for Partition {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Partition {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn classes_of(part: &[usize], labels: &[u32]) -> usize {
+        let mut seen: Vec<u32> = part.iter().map(|&index| labels[index]).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen.len()
+    }
+
+    proptest! {
+        #[test]
+        fn every_sample_goes_to_exactly_one_client(
+            which in 0usize..5, clients in 1usize..12, seed: u64,
+        ) {
+            let labels: Vec<u32> = (0..600).map(|i| i * i % 7).collect();
+            let partition = ["iid", "dirichlet:0.1", "dirichlet:5", "shards:2", "shards:5"][which];
+            let partition: Partition = partition.parse().unwrap();
+            let parts = partition.split(&labels, 7, clients, seed).unwrap();
+            let mut all: Vec<usize> = parts.concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..600).collect::<Vec<_>>());
+            prop_assert!(parts.iter().all(|part| part.len() >= 10));
+            prop_assert_eq!(partition.split(&labels, 7, clients, seed).unwrap(), parts);
+        }
+    }
+
+    #[test]
+    fn skew_is_as_asked() {
+        let labels: Vec<u32> = (0..10_000).map(|i| i % 10).collect();
+        let mean = |text: &str| {
+            let partition: Partition = text.parse().unwrap();
+            let parts = partition.split(&labels, 10, 10, 3).unwrap();
+            parts
+                .iter()
+                .map(|part| classes_of(part, &labels))
+                .sum::<usize>()
+        };
+        assert_eq!(mean("iid"), 100);
+        assert!(mean("shards:2") <= 40, "{}", mean("shards:2"));
+        assert!(mean("dirichlet:0.05") < mean("dirichlet:1"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for text in [
+            "",
+            "iid:1",
+            "dirichlet",
+            "dirichlet:0",
+            "dirichlet:NaN",
+            "shards:0",
+            "even",
+        ] {
+            assert!(text.parse::<Partition>().is_err(), "{text}");
+        }
+        let error = Partition::Iid
+            .split(&[0; 50], 1, 10, 1)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("50 private samples"), "{error}");
+    }
+}

@@ -1,0 +1,195 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fedistill_coordinator::NetTeacher;
+use fedistill_learning::checkpoint::{self, About};
+use fedistill_learning::{
+    Architecture, Dataset, Learner, Objective, Samples, Schedule, Targets, seed,
+};
+use fedistill_protocol::{Loss, LossTerm, Optimiser};
+use rand::RngExt;
+
+use crate::{Partition, SimulationError};
+
+/// Where the teacher comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TeacherSource {
+    /// There is none.
+    None,
+    /// Trained on so many labelled public samples.
+    Train(usize),
+    /// A file that `fedistill-coordinator teacher train` or a simulation wrote.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for TeacherSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "none" => Ok(Self::None),
+            Some(("train", count)) => match count.parse() {
+                Ok(count) if count > 0 => Ok(Self::Train(count)),
+                _ => Err(format!("{text:?}: write train:N with N at least 1")),
+            },
+            _ => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl std::fmt::Display for TeacherSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Train(count) => write!(f, "train:{count}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How a data set is shared out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizes {
+    /// Number of clients.
+    pub clients: usize,
+    /// Share of the training samples that is public, 0 to 1.
+    pub public: f64,
+    /// Public samples of which the teacher knows the labels.
+    pub labelled: usize,
+}
+
+/// One data set, shared out: no sample is in two places.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// What the teacher is trained on.
+    pub labelled: Dataset,
+    /// What everyone sees, without labels.
+    pub transfer: Samples,
+    /// What each client has for itself.
+    pub private: Vec<Dataset>,
+    /// Only used to report.
+    pub test: Arc<Dataset>,
+}
+
+impl World {
+    /// Shares out `train`: public samples by chance, the rest over clients as `partition` says.
+    ///
+    /// # Errors
+    /// Fewer samples than that needs.
+    pub fn share_out(
+        train: &Dataset,
+        test: Dataset,
+        sizes: Sizes,
+        partition: Partition,
+        seed: u64,
+    ) -> Result<Self, SimulationError> {
+        let order = seed::permutation(train.len(), &mut seed::stream(seed, "share-out"));
+        let public = (train.len() as f64 * sizes.public).round() as usize;
+        if sizes.labelled >= public {
+            return Err(SimulationError::Settings(format!(
+                "{public} of {} samples are public, {} of them cannot be labelled: no transfer set is left",
+                train.len(),
+                sizes.labelled
+            )));
+        }
+        let (public, private) = order.split_at(public.min(order.len()));
+        let (labelled, transfer) = public.split_at(sizes.labelled);
+        let labels: Vec<u32> = private.iter().map(|&index| train.labels()[index]).collect();
+        let parts = partition.split(&labels, train.classes().len(), sizes.clients, seed)?;
+        let private = parts.into_iter().map(|part| {
+            let indices: Vec<usize> = part.into_iter().map(|place| private[place]).collect();
+            train.select(&indices)
+        });
+        Ok(Self {
+            labelled: train.select(labelled),
+            transfer: train.samples().select(transfer),
+            private: private.collect(),
+            test: Arc::new(test),
+        })
+    }
+
+    /// The teacher, trained if need be.
+    ///
+    /// # Errors
+    /// A file that cannot be used or does not fit the data.
+    pub fn teacher(
+        &self,
+        source: &TeacherSource,
+        architecture: Architecture,
+        seed: u64,
+    ) -> Result<Option<NetTeacher>, SimulationError> {
+        let shape = self.transfer.shape();
+        let classes = self.test.classes();
+        match source {
+            TeacherSource::None => Ok(None),
+            TeacherSource::Train(_) => {
+                let net = architecture.build(shape, classes.len(), seed_of(seed, "teacher"))?;
+                let mut learner = Learner::new(net);
+                train_supervised(&mut learner, &self.labelled, TEACHER_EPOCHS, 10, seed)?;
+                let about = About {
+                    architecture: Some(architecture),
+                    input: shape.to_vec(),
+                    classes: classes.to_vec(),
+                };
+                Ok(Some(NetTeacher::new(learner, about)))
+            }
+            TeacherSource::File(path) => Ok(Some(load_teacher(path, shape, classes)?)),
+        }
+    }
+}
+
+const TEACHER_EPOCHS: usize = 60;
+
+/// Reads a teacher and holds it against the data that it is to teach.
+fn load_teacher(
+    path: &Path,
+    shape: &[u32],
+    classes: &[String],
+) -> Result<NetTeacher, SimulationError> {
+    let saved = checkpoint::load(path)?;
+    if saved.about.input != shape || saved.about.classes != classes {
+        return Err(SimulationError::Settings(format!(
+            "teacher {} takes samples of shape {:?} and {} classes, the data has {shape:?} and {}",
+            path.display(),
+            saved.about.input,
+            saved.about.classes.len(),
+            classes.len()
+        )));
+    }
+    Ok(NetTeacher::new(Learner::new(saved.net()?), saved.about))
+}
+
+/// Plain training on labels, with SGD at a rate of 0.1.
+pub(crate) fn train_supervised(
+    learner: &mut Learner,
+    data: &Dataset,
+    epochs: usize,
+    batch: usize,
+    seed: u64,
+) -> Result<(), SimulationError> {
+    let terms = [LossTerm {
+        loss: Loss::CrossEntropy,
+        weight: 1.0,
+    }];
+    let schedule = Schedule { epochs, batch };
+    let mut order = seed::stream(seed, "supervised/order");
+    let mut noise = seed::stream(seed, "supervised/noise");
+    learner.begin(Optimiser::Sgd {
+        learning_rate: 0.1,
+        momentum: 0.0,
+    });
+    let mut samples = Vec::new();
+    for indices in schedule.batches(data.len(), &mut order) {
+        samples.clear();
+        data.samples().gather(&indices, &mut samples);
+        let labels: Vec<u32> = indices.iter().map(|&index| data.labels()[index]).collect();
+        let objective = Objective::new(&terms, Targets::Hard(&labels));
+        learner.step(&samples, &objective, &mut noise)?;
+    }
+    Ok(())
+}
+
+/// A seed of its own for `purpose`.
+pub(crate) fn seed_of(seed: u64, purpose: &str) -> u64 {
+    seed::stream(seed, purpose).random()
+}
