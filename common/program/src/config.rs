@@ -1,0 +1,206 @@
+//! Configuration files: TOML, in which a key that is not known is an error.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fedistill_protocol::{Optimiser, Precision};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("config {path}: cannot read it: {why}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// Something in it is not as it should be.
+    #[error("config {path}, line {line} ({text}): {why}")]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What the line says.
+        text: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Reads a configuration.
+///
+/// # Errors
+/// A file that cannot be read, or the first line in it that cannot be used.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|error| ConfigError::Read {
+        path: path.to_owned(),
+        why: error.to_string(),
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start).min(text.len());
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let of = |line: usize| text.lines().nth(line - 1).unwrap_or_default().trim();
+        ConfigError::Malformed {
+            path: path.to_owned(),
+            line,
+            text: of(line).chars().take(80).collect(),
+            why: error.message().replace('\n', "; "),
+        }
+    })
+}
+
+/// The folder that a configuration is in: relative paths in it start there.
+pub fn folder(config: &Path) -> PathBuf {
+    let parent = config
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// How answers are packed, as configurations write it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Packing {
+    /// 32 bits a value.
+    F32,
+    /// 16 bits a value.
+    #[default]
+    F16,
+    /// 8 bits a value, and a range for each block.
+    U8,
+}
+
+impl From<Packing> for Precision {
+    fn from(packing: Packing) -> Self {
+        match packing {
+            Packing::F32 => Self::F32,
+            Packing::F16 => Self::F16,
+            Packing::U8 => Self::U8,
+        }
+    }
+}
+
+/// How steps are taken, as configurations write it: `{ sgd = { learning-rate = 0.1 } }`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Steps {
+    /// Stochastic gradient descent.
+    #[serde(rename_all = "kebab-case")]
+    Sgd {
+        /// Length of a step.
+        learning_rate: f32,
+        /// How much of the last step is kept.
+        #[serde(default)]
+        momentum: f32,
+    },
+    /// AdamW.
+    #[serde(rename_all = "kebab-case")]
+    Adamw {
+        /// Length of a step.
+        learning_rate: f32,
+        /// Decoupled weight decay.
+        #[serde(default)]
+        weight_decay: f32,
+    },
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self::Sgd {
+            learning_rate: 0.1,
+            momentum: 0.0,
+        }
+    }
+}
+
+impl From<Steps> for Optimiser {
+    fn from(steps: Steps) -> Self {
+        match steps {
+            Steps::Sgd {
+                learning_rate,
+                momentum,
+            } => Self::Sgd {
+                learning_rate,
+                momentum,
+            },
+            Steps::Adamw {
+                learning_rate,
+                weight_decay,
+            } => Self::AdamW {
+                learning_rate,
+                weight_decay,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    struct Example {
+        rounds: u32,
+        #[serde(default)]
+        packing: Packing,
+        #[serde(default)]
+        steps: Steps,
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("example.toml");
+        let fail = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let error = read::<Example>(&path).unwrap_err().to_string();
+            assert!(error.contains("example.toml"), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+            error
+        };
+        let error = fail("rounds = 3\nroundz = 4\n");
+        assert!(error.contains("line 2 (roundz = 4)"), "{error}");
+        assert!(error.contains("unknown field `roundz`"), "{error}");
+        assert!(error.contains("`rounds`"), "{error}");
+        let error = fail("rounds = \"three\"");
+        assert!(error.contains("line 1 (rounds = \"three\")"), "{error}");
+        assert!(fail("packing = \"f32\"").contains("missing field `rounds`"));
+        assert!(fail("rounds = ").contains("line 1"));
+        let error = fail("rounds = 1\nsteps = { sgd = { rate = 1 } }");
+        assert!(
+            error.contains("rate, available keys: learning-rate"),
+            "{error}"
+        );
+        let error = read::<Example>(&folder.path().join("none.toml")).unwrap_err();
+        assert!(error.to_string().contains("none.toml: cannot read it"));
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("example.toml");
+        fs::write(
+            &path,
+            "rounds = 3\npacking = \"u8\"\nsteps = { adamw = { learning-rate = 0.5 } }",
+        )
+        .unwrap();
+        let example: Example = read(&path).unwrap();
+        assert_eq!(example.packing, Packing::U8);
+        let steps = Steps::Adamw {
+            learning_rate: 0.5,
+            weight_decay: 0.0,
+        };
+        assert_eq!(example.steps, steps);
+        assert_eq!(super::folder(Path::new("a/b.toml")), Path::new("a"));
+        assert_eq!(super::folder(Path::new("b.toml")), Path::new("."));
+    }
+}

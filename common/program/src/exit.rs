@@ -1,0 +1,84 @@
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// How a program ends; the numbers are part of its interface. 2 is what the argument parser
+/// uses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    /// Something else went wrong: a full disk, a bug.
+    Failed,
+    /// Bad arguments or a bad configuration.
+    Usage,
+    /// Data or a model cannot be used.
+    Data,
+    /// A certificate, key or bundle cannot be used.
+    Identity,
+    /// No address to listen on, or no way to the other side.
+    Network,
+    /// The coordinator will not have this client, or the client does not fit its federation.
+    NotWelcome,
+    /// Too few clients for too long.
+    TooFewClients,
+}
+
+impl Exit {
+    /// Its number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Data => 3,
+            Self::Identity => 4,
+            Self::Network => 5,
+            Self::NotWelcome => 6,
+            Self::TooFewClients => 7,
+        }
+    }
+
+    /// What `--help` says about exit codes.
+    pub const HELP: &'static str = "Exit codes: 0 done, 1 failed, 2 bad arguments or configuration, 3 bad data or model, 4 bad certificate or key, 5 network, 6 not welcome in the federation, 7 too few clients";
+}
+
+/// Why a program ends early.
+#[derive(Debug)]
+pub struct Failure {
+    /// The number.
+    pub exit: Exit,
+    /// One line: what, where, what to do.
+    pub why: String,
+}
+
+impl Failure {
+    /// Ends with `exit`, because of `why`.
+    pub fn new(exit: Exit, why: impl Display) -> Self {
+        let why = why.to_string();
+        Self { exit, why }
+    }
+}
+
+/// Says with which number an error ends the program.
+pub trait OrExit<T> {
+    /// This result, with `exit` as the way to end.
+    ///
+    /// # Errors
+    /// The same, as a [`Failure`].
+    fn or_exit(self, exit: Exit) -> Result<T, Failure>;
+}
+
+impl<T, E: Display> OrExit<T> for Result<T, E> {
+    fn or_exit(self, exit: Exit) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(exit, error))
+    }
+}
+
+/// Tells why the program ends, on one line of standard error, and gives its exit code.
+pub fn finish(program: &str, result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let why = failure.why.split_whitespace().collect::<Vec<_>>().join(" ");
+            eprintln!("{program}: {why}");
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What the three programs have in common.
+//!
+//! * [`config`]: TOML files in which nothing is ignored.
+//! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
+//! * [`log`]: what is told on standard error.
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod exit;
+pub mod log;
+
+pub use config::ConfigError;
+pub use exit::{Exit, Failure, OrExit, finish};
