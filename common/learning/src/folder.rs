@@ -18,10 +18,6 @@ impl Dataset {
         shape: &[u32],
         classes: Vec<String>,
     ) -> Result<Self, DataError> {
-        let &[channels @ (1 | 3), height, width] = shape else {
-            let why = format!("images are [1 or 3, height, width], asked for is {shape:?}");
-            return Err(DataError::malformed(folder, why));
-        };
         let mut values = Vec::new();
         let mut labels = Vec::new();
         for class in entries(folder)?.into_iter().filter(|path| path.is_dir()) {
@@ -32,29 +28,65 @@ impl Dataset {
                 DataError::malformed(&class, why)
             })?;
             for path in entries(&class)?.into_iter().filter(|path| is_image(path)) {
-                let image =
-                    image::open(&path).map_err(|error| DataError::malformed(&path, error))?;
-                let image = match (image.width(), image.height()) == (width, height) {
-                    true => image,
-                    false => image.resize_exact(width, height, FilterType::Triangle),
-                };
-                match channels {
-                    1 => values.extend(image.to_luma8().into_raw()),
-                    _ => values.extend(planes(&image.to_rgb8().into_raw())),
-                }
+                read(&path, shape, &mut values)?;
                 labels.push(label as u32);
             }
         }
         if labels.is_empty() {
-            return Err(DataError::malformed(
-                folder,
-                "no images in its folders of classes",
-            ));
+            let why = "no images in its folders of classes";
+            return Err(DataError::malformed(folder, why));
         }
-        let samples = Samples::new(shape.to_owned(), Elements::U8(values))
-            .ok_or_else(|| DataError::malformed(folder, "images of no pixels"))?;
+        let samples = whole(folder, shape, values)?;
         Self::new(folder, samples, labels, classes)
     }
+}
+
+impl Samples {
+    /// PNG and JPEG images in `folder` and the folders in it, whatever their names, brought to
+    /// `shape` as by [`Dataset::image_folder`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn image_folder(folder: &Path, shape: &[u32]) -> Result<Self, DataError> {
+        let mut values = Vec::new();
+        let mut paths = Vec::new();
+        for path in entries(folder)? {
+            match path.is_dir() {
+                true => paths.extend(entries(&path)?),
+                false => paths.push(path),
+            }
+        }
+        for path in paths.iter().filter(|path| is_image(path)) {
+            read(path, shape, &mut values)?;
+        }
+        if values.is_empty() {
+            return Err(DataError::malformed(folder, "no images in it"));
+        }
+        whole(folder, shape, values)
+    }
+}
+
+fn whole(folder: &Path, shape: &[u32], values: Vec<u8>) -> Result<Samples, DataError> {
+    Samples::new(shape.to_owned(), Elements::U8(values))
+        .ok_or_else(|| DataError::malformed(folder, "images of no pixels"))
+}
+
+/// Appends the values of one image, brought to `shape`.
+fn read(path: &Path, shape: &[u32], values: &mut Vec<u8>) -> Result<(), DataError> {
+    let &[channels @ (1 | 3), height, width] = shape else {
+        let why = format!("images are [1 or 3, height, width], asked for is {shape:?}");
+        return Err(DataError::malformed(path, why));
+    };
+    let image = image::open(path).map_err(|error| DataError::malformed(path, error))?;
+    let image = match (image.width(), image.height()) == (width, height) {
+        true => image,
+        false => image.resize_exact(width, height, FilterType::Triangle),
+    };
+    match channels {
+        1 => values.extend(image.to_luma8().into_raw()),
+        _ => values.extend(planes(&image.to_rgb8().into_raw())),
+    }
+    Ok(())
 }
 
 /// Channels first, as everything else here has them.

@@ -28,6 +28,7 @@ mod net;
 mod optimiser;
 mod samples;
 pub mod seed;
+mod source;
 mod table;
 
 pub use architecture::{Architecture, ArchitectureError};
@@ -41,3 +42,4 @@ pub use model::{Mode, Model, ModelError, Parameter};
 pub use net::Net;
 pub use optimiser::OptimiserState;
 pub use samples::Samples;
+pub use source::Source;

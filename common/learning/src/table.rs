@@ -14,49 +14,73 @@ impl Dataset {
     /// A file that cannot be read, no such column, a name that is no class, or a field that is no
     /// finite number: the error has file, line and column.
     pub fn csv(path: &Path, label: &str, classes: Vec<String>) -> Result<Self, DataError> {
-        let fail = |why: String| DataError::malformed(path, why);
-        let mut reader = csv::Reader::from_path(path)
-            .map_err(|error| fail(format!("cannot read it: {error}")))?;
-        let header = reader
-            .headers()
-            .map_err(|error| fail(format!("cannot read its header: {error}")))?
-            .clone();
-        let at = header
-            .iter()
-            .position(|name| name == label)
-            .ok_or_else(|| fail(format!("no column {label:?} in its header")))?;
-        let mut values = Vec::new();
-        let mut labels = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|error| fail(error.to_string()))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            for (column, field) in record.iter().enumerate() {
-                if column == at {
-                    let class = classes.iter().position(|class| class == field);
-                    let class = class.ok_or_else(|| {
-                        fail(format!(
-                            "line {line}: {field:?} in column {label:?} is none of the {} classes",
-                            classes.len()
-                        ))
-                    })?;
-                    labels.push(class as u32);
-                } else {
-                    let value: Option<f32> = field.trim().parse().ok();
-                    let value = value.filter(|value| value.is_finite()).ok_or_else(|| {
-                        let name = header.get(column).unwrap_or_default();
-                        fail(format!(
-                            "line {line}: {field:?} in column {name:?} is no number"
-                        ))
-                    })?;
-                    values.push(value);
-                }
-            }
+        let (samples, names) = read(path, Some(label))?;
+        let mut labels = Vec::with_capacity(names.len());
+        for (line, name) in names {
+            let class = classes.iter().position(|class| *class == name);
+            let class = class.ok_or_else(|| {
+                let why = format!(
+                    "line {line}: {name:?} in column {label:?} is none of the {} classes",
+                    classes.len()
+                );
+                DataError::malformed(path, why)
+            })?;
+            labels.push(class as u32);
         }
-        let columns = header.len() - 1;
-        let samples = Samples::new(vec![columns as u32], Elements::F32(values))
-            .ok_or_else(|| fail("it has no columns but the label".to_owned()))?;
         Self::new(path, samples, labels, classes)
     }
+}
+
+impl Samples {
+    /// Rows of a CSV file with a header, as [`Dataset::csv`] reads them; the column `label`, where
+    /// one is named, is passed over.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn csv(path: &Path, label: Option<&str>) -> Result<Self, DataError> {
+        Ok(read(path, label)?.0)
+    }
+}
+
+/// The samples, and line and text of each label.
+fn read(path: &Path, label: Option<&str>) -> Result<(Samples, Vec<(u64, String)>), DataError> {
+    let fail = |why: String| DataError::malformed(path, why);
+    let mut reader =
+        csv::Reader::from_path(path).map_err(|error| fail(format!("cannot read it: {error}")))?;
+    let header = reader
+        .headers()
+        .map_err(|error| fail(format!("cannot read its header: {error}")))?
+        .clone();
+    let at = label
+        .map(|label| {
+            let found = header.iter().position(|name| name == label);
+            found.ok_or_else(|| fail(format!("no column {label:?} in its header")))
+        })
+        .transpose()?;
+    let mut values = Vec::new();
+    let mut labels = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| fail(error.to_string()))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        for (column, field) in record.iter().enumerate() {
+            if Some(column) == at {
+                labels.push((line, field.to_owned()));
+                continue;
+            }
+            let value: Option<f32> = field.trim().parse().ok();
+            let value = value.filter(|value| value.is_finite()).ok_or_else(|| {
+                let name = header.get(column).unwrap_or_default();
+                fail(format!(
+                    "line {line}: {field:?} in column {name:?} is no number"
+                ))
+            })?;
+            values.push(value);
+        }
+    }
+    let columns = header.len() - usize::from(at.is_some());
+    let samples = Samples::new(vec![columns as u32], Elements::F32(values))
+        .ok_or_else(|| fail("it has no columns but the label".to_owned()))?;
+    Ok((samples, labels))
 }
 
 #[cfg(test)]
