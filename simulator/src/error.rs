@@ -2,6 +2,7 @@ use fedistill_client::ClientError;
 use fedistill_coordinator::CoordinatorError;
 use fedistill_federation::{MethodError, QuorumError};
 use fedistill_learning::{ArchitectureError, CheckpointError, DataError, LearnError, ModelError};
+use fedistill_program::ConfigError;
 use fedistill_protocol::ProtocolError;
 use fedistill_transport::TransportError;
 use thiserror::Error;
@@ -12,6 +13,9 @@ use crate::PartitionError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SimulationError {
+    /// The configuration's.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The data's.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -4,21 +4,25 @@
 //!   and test samples that are only ever used to report.
 //! * [`Partition`]: how labels are spread over clients.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
-//! * [`Summary`] and [`report`]: what came of it, beside its baselines.
+//! * [`experiment`]: a federation and the baselines that it is compared with.
+//! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
 
-// pub mod config;
+pub mod config;
 mod error;
+pub mod experiment;
+pub mod output;
 mod partition;
 mod progress;
-// pub mod report;
+mod report;
 mod run;
-// mod summary;
+mod summary;
 mod world;
 
 pub use error::SimulationError;
+pub use experiment::Experiment;
 pub use partition::{Partition, PartitionError};
 pub use progress::Progress;
 pub use run::{Outcome, Plan, RoundRow, Transport, pooled, simulate};
-// pub use summary::{Baselines, Summary};
+pub use summary::{Accuracy, Bytes, Ece, Seconds, Summary, table};
 pub use world::{Sizes, TeacherSource, World};

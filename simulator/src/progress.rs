@@ -60,6 +60,21 @@ impl Progress {
         }
     }
 
+    /// A pass over samples is done.
+    pub fn epoch(&self, epoch: u32, epochs: u32, loss: f32) {
+        match &self.0 {
+            Kind::Silent => {}
+            Kind::Lines { what, .. } if epoch == epochs => {
+                eprintln!("{what}: epoch {epoch} of {epochs}: loss {loss:.3}");
+            }
+            Kind::Lines { .. } => {}
+            Kind::Bar(bar) => {
+                bar.set_position(epoch.into());
+                bar.set_message(format!("loss {loss:.3}"));
+            }
+        }
+    }
+
     /// The run is over.
     pub fn finish(&self) {
         if let Kind::Bar(bar) = &self.0 {

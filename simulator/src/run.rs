@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use fedistill_client::{Client, Event, Policy, Student, Watcher};
 use fedistill_coordinator::{Coordinator, MemoryStore, Observer, Settings, Teacher};
 use fedistill_federation::{Method, Quorum, Training};
-use fedistill_learning::{Architecture, Dataset, Evaluation, Learner};
+use fedistill_learning::{Architecture, Dataset, Evaluation, Learner, Schedule};
 use fedistill_protocol::{Digest, Name, Phase, PhaseData, Precision, RoundId};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
@@ -17,11 +18,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{seed_of, train_supervised};
+use crate::world::seed_of;
 use crate::{Progress, SimulationError, World};
 
 /// What carries the bytes of a simulated federation.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// QUIC on loopback, with mutual TLS and a certificate for each client.
@@ -73,6 +74,8 @@ pub struct RoundRow {
 pub struct Outcome {
     /// Each client's student at the end, on the test samples.
     pub students: Vec<Evaluation>,
+    /// Each student's number of parameters.
+    pub parameters: Vec<usize>,
     /// The teacher as it began, on the test samples.
     pub teacher_before: Option<Evaluation>,
     /// The teacher at the end.
@@ -338,6 +341,7 @@ fn gather(
         .collect();
     outcome.teacher_before = board.before;
     outcome.teacher_after = board.teacher.last().map(|(_, e)| *e).or(board.before);
+    outcome.parameters = board.parameters.values().map(Vec::len).collect();
     let parameters = board.parameters.values().flatten();
     let bytes: Vec<u8> = parameters.flat_map(|value| value.to_le_bytes()).collect();
     outcome.digest = Digest::of(&bytes).to_string();
@@ -397,18 +401,26 @@ impl Dial for Boxed {
 }
 
 /// The upper bound: one student that has all private data in one place, which a federation exists
-/// to avoid.
+/// to avoid. It takes as many passes over it as clients do over theirs.
 ///
 /// # Errors
 /// A net that does not fit the data.
-pub fn pooled(world: &World, plan: &Plan) -> Result<Evaluation, SimulationError> {
-    let first = &world.private[0];
-    let (shape, classes) = (first.samples().shape(), first.classes().len());
-    let architecture = plan.models[0];
-    let own = seed_of(plan.seed, "pooled");
-    let mut learner = Learner::new(architecture.build(shape, classes, own)?);
-    let epochs = plan.rounds as usize * usize::from(plan.training.private_epochs);
+pub fn pooled(
+    world: &World,
+    plan: &Plan,
+    progress: &Progress,
+) -> Result<Evaluation, SimulationError> {
     let all = Dataset::join(&world.private)?;
-    train_supervised(&mut learner, &all, epochs, plan.training.batch.into(), own)?;
+    let (shape, classes) = (all.samples().shape(), all.classes().len());
+    let architecture = plan.models.first().copied().unwrap_or(Architecture::MlpS);
+    let seed = seed_of(plan.seed, "pooled");
+    let mut learner = Learner::new(architecture.build(shape, classes, seed)?);
+    let schedule = Schedule {
+        epochs: plan.rounds as usize * usize::from(plan.training.private_epochs),
+        batch: plan.training.batch.into(),
+    };
+    let epochs = schedule.epochs as u32;
+    let told = |epoch: usize, loss: f32| progress.epoch(epoch as u32, epochs, loss);
+    learner.fit(&all, schedule, plan.training.optimiser, seed, told)?;
     Ok(learner.evaluate(world.test.samples(), world.test.labels())?)
 }

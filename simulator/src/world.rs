@@ -3,11 +3,10 @@ use std::sync::Arc;
 
 use fedistill_coordinator::NetTeacher;
 use fedistill_learning::checkpoint::{self, About};
-use fedistill_learning::{
-    Architecture, Dataset, Learner, Objective, Samples, Schedule, Targets, seed,
-};
-use fedistill_protocol::{Loss, LossTerm, Optimiser};
+use fedistill_learning::{Architecture, Dataset, Learner, Samples, Schedule, seed};
+use fedistill_protocol::Optimiser;
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
 use crate::{Partition, SimulationError};
 
@@ -34,6 +33,19 @@ impl std::str::FromStr for TeacherSource {
             },
             _ => Ok(Self::File(text.into())),
         }
+    }
+}
+
+impl Serialize for TeacherSource {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TeacherSource {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -125,7 +137,11 @@ impl World {
             TeacherSource::Train(_) => {
                 let net = architecture.build(shape, classes.len(), seed_of(seed, "teacher"))?;
                 let mut learner = Learner::new(net);
-                train_supervised(&mut learner, &self.labelled, TEACHER_EPOCHS, 10, seed)?;
+                let schedule = Schedule {
+                    epochs: TEACHER_EPOCHS,
+                    batch: 10,
+                };
+                learner.fit(&self.labelled, schedule, TEACHER_STEPS, seed, |_, _| ())?;
                 let about = About {
                     architecture: Some(architecture),
                     input: shape.to_vec(),
@@ -138,7 +154,12 @@ impl World {
     }
 }
 
+/// Enough for a few hundred samples.
 const TEACHER_EPOCHS: usize = 60;
+const TEACHER_STEPS: Optimiser = Optimiser::Sgd {
+    learning_rate: 0.1,
+    momentum: 0.0,
+};
 
 /// Reads a teacher and holds it against the data that it is to teach.
 fn load_teacher(
@@ -157,36 +178,6 @@ fn load_teacher(
         )));
     }
     Ok(NetTeacher::new(Learner::new(saved.net()?), saved.about))
-}
-
-/// Plain training on labels, with SGD at a rate of 0.1.
-pub(crate) fn train_supervised(
-    learner: &mut Learner,
-    data: &Dataset,
-    epochs: usize,
-    batch: usize,
-    seed: u64,
-) -> Result<(), SimulationError> {
-    let terms = [LossTerm {
-        loss: Loss::CrossEntropy,
-        weight: 1.0,
-    }];
-    let schedule = Schedule { epochs, batch };
-    let mut order = seed::stream(seed, "supervised/order");
-    let mut noise = seed::stream(seed, "supervised/noise");
-    learner.begin(Optimiser::Sgd {
-        learning_rate: 0.1,
-        momentum: 0.0,
-    });
-    let mut samples = Vec::new();
-    for indices in schedule.batches(data.len(), &mut order) {
-        samples.clear();
-        data.samples().gather(&indices, &mut samples);
-        let labels: Vec<u32> = indices.iter().map(|&index| data.labels()[index]).collect();
-        let objective = Objective::new(&terms, Targets::Hard(&labels));
-        learner.step(&samples, &objective, &mut noise)?;
-    }
-    Ok(())
 }
 
 /// A seed of its own for `purpose`.

@@ -1,10 +1,10 @@
-use fedistill_protocol::Optimiser;
+use fedistill_protocol::{Loss, LossTerm, Optimiser};
 use rand_chacha::ChaCha20Rng;
 use thiserror::Error;
 
 use crate::loss::{Objective, ObjectiveError};
 use crate::model::{Mode, Model, ModelError};
-use crate::{Evaluation, OptimiserState, Samples, seed};
+use crate::{Dataset, Evaluation, OptimiserState, Samples, Targets, seed};
 
 /// A model and what training it takes: optimiser, gradient, and the parameters it began with.
 pub struct Learner {
@@ -126,6 +126,46 @@ impl Learner {
         self.model
             .step(&mut |weights, gradients| optimiser.step(weights, gradients))?;
         Ok(loss)
+    }
+
+    /// Plain supervised training with cross-entropy, from a fresh optimiser. After each pass
+    /// `told` hears its number, from 1, and its mean loss.
+    ///
+    /// # Errors
+    /// Samples that do not fit the model, or a loss that is no longer finite.
+    pub fn fit(
+        &mut self,
+        data: &Dataset,
+        schedule: Schedule,
+        optimiser: Optimiser,
+        seed: u64,
+        mut told: impl FnMut(usize, f32),
+    ) -> Result<(), LearnError> {
+        let terms = [LossTerm {
+            loss: Loss::CrossEntropy,
+            weight: 1.0,
+        }];
+        let mut order = seed::stream(seed, "supervised/order");
+        let mut noise = seed::stream(seed, "supervised/noise");
+        let (mut samples, mut labels) = (Vec::new(), Vec::new());
+        self.begin(optimiser);
+        let pass = Schedule {
+            epochs: 1,
+            ..schedule
+        };
+        for epoch in 1..=schedule.epochs {
+            let mut sum = 0.0;
+            for indices in pass.batches(data.len(), &mut order) {
+                samples.clear();
+                labels.clear();
+                data.samples().gather(&indices, &mut samples);
+                labels.extend(indices.iter().map(|&index| data.labels()[index]));
+                let objective = Objective::new(&terms, Targets::Hard(&labels));
+                sum += self.step(&samples, &objective, &mut noise)? * labels.len() as f32;
+            }
+            told(epoch, sum / data.len().max(1) as f32);
+        }
+        Ok(())
     }
 
     /// The logits of all `samples`, `samples x classes`.

@@ -156,7 +156,7 @@ fn a_net_agrees_with_candle() {
     })
     .unwrap();
     assert_eq!(net.weights().len(), other.weights().len());
-    other.set_weights(&net.weights().to_vec()).unwrap();
+    other.set_weights(net.weights()).unwrap();
     let batch = random(5 * 60, "batch");
     let gradient = random(5 * 4, "gradient");
     let run = |model: &mut dyn Model| {

@@ -1,0 +1,326 @@
+//! What a simulation is of: flags over environment over file over defaults.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use fedistill_federation::{Training, method};
+use fedistill_learning::Architecture;
+use fedistill_program::config::{self, Packing, Steps};
+use fedistill_program::{ConfigError, Exit};
+use serde::{Deserialize, Serialize};
+
+use crate::{Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
+
+/// A simulation, whole; every key has a default.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// `fashion-mnist-mini`, `fashion-mnist`, `mnist`, or a folder of four IDX files with MNIST's
+    /// names.
+    pub data: String,
+    /// The algorithm, by name.
+    pub method: String,
+    /// Number of clients.
+    pub clients: usize,
+    /// Number of rounds.
+    pub rounds: u32,
+    /// How labels are spread over clients.
+    pub partition: Partition,
+    /// Where the teacher comes from.
+    pub teacher: TeacherSource,
+    /// What carries the bytes.
+    pub transport: Transport,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// The folder that results are written to.
+    pub out: PathBuf,
+    /// Clients that train at a time. No result depends on it.
+    pub threads: usize,
+    /// The clients' nets; client i has the i-th, and so on from the start.
+    pub models: Vec<Architecture>,
+    /// The teacher's net, where it is trained here.
+    pub teacher_model: Architecture,
+    /// Share of the training samples that is public, between 0 and 1.
+    pub public: f64,
+    /// Transfer samples that a round speaks about.
+    pub samples: u32,
+    /// How answers are packed.
+    pub packing: Packing,
+    /// Passes over private data in a round.
+    pub private_epochs: u16,
+    /// Passes over the round's transfer samples in a round.
+    pub distillation_epochs: u16,
+    /// Samples a step.
+    pub batch: u16,
+    /// How steps are taken.
+    pub steps: Steps,
+    /// Whether `local`, `teacher-only` and pooled data are run too, to compare with.
+    pub baselines: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "fashion-mnist-mini".to_owned(),
+            method: "logit-mean".to_owned(),
+            clients: 10,
+            rounds: 30,
+            partition: Partition::Dirichlet(0.3),
+            teacher: TeacherSource::Train(100),
+            transport: Transport::Quic,
+            seed: 1,
+            out: "fedistill-report".into(),
+            threads: std::thread::available_parallelism().map_or(1, Into::into),
+            models: vec![Architecture::MlpS],
+            teacher_model: Architecture::MlpM,
+            public: 0.3,
+            samples: 1000,
+            packing: Packing::F16,
+            private_epochs: 1,
+            distillation_epochs: 3,
+            batch: 50,
+            steps: Steps::default(),
+            baselines: true,
+        }
+    }
+}
+
+/// Run a whole federation on this machine: a coordinator with its teacher and many clients, with
+/// the wire bytes of a real one. Without arguments: ten clients on Fashion-MNIST over QUIC.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "fedistill-simulate", version, after_help = Exit::HELP)]
+pub struct Args {
+    /// A TOML file; flags come before it, it comes before the defaults.
+    #[arg(long, value_name = "FILE", env = "FEDISTILL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// fashion-mnist-mini, fashion-mnist, mnist, or a folder of four IDX files with MNIST's names.
+    #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
+    pub data: Option<String>,
+    /// logit-mean, ds-fl:sa, ds-fl:era, teacher-only or local.
+    #[arg(long, value_name = "NAME", env = "FEDISTILL_METHOD")]
+    pub method: Option<String>,
+    /// Number of clients.
+    #[arg(long, value_name = "N", env = "FEDISTILL_CLIENTS")]
+    pub clients: Option<usize>,
+    /// Number of rounds.
+    #[arg(long, value_name = "N", env = "FEDISTILL_ROUNDS")]
+    pub rounds: Option<u32>,
+    /// How labels are spread over clients: iid, dirichlet:ALPHA or shards:K.
+    #[arg(long, value_name = "HOW", env = "FEDISTILL_PARTITION")]
+    pub partition: Option<Partition>,
+    /// none, train:N (trained on N labelled public samples), or a file.
+    #[arg(long, value_name = "WHICH", env = "FEDISTILL_TEACHER")]
+    pub teacher: Option<TeacherSource>,
+    /// quic (on loopback, with mutual TLS) or memory.
+    #[arg(long, value_enum, env = "FEDISTILL_TRANSPORT")]
+    pub transport: Option<Transport>,
+    /// Everything random follows from it.
+    #[arg(long, value_name = "S", env = "FEDISTILL_SEED")]
+    pub seed: Option<u64>,
+    /// The folder that summary.json, rounds.jsonl and report.html are written to.
+    #[arg(long, value_name = "DIR", env = "FEDISTILL_OUT")]
+    pub out: Option<PathBuf>,
+    /// Clients that train at a time; no result depends on it. All cores by default.
+    #[arg(long, value_name = "N", env = "FEDISTILL_THREADS")]
+    pub threads: Option<usize>,
+    /// The clients' nets, dealt out in turn: mlp-s, mlp-m, mlp-l, conv-s, conv-m, conv-l.
+    #[arg(
+        long,
+        value_name = "NET,...",
+        value_delimiter = ',',
+        env = "FEDISTILL_MODELS"
+    )]
+    pub models: Option<Vec<Architecture>>,
+    /// Run the federation alone, without what it is compared with.
+    #[arg(long)]
+    pub no_baselines: bool,
+}
+
+impl Config {
+    /// The configuration that these arguments lead to.
+    ///
+    /// # Errors
+    /// A file that cannot be used, or settings that make no sense.
+    pub fn from_args(args: Args) -> Result<Self, SimulationError> {
+        let mut config = match &args.config {
+            Some(path) => Self::from_file(path)?,
+            None => Self::default(),
+        };
+        fn set<T>(key: &mut T, flag: Option<T>) {
+            if let Some(value) = flag {
+                *key = value;
+            }
+        }
+        set(&mut config.data, args.data);
+        set(&mut config.method, args.method);
+        set(&mut config.clients, args.clients);
+        set(&mut config.rounds, args.rounds);
+        set(&mut config.partition, args.partition);
+        set(&mut config.teacher, args.teacher);
+        set(&mut config.transport, args.transport);
+        set(&mut config.seed, args.seed);
+        set(&mut config.out, args.out);
+        set(&mut config.threads, args.threads);
+        set(&mut config.models, args.models);
+        config.baselines &= !args.no_baselines;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a file; relative paths of data and teacher in it start from its folder.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = config::read(path)?;
+        let folder = config::folder(path);
+        if let TeacherSource::File(file) = &mut config.teacher {
+            *file = folder.join(&file);
+        }
+        if !KNOWN.contains(&config.data.as_str()) {
+            config.data = folder.join(&config.data).to_string_lossy().into_owned();
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), SimulationError> {
+        method::by_name(&self.method)?;
+        let wrong = [
+            (
+                self.clients == 0 || self.clients > 10_000,
+                "clients must be 1 to 10000",
+            ),
+            (
+                self.rounds == 0 || self.rounds > 100_000,
+                "rounds must be 1 to 100000",
+            ),
+            (self.threads == 0, "threads must be at least 1"),
+            (self.models.is_empty(), "models must name at least one net"),
+            (
+                !(self.public > 0.0 && self.public < 1.0),
+                "public must be between 0 and 1",
+            ),
+            (self.samples == 0, "samples must be at least 1"),
+            (self.batch == 0, "batch must be at least 1"),
+            (
+                self.private_epochs == 0,
+                "private-epochs must be at least 1",
+            ),
+            (
+                self.distillation_epochs == 0,
+                "distillation-epochs must be at least 1",
+            ),
+        ];
+        match wrong.into_iter().find(|(wrong, _)| *wrong) {
+            Some((_, why)) => Err(SimulationError::Settings(why.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// How the data is shared out.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            clients: self.clients,
+            public: self.public,
+            labelled: match self.teacher {
+                TeacherSource::Train(count) => count,
+                _ => 0,
+            },
+        }
+    }
+
+    /// How the federation is run, with the algorithm of this name.
+    ///
+    /// # Errors
+    /// No such algorithm.
+    pub fn plan(&self, method: &str) -> Result<Plan, SimulationError> {
+        Ok(Plan {
+            method: method::by_name(method)?.into(),
+            rounds: self.rounds,
+            training: Training {
+                private_epochs: self.private_epochs,
+                distillation_epochs: self.distillation_epochs,
+                batch: self.batch,
+                optimiser: self.steps.into(),
+            },
+            rows: self.samples,
+            precision: self.packing.into(),
+            models: self.models.clone(),
+            transport: self.transport,
+            threads: self.threads,
+            seed: self.seed,
+        })
+    }
+}
+
+const KNOWN: [&str; 3] = ["fashion-mnist-mini", "fashion-mnist", "mnist"];
+
+/// The folder of a data set that is known by name, or the folder that is named.
+///
+/// # Errors
+/// No such folder, with what to do about it.
+pub fn locate(data: &str) -> Result<PathBuf, SimulationError> {
+    if !KNOWN.contains(&data) {
+        let path = PathBuf::from(data);
+        return match path.is_dir() {
+            true => Ok(path),
+            false => Err(SimulationError::Settings(format!(
+                "no data {data:?}: choose {}, or a folder of four IDX files with MNIST's names",
+                KNOWN.join(", ")
+            ))),
+        };
+    }
+    let own = std::env::var_os("FEDISTILL_DATA").map(PathBuf::from);
+    let folders = own.into_iter().chain(["fixtures".into(), "data".into()]);
+    let mut paths = folders.map(|folder| folder.join(data));
+    paths.find(|path| path.is_dir()).ok_or_else(|| {
+        SimulationError::Settings(format!(
+            "data {data} is in none of $FEDISTILL_DATA, ./fixtures and ./data: run fixtures/fetch.sh {data} in the repository, or name a folder"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_come_before_the_file_and_the_file_before_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.toml");
+        let text = "clients = 4\nrounds = 7\npartition = \"shards:2\"\nteacher = \"t.safetensors\"";
+        std::fs::write(&path, text).unwrap();
+        let args = ["x", "--config", path.to_str().unwrap(), "--rounds", "9"];
+        let config = Config::from_args(Args::parse_from(args)).unwrap();
+        assert_eq!((config.clients, config.rounds), (4, 9));
+        assert_eq!(config.partition, Partition::Shards(2));
+        let teacher = TeacherSource::File(folder.path().join("t.safetensors"));
+        assert_eq!(config.teacher, teacher);
+        assert_eq!(config.data, Config::default().data);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (args, part) in [
+            (["x", "--clients", "0"], "clients must be"),
+            (["x", "--rounds", "0"], "rounds must be"),
+            (["x", "--method", "fedavg"], "choose logit-mean"),
+            (["x", "--threads", "0"], "threads"),
+        ] {
+            let error = Config::from_args(Args::parse_from(args)).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        for args in [
+            ["x", "--partition", "even"],
+            ["x", "--models", "gpt"],
+            ["x", "--teacher", "train:0"],
+        ] {
+            assert!(Args::try_parse_from(args).is_err(), "{args:?}");
+        }
+        let error = locate("nowhere").unwrap_err().to_string();
+        assert!(
+            error.contains("nowhere") && error.contains("fashion-mnist"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! A federation and the baselines that every table needs beside it.
+
+use std::time::Instant;
+
+use fedistill_coordinator::Teacher;
+use fedistill_learning::{Dataset, Evaluation};
+
+use crate::config::{Config, locate};
+use crate::{Outcome, Progress, SimulationError, Transport, World, pooled, simulate};
+
+/// A federation and what it is compared with.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// What was run.
+    pub config: Config,
+    /// The federation itself.
+    pub federated: Outcome,
+    /// Students that learn alone, where that was run.
+    pub local: Option<Outcome>,
+    /// Students that hear the teacher and are not heard, where that was run.
+    pub teacher_only: Option<Outcome>,
+    /// One student with all private data, where that was run.
+    pub pooled: Option<Evaluation>,
+    /// Private samples of each client, by class.
+    pub labels: Vec<Vec<usize>>,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Wall-clock time of all.
+    pub seconds: f64,
+}
+
+/// Runs a federation and its baselines; `progress` makes what tells of each, by its name.
+///
+/// # Errors
+/// Whatever ends one of them early.
+pub async fn run(
+    config: &Config,
+    progress: impl Fn(&str, u32) -> Progress,
+) -> Result<Experiment, SimulationError> {
+    let begun = Instant::now();
+    let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
+    let world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
+    drop(train);
+    let run = async |method: &str, transport: Transport| {
+        let mut plan = config.plan(method)?;
+        plan.transport = transport;
+        let teacher = world.teacher(&config.teacher, config.teacher_model, config.seed)?;
+        let teacher = teacher.map(|teacher| Box::new(teacher) as Box<dyn Teacher>);
+        let progress = progress(method, config.rounds);
+        let outcome = simulate(&world, &plan, teacher, progress.clone()).await;
+        progress.finish();
+        outcome
+    };
+    let federated = run(&config.method, config.transport).await?;
+    // What is only compared with needs no network; its results do not depend on one.
+    let baseline = async |method: &str, wanted: bool| match wanted && config.baselines {
+        true if config.method == method => Ok(Some(federated.clone())),
+        true => run(method, Transport::Memory).await.map(Some),
+        false => Ok(None),
+    };
+    let has_teacher = federated.teacher_before.is_some();
+    let teacher_only = baseline("teacher-only", has_teacher).await?;
+    let local = baseline("local", true).await?;
+    let pooled = match config.baselines {
+        true => {
+            let plan = config.plan("local")?;
+            let told = progress(
+                "pooled data",
+                plan.rounds * u32::from(config.private_epochs),
+            );
+            let evaluation = pooled(&world, &plan, &told)?;
+            told.finish();
+            Some(evaluation)
+        }
+        false => None,
+    };
+    Ok(Experiment {
+        labels: world.private.iter().map(counts).collect(),
+        classes: world.test.classes().to_vec(),
+        config: config.clone(),
+        federated,
+        local,
+        teacher_only,
+        pooled,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
+}
+
+fn counts(data: &Dataset) -> Vec<usize> {
+    let mut counts = vec![0; data.classes().len()];
+    for &label in data.labels() {
+        counts[label as usize] += 1;
+    }
+    counts
+}

@@ -1,0 +1,50 @@
+//! What a run leaves behind: `summary.json`, `rounds.jsonl` and `report.html` in one folder.
+
+use std::fs;
+use std::io::{Error, Result};
+use std::path::Path;
+
+use crate::{Experiment, Summary, report};
+
+/// Makes the folder before the work is done, not after it.
+///
+/// # Errors
+/// A folder that cannot be made.
+pub fn prepare(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        let folder = folder.display();
+        Error::new(
+            error.kind(),
+            format!("cannot write results to {folder}: {error}"),
+        )
+    })
+}
+
+/// Writes all three files.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(experiment: &Experiment, folder: &Path) -> Result<()> {
+    let summary = Summary::from(experiment);
+    let summary = serde_json::to_string_pretty(&summary)?;
+    let mut rounds = String::new();
+    for row in &experiment.federated.rounds {
+        rounds += &serde_json::to_string(row)?;
+        rounds.push('\n');
+    }
+    let report = report::html(experiment).map_err(Error::other)?;
+    for (name, text) in [
+        ("summary.json", summary),
+        ("rounds.jsonl", rounds),
+        ("report.html", report),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(|error| {
+            Error::new(
+                error.kind(),
+                format!("cannot write {}: {error}", path.display()),
+            )
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! `report.html`: one file without a script, a font or a link.
+
+use plotters::prelude::*;
+
+use crate::summary::{Line, lines, size, title};
+use crate::{Experiment, Summary};
+
+/// What drawing reports; it can only be a bug.
+pub(crate) type DrawError = Box<dyn std::error::Error + Send + Sync>;
+
+const STUDENT: RGBColor = RGBColor(0x9c, 0xb4, 0xcc);
+const MEAN: RGBColor = RGBColor(0x1f, 0x4e, 0x79);
+const TEACHER: RGBColor = RGBColor(0xc0, 0x50, 0x2d);
+const OTHER: RGBColor = RGBColor(0x8a, 0x8a, 0x8a);
+
+/// The whole page.
+///
+/// # Errors
+/// A chart that cannot be drawn.
+pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
+    let summary = Summary::from(experiment);
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut rows = String::new();
+    for Line { who, mean, range } in lines(experiment) {
+        let (worst, best) = range.map_or_else(Default::default, |(l, m)| (percent(l), percent(m)));
+        let (who, mean) = (escape(&who), percent(mean));
+        rows += &format!("<tr><td>{who}</td><td>{mean}</td><td>{worst}</td><td>{best}</td></tr>\n");
+    }
+    let bytes = &summary.bytes;
+    let total = bytes.quic_total.map_or_else(String::new, |total| {
+        format!(
+            "<p>All QUIC traffic, with TLS, acknowledgements and retransmissions: {}.</p>",
+            size(total as f64)
+        )
+    });
+    Ok(format!(
+        r#"<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>fedistill: {title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; margin: 1rem 0 }}
+th, td {{ padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid #ddd }}
+th:first-child, td:first-child {{ text-align: left }}
+svg {{ width: 100%; height: auto }}
+</style></head><body>
+<h1>fedistill</h1>
+<p>{title}</p>
+<h2>Accuracy</h2>
+<table><tr><th>on {samples} test samples</th><th>mean</th><th>worst</th><th>best</th></tr>
+{rows}</table>
+{accuracy}
+<p>A thin line a client, after it has distilled what came down; thick, their mean; red, the teacher.</p>
+<h2>Bytes</h2>
+<table><tr><th>per client and round</th><th>up</th><th>down</th></tr>
+<tr><td>fedistill</td><td>{up}</td><td>{down}</td></tr>
+<tr><td>FedAvg of the same models</td><td>{fedavg}</td><td>{fedavg}</td></tr></table>
+{bytes_chart}
+<p>The first round's download holds the transfer set, {transfer}, which a client fetches once.</p>
+{total}
+<h2>Who has which labels</h2>
+{heat}
+<p>Private samples of each client, by class: the darker, the more.</p>
+<p>Seed {seed}, digest of the final students <code>{digest}</code>, {seconds:.1} s.</p>
+</body></html>
+"#,
+        title = escape(&title(&experiment.config)),
+        samples = experiment
+            .federated
+            .students
+            .first()
+            .map_or(0, |e| e.samples),
+        accuracy = accuracy(experiment)?,
+        up = size(bytes.up_per_client_round),
+        down = size(bytes.down_per_client_round),
+        fedavg = size(bytes.fedavg_per_client_round),
+        transfer = size(bytes.transfer_set as f64),
+        bytes_chart = traffic(experiment, bytes.fedavg_per_client_round)?,
+        heat = heat(experiment)?,
+        seed = summary.seed,
+        digest = summary.digest,
+        seconds = summary.seconds.total,
+    ))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+fn accuracy(experiment: &Experiment) -> Result<String, DrawError> {
+    let rounds = &experiment.federated.rounds;
+    let clients = rounds.first().map_or(0, |row| row.students.len());
+    let all = rounds
+        .iter()
+        .flat_map(|row| row.students.iter().copied().chain(row.teacher));
+    let (least, most) = all
+        .filter(|value| value.is_finite())
+        .fold((1.0f64, 0.0f64), |(l, m), v| (l.min(v), m.max(v)));
+    let (least, most) = ((least - 0.02).max(0.0), (most + 0.02).min(1.0));
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (900, 360)).into_drawing_area();
+        let last = rounds.len().max(2) as f64;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(34)
+            .y_label_area_size(56)
+            .build_cartesian_2d(1.0..last, least..most)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_desc("round")
+            .y_desc("accuracy")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .y_label_formatter(&|y| format!("{:.0} %", 100.0 * y))
+            .draw()?;
+        let line = |values: Vec<(u32, f64)>| {
+            let finite = values.into_iter().filter(|(_, value)| value.is_finite());
+            finite
+                .map(|(round, value)| (f64::from(round) + 1.0, value))
+                .collect::<Vec<_>>()
+        };
+        for client in 0..clients {
+            let of = rounds.iter().map(|row| (row.round, row.students[client]));
+            chart.draw_series(LineSeries::new(line(of.collect()), STUDENT))?;
+        }
+        let mean = rounds.iter().map(|row| {
+            (
+                row.round,
+                row.students.iter().sum::<f64>() / clients.max(1) as f64,
+            )
+        });
+        chart.draw_series(LineSeries::new(line(mean.collect()), MEAN.stroke_width(3)))?;
+        let teacher = rounds
+            .iter()
+            .filter_map(|row| Some((row.round, row.teacher?)));
+        chart.draw_series(LineSeries::new(
+            line(teacher.collect()),
+            TEACHER.stroke_width(3),
+        ))?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+fn traffic(experiment: &Experiment, fedavg: f64) -> Result<String, DrawError> {
+    let rounds = &experiment.federated.rounds;
+    let mean = |bytes: &[u64]| bytes.iter().sum::<u64>() as f64 / bytes.len().max(1) as f64;
+    let series = |of: fn(&crate::RoundRow) -> &Vec<u64>| -> Vec<(f64, f64)> {
+        let points = rounds.iter();
+        points
+            .map(|row| (f64::from(row.round) + 1.0, mean(of(row)).max(1.0)))
+            .collect()
+    };
+    let (up, down) = (series(|row| &row.up), series(|row| &row.down));
+    let most = up.iter().chain(&down).map(|p| p.1).fold(fedavg, f64::max);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (900, 300)).into_drawing_area();
+        let last = rounds.len().max(2) as f64;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(34)
+            .y_label_area_size(70)
+            .build_cartesian_2d(1.0..last, (10.0..most * 2.0).log_scale())?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_desc("round")
+            .y_desc("bytes of a client")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .y_label_formatter(&|y| size(*y))
+            .draw()?;
+        let flat = vec![(1.0, fedavg), (last, fedavg)];
+        for (name, points, colour) in [
+            ("up", up, MEAN),
+            ("down", down, TEACHER),
+            ("FedAvg, each way", flat, OTHER),
+        ] {
+            chart
+                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+                .label(name)
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2))
+                });
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .border_style(OTHER)
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+fn heat(experiment: &Experiment) -> Result<String, DrawError> {
+    let Experiment {
+        labels, classes, ..
+    } = experiment;
+    let most = labels.iter().flatten().copied().max().unwrap_or(1).max(1) as f64;
+    let (width, height) = (classes.len() as i32, labels.len() as i32);
+    let shown = labels.len() <= 40 && classes.len() <= 40;
+    let mut svg = String::new();
+    {
+        let tall = (labels.len() as u32 * if shown { 24 } else { 4 }).clamp(100, 1600);
+        let area = SVGBackend::with_string(&mut svg, (900, tall + 60)).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(34)
+            .y_label_area_size(56)
+            .build_cartesian_2d((0..width).into_segmented(), (0..height).into_segmented())?;
+        let class = |at: &SegmentValue<i32>| match at {
+            SegmentValue::CenterOf(at) => classes.get(*at as usize).cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
+        let client = |at: &SegmentValue<i32>| match at {
+            SegmentValue::CenterOf(at) => at.to_string(),
+            _ => String::new(),
+        };
+        chart
+            .configure_mesh()
+            .disable_mesh()
+            .x_labels(classes.len().min(40))
+            .y_labels(labels.len().min(40))
+            .x_desc("class")
+            .y_desc("client")
+            .x_label_formatter(&class)
+            .y_label_formatter(&client)
+            .draw()?;
+        let cells = labels.iter().enumerate().flat_map(|(client, counts)| {
+            let cell = move |(class, &count): (usize, &usize)| (client as i32, class as i32, count);
+            counts.iter().enumerate().map(cell)
+        });
+        let cells: Vec<(i32, i32, usize)> = cells.collect();
+        let exact = SegmentValue::Exact;
+        chart.draw_series(cells.iter().map(|&(client, class, count)| {
+            let shade = MEAN.mix((count as f64 / most).sqrt());
+            let corners = [
+                (exact(class), exact(client)),
+                (exact(class + 1), exact(client + 1)),
+            ];
+            Rectangle::new(corners, shade.filled())
+        }))?;
+        if shown {
+            let centre = SegmentValue::CenterOf;
+            let filled = cells.iter().filter(|(.., count)| *count > 0);
+            chart.draw_series(filled.map(|&(client, class, count)| {
+                let ink = if (count as f64) > most / 4.0 {
+                    WHITE
+                } else {
+                    BLACK
+                };
+                let place = plotters::style::text_anchor::Pos::new(
+                    plotters::style::text_anchor::HPos::Center,
+                    plotters::style::text_anchor::VPos::Center,
+                );
+                let style = ("sans-serif", 12).into_font().color(&ink).pos(place);
+                Text::new(count.to_string(), (centre(class), centre(client)), style)
+            }))?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}

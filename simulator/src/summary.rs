@@ -1,0 +1,291 @@
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::{Experiment, Outcome};
+
+/// What came of a run: `summary.json`. Its keys stay.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Summary {
+    /// What was run.
+    pub config: Config,
+    /// How good everyone is, on the test samples.
+    pub accuracy: Accuracy,
+    /// Expected calibration errors, 0 to 1.
+    pub ece: Ece,
+    /// What crossed.
+    pub bytes: Bytes,
+    /// How long it took.
+    pub seconds: Seconds,
+    /// Everything random followed from it.
+    pub seed: u64,
+    /// blake3 of all final students' parameters, in the order of clients.
+    pub digest: String,
+}
+
+/// Shares of test samples that are classified rightly, 0 to 1.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Accuracy {
+    /// The teacher as it began.
+    pub teacher_before: Option<f64>,
+    /// The teacher at the end.
+    pub teacher_after: Option<f64>,
+    /// Students that learn alone.
+    pub local_mean: Option<f64>,
+    /// Students that only the teacher teaches.
+    pub teacher_only_mean: Option<f64>,
+    /// The federation's students.
+    pub students_mean: f64,
+    /// The worst of them.
+    pub students_min: f64,
+    /// The best of them.
+    pub students_max: f64,
+    /// One student with all private data in one place.
+    pub pooled: Option<f64>,
+}
+
+/// Expected calibration errors.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Ece {
+    /// Mean over the federation's students.
+    pub students_mean: f64,
+    /// The teacher at the end.
+    pub teacher_after: Option<f64>,
+}
+
+/// Bytes; means over clients and rounds are of all streams, frames and headers included.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Bytes {
+    /// From a client, a round.
+    pub up_per_client_round: f64,
+    /// To a client, a round; a round's share of the transfer set is in it.
+    pub down_per_client_round: f64,
+    /// What federated averaging sends of the same models, each way: 4 bytes a parameter.
+    pub fedavg_per_client_round: f64,
+    /// The transfer set, which each client fetches once.
+    pub transfer_set: u64,
+    /// All UDP payload of all clients, both ways; none in memory.
+    pub quic_total: Option<u64>,
+}
+
+/// Wall-clock times.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Seconds {
+    /// Of all.
+    pub total: f64,
+    /// Of the federation alone, without what it is compared with.
+    pub federation: f64,
+}
+
+fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0usize);
+    for value in values {
+        sum += value;
+        count += 1;
+    }
+    sum / count.max(1) as f64
+}
+
+fn accuracies(outcome: &Outcome) -> Vec<f64> {
+    outcome.students.iter().map(|e| e.accuracy).collect()
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn most(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+impl From<&Experiment> for Summary {
+    fn from(experiment: &Experiment) -> Self {
+        let Experiment {
+            config, federated, ..
+        } = experiment;
+        let students = accuracies(federated);
+        let of = |outcome: &Option<Outcome>| outcome.as_ref().map(|o| mean(accuracies(o)));
+        let shares = (config.clients * config.rounds as usize) as f64;
+        let all = |bytes: fn(&crate::RoundRow) -> &Vec<u64>| {
+            let rounds = federated.rounds.iter();
+            rounds.flat_map(bytes).sum::<u64>() as f64 / shares
+        };
+        Self {
+            accuracy: Accuracy {
+                teacher_before: federated.teacher_before.map(|e| e.accuracy),
+                teacher_after: federated.teacher_after.map(|e| e.accuracy),
+                local_mean: of(&experiment.local),
+                teacher_only_mean: of(&experiment.teacher_only),
+                students_mean: mean(students.iter().copied()),
+                students_min: least(&students),
+                students_max: most(&students),
+                pooled: experiment.pooled.map(|e| e.accuracy),
+            },
+            ece: Ece {
+                students_mean: mean(federated.students.iter().map(|e| e.ece)),
+                teacher_after: federated.teacher_after.map(|e| e.ece),
+            },
+            bytes: Bytes {
+                up_per_client_round: all(|row| &row.up),
+                down_per_client_round: all(|row| &row.down),
+                fedavg_per_client_round: mean(federated.parameters.iter().map(|&p| 4.0 * p as f64)),
+                transfer_set: federated.transfer_bytes,
+                quic_total: federated.network,
+            },
+            seconds: Seconds {
+                total: experiment.seconds,
+                federation: federated.seconds,
+            },
+            seed: config.seed,
+            digest: federated.digest.clone(),
+            config: config.clone(),
+        }
+    }
+}
+
+/// One line of the table: who, and mean, worst and best accuracy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) who: String,
+    pub(crate) mean: f64,
+    pub(crate) range: Option<(f64, f64)>,
+}
+
+/// Everyone's accuracy, from the least to the most that is known.
+pub(crate) fn lines(experiment: &Experiment) -> Vec<Line> {
+    let one = |who: &str, evaluation: Option<fedistill_learning::Evaluation>| {
+        evaluation.map(|evaluation| Line {
+            who: who.to_owned(),
+            mean: evaluation.accuracy,
+            range: None,
+        })
+    };
+    let many = |who: String, outcome: Option<&Outcome>| {
+        outcome.map(|outcome| {
+            let all = accuracies(outcome);
+            Line {
+                who,
+                mean: mean(all.iter().copied()),
+                range: Some((least(&all), most(&all))),
+            }
+        })
+    };
+    let Experiment {
+        config, federated, ..
+    } = experiment;
+    [
+        one("teacher alone", federated.teacher_before),
+        many(
+            "students alone (local)".to_owned(),
+            experiment.local.as_ref(),
+        ),
+        many(
+            "students, teacher-only".to_owned(),
+            experiment.teacher_only.as_ref(),
+        ),
+        many(
+            format!("students federated ({})", config.method),
+            Some(federated),
+        ),
+        one("teacher after", federated.teacher_after),
+        one("one student, all data pooled", experiment.pooled),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: f64) -> String {
+    match bytes {
+        b if b >= 1e9 => format!("{:.2} GB", b / 1e9),
+        b if b >= 1e6 => format!("{:.2} MB", b / 1e6),
+        b if b >= 1e3 => format!("{:.1} kB", b / 1e3),
+        b => format!("{b:.0} B"),
+    }
+}
+
+/// What was run, in one line.
+pub(crate) fn title(config: &Config) -> String {
+    let models: Vec<String> = config.models.iter().map(ToString::to_string).collect();
+    format!(
+        "{}: {} clients ({}), {}, {} rounds of {} over {}, teacher {}, seed {}",
+        config.data,
+        config.clients,
+        models.join(", "),
+        config.partition,
+        config.rounds,
+        config.method,
+        match config.transport {
+            crate::Transport::Quic => "QUIC",
+            crate::Transport::Memory => "memory",
+        },
+        config.teacher,
+        config.seed
+    )
+}
+
+/// The table that a run ends with.
+pub fn table(experiment: &Experiment) -> String {
+    let summary = Summary::from(experiment);
+    let samples = experiment
+        .federated
+        .students
+        .first()
+        .map_or(0, |e| e.samples);
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut text = format!("{}\n\n", title(&experiment.config));
+    let head = format!("accuracy on {samples} test samples");
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{head:<36} {:>8} {:>8} {:>8}",
+        "mean", "worst", "best"
+    );
+    for Line { who, mean, range } in lines(experiment) {
+        let (worst, best) = range.map_or_else(Default::default, |(l, m)| (percent(l), percent(m)));
+        let _ = writeln!(text, "{who:<36} {:>8} {worst:>8} {best:>8}", percent(mean));
+    }
+    let Bytes {
+        up_per_client_round: up,
+        down_per_client_round: down,
+        fedavg_per_client_round: fedavg,
+        transfer_set,
+        quic_total,
+    } = summary.bytes;
+    let _ = writeln!(
+        text,
+        "\n{:<36} {:>8} {:>8}",
+        "bytes per client and round", "up", "down"
+    );
+    let _ = writeln!(
+        text,
+        "{:<36} {:>8} {:>8}",
+        "fedistill",
+        size(up),
+        size(down)
+    );
+    let _ = writeln!(
+        text,
+        "{:<36} {:>8} {:>8}",
+        "FedAvg of the same models",
+        size(fedavg),
+        size(fedavg)
+    );
+    let _ = writeln!(
+        text,
+        "(down: with a round's share of the transfer set, {} fetched once)",
+        size(transfer_set as f64)
+    );
+    if let Some(total) = quic_total {
+        let _ = writeln!(text, "all QUIC traffic: {}", size(total as f64));
+    }
+    let _ = writeln!(
+        text,
+        "{:.1} s, digest {}",
+        summary.seconds.total,
+        &summary.digest[..16.min(summary.digest.len())]
+    );
+    text
+}
