@@ -12,10 +12,30 @@ pub struct ModelCard {
     pub architecture: Architecture,
     /// Its number of parameters.
     pub parameters: usize,
-    /// Rounds that it took part in, since it was made.
+    /// Plans that it has carried out.
     pub rounds: u32,
     /// Private samples that it learnt from; how many, and nothing else about them.
     pub private_samples: usize,
     /// On the device's own held-out samples, where it has some.
     pub evaluation: Option<Evaluation>,
+}
+
+impl ModelCard {
+    /// The card of a new student.
+    pub fn new(
+        client: &str,
+        federation: &str,
+        architecture: Architecture,
+        private_samples: usize,
+    ) -> Self {
+        Self {
+            client: client.to_owned(),
+            federation: federation.to_owned(),
+            architecture,
+            parameters: 0,
+            rounds: 0,
+            private_samples,
+            evaluation: None,
+        }
+    }
 }

@@ -6,6 +6,8 @@
 //!   own [`Policy`] and never touches a sample.
 //! * [`Client`]: drives the machine: connects for ever, trains, gives back.
 //!
+//! [`Keeper`] has the student on disk; [`config`] is what the program reads.
+//!
 //! Samples go from [`PrivateData`] into [`Student::step`] and nowhere else.
 //!
 //! [`Learner`]: fedistill_learning::Learner
@@ -15,8 +17,9 @@
 mod agent;
 mod backoff;
 mod card;
-// pub mod config;
+pub mod config;
 mod driver;
+mod keeper;
 mod policy;
 mod private;
 mod student;
@@ -26,6 +29,7 @@ pub use agent::{Agent, AgentConfig, Input, Job, Output, Stop};
 pub use backoff::Backoff;
 pub use card::ModelCard;
 pub use driver::{Client, ClientError, Ended, Event, Shelf};
+pub use keeper::{Keeper, kept};
 pub use policy::Policy;
 pub use private::PrivateData;
 pub use student::{Student, StudentError};

@@ -4,7 +4,7 @@ use serde::Deserialize;
 /// What this device allows a coordinator to ask of it. A plan that asks for more is refused, with
 /// the reason.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Policy {
     /// Whether logits may leave.
     pub logits: bool,

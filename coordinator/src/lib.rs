@@ -2,17 +2,19 @@
 //!
 //! * [`Coordinator`]: opens rounds, drives the machine of each, lets the teacher learn.
 //! * [`Teacher`]: what a user may bring of their own; a [`Learner`] is one.
+//! * [`config`], [`status`]: what the program reads, and what it tells.
 //! * [`Store`]: what outlives the process: [`MemoryStore`] does not, [`FileStore`] does.
 //!
 //! [`Learner`]: fedistill_learning::Learner
 #![forbid(unsafe_code)]
 
-// pub mod config;
+pub mod config;
 mod connection;
 mod error;
 mod federation;
 mod hub;
 mod plan;
+pub mod status;
 mod store;
 mod teacher;
 

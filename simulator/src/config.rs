@@ -134,6 +134,10 @@ pub struct Args {
     /// Run the federation alone, without what it is compared with.
     #[arg(long)]
     pub no_baselines: bool,
+    /// Run nothing: write to DIR what each party would have, as IDX files, for a federation of
+    /// processes.
+    #[arg(long, value_name = "DIR")]
+    pub share_out: Option<PathBuf>,
 }
 
 impl Config {

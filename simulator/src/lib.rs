@@ -3,6 +3,7 @@
 //! * [`World`]: one data set, split into what the teacher has, the transfer set, what each client has,
 //!   and test samples that are only ever used to report.
 //! * [`Partition`]: how labels are spread over clients.
+//! * [`share_out`]: the same split as files, for a federation of processes.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
@@ -16,6 +17,7 @@ mod partition;
 mod progress;
 mod report;
 mod run;
+mod share_out;
 mod summary;
 mod world;
 
@@ -24,5 +26,6 @@ pub use experiment::Experiment;
 pub use partition::{Partition, PartitionError};
 pub use progress::Progress;
 pub use run::{Outcome, Plan, RoundRow, Transport, pooled, simulate};
+pub use share_out::share_out;
 pub use summary::{Accuracy, Bytes, Ece, Seconds, Summary, table};
 pub use world::{Sizes, TeacherSource, World};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use fedistill_program::{Exit, Failure, OrExit, finish, log};
 use fedistill_simulator::config::{Args, Config};
-use fedistill_simulator::{Experiment, Progress, SimulationError, experiment, output};
+use fedistill_simulator::{Experiment, Progress, SimulationError, experiment, output, share_out};
 
 fn main() -> ExitCode {
     log::start("error");
@@ -14,7 +14,13 @@ fn main() -> ExitCode {
 }
 
 fn simulate(args: Args) -> Result<(), Failure> {
+    let folder = args.share_out.clone();
     let config = Config::from_args(args).map_err(failure)?;
+    if let Some(folder) = folder {
+        share_out(&config, &folder).map_err(failure)?;
+        println!("shared out to {}", folder.display());
+        return Ok(());
+    }
     output::prepare(&config.out).or_exit(Exit::Failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)

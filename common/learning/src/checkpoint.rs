@@ -1,7 +1,7 @@
 //! Models on disk: safetensors, with what is needed to build the net again in its metadata.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,16 @@ pub struct About {
     pub classes: Vec<String>,
 }
 
+/// A tensor's name, shape and values.
+pub type Tensor = (String, Vec<usize>, Vec<f32>);
+
 /// A model as it was saved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// What it is.
     pub about: About,
     /// Its parameters, by name, in the order in which the file has them.
-    pub tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    pub tensors: Vec<Tensor>,
     /// The optimiser of the training under way when it was saved.
     pub optimiser: Option<OptimiserState>,
 }
@@ -177,9 +180,8 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
         path: path.to_owned(),
         source,
     })?;
-    let bad =
-        |error: safetensors::SafeTensorError| malformed(format!("no safetensors file: {error}"));
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes)
+        .map_err(|error| malformed(format!("no safetensors file: {error}")))?;
     let meta = header
         .metadata()
         .as_ref()
@@ -191,24 +193,7 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
         })?;
     let meta: Meta =
         serde_json::from_str(meta).map_err(|error| malformed(format!("its metadata: {error}")))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(bad)?;
-    let mut tensors = Vec::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(malformed(format!(
-                "tensor {name} holds {:?}, not F32",
-                view.dtype()
-            )));
-        }
-        let (values, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(malformed(format!(
-                "tensor {name} holds a value that is not finite"
-            )));
-        }
-        tensors.push((name, view.shape().to_vec(), values));
-    }
+    let mut tensors = tensors(path, &bytes)?;
     let mut take = |name: &str| {
         let at = tensors.iter().position(|(known, ..)| known == name)?;
         Some(tensors.remove(at).2)
@@ -228,6 +213,78 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
         tensors,
         optimiser,
     })
+}
+
+/// All tensors of a safetensors file, in its order.
+fn tensors(path: &Path, bytes: &[u8]) -> Result<Vec<Tensor>, CheckpointError> {
+    let malformed = |why: String| CheckpointError::Malformed {
+        path: path.to_owned(),
+        why,
+    };
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| malformed(format!("no safetensors file: {error}")))?;
+    let mut tensors = Vec::new();
+    for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(malformed(format!(
+                "tensor {name} holds {:?}, not F32",
+                view.dtype()
+            )));
+        }
+        let (values, _) = view.data().as_chunks::<4>();
+        let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(malformed(format!(
+                "tensor {name} holds a value that is not finite"
+            )));
+        }
+        tensors.push((name, view.shape().to_vec(), values));
+    }
+    Ok(tensors)
+}
+
+/// Fills `model` from any safetensors file; `names` says what a parameter is called there, where
+/// it is not called as here.
+///
+/// # Errors
+/// A file that cannot be used, or that lacks a parameter of this shape: the error lists what the
+/// model needs and what the file has.
+pub fn import(
+    path: &Path,
+    model: &mut dyn Model,
+    names: &BTreeMap<String, String>,
+) -> Result<(), CheckpointError> {
+    let bytes = fs::read(path).map_err(|source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let tensors = tensors(path, &bytes)?;
+    let mut weights = Vec::with_capacity(model.weights().len());
+    for parameter in model.parameters() {
+        let theirs = names.get(&parameter.name).unwrap_or(&parameter.name);
+        let found = tensors
+            .iter()
+            .find(|(name, shape, _)| name == theirs && *shape == parameter.shape);
+        let Some((_, _, values)) = found else {
+            let has: Vec<String> = tensors
+                .iter()
+                .map(|(n, s, _)| format!("{n} {s:?}"))
+                .collect();
+            let needs = model.parameters().iter();
+            let needs: Vec<String> = needs.map(|p| format!("{} {:?}", p.name, p.shape)).collect();
+            return Err(CheckpointError::Malformed {
+                path: path.to_owned(),
+                why: format!(
+                    "no tensor {theirs} of shape {:?}: the model needs {}; the file has {}",
+                    parameter.shape,
+                    needs.join(", "),
+                    has.join(", ")
+                ),
+            });
+        };
+        weights.extend_from_slice(values);
+    }
+    Ok(model.set_weights(&weights)?)
 }
 
 impl Checkpoint {
@@ -341,6 +398,18 @@ mod tests {
             fs::read(&path).unwrap(),
             bytes,
             "the same model, the same bytes"
+        );
+
+        let mut names = BTreeMap::new();
+        let mut same = Architecture::ConvS.build(&[1, 8, 8], 3, 8).unwrap();
+        import(&path, &mut same, &names).unwrap();
+        assert_eq!(same.weights(), net.weights());
+        let first = net.parameters()[0].name.clone();
+        names.insert(first, "other".to_owned());
+        let error = import(&path, &mut same, &names).unwrap_err().to_string();
+        assert!(
+            error.contains("no tensor other") && error.contains("the file has"),
+            "{error}"
         );
 
         let mut other = Architecture::MlpS.build(&[1, 8, 8], 3, 7).unwrap();

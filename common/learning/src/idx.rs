@@ -8,7 +8,7 @@
 //! | 4.. | each dimension as u32 big-endian, then the values, row-major |
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -29,8 +29,8 @@ pub struct Idx {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum IdxError {
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
     Io {
         /// Which file.
         path: PathBuf,
@@ -115,9 +115,31 @@ fn parse(mut bytes: impl Read, dimensions: u8) -> Result<Idx, String> {
     }
 }
 
+/// Writes an IDX file, gzip where its name ends in `.gz`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(path: &Path, idx: &Idx) -> Result<(), IdxError> {
+    let mut bytes = vec![0, 0, 8, idx.shape.len() as u8];
+    bytes.extend(idx.shape.iter().flat_map(|length| length.to_be_bytes()));
+    bytes.extend(&idx.values);
+    let gzip = path.extension().is_some_and(|extension| extension == "gz");
+    let written = File::create(path).and_then(|file| match gzip {
+        true => {
+            let mut file = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            file.write_all(&bytes)?;
+            file.finish().map(|_| ())
+        }
+        false => { file }.write_all(&bytes),
+    });
+    written.map_err(|source| IdxError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
 
     use super::*;
 
@@ -177,5 +199,20 @@ mod tests {
             assert_eq!(labels.shape, [samples]);
             assert!(labels.values.iter().all(|label| *label < 10));
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let idx = Idx {
+            shape: vec![2, 1, 3],
+            values: vec![1, 2, 3, 4, 5, 6],
+        };
+        for name in ["raw", "small.gz"] {
+            let path = folder.path().join(name);
+            write(&path, &idx).unwrap();
+            assert_eq!(read(&path, 3).unwrap(), idx);
+        }
+        assert!(write(&folder.path().join("no/such/folder"), &idx).is_err());
     }
 }

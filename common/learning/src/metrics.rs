@@ -16,6 +16,22 @@ pub struct Evaluation {
     pub ece: f64,
 }
 
+impl std::fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            samples,
+            accuracy,
+            loss,
+            ece,
+        } = self;
+        let percent = 100.0 * accuracy;
+        write!(
+            f,
+            "{percent:.1} % of {samples} samples, loss {loss:.3}, calibration error {ece:.3}"
+        )
+    }
+}
+
 const BINS: usize = 15;
 
 impl Evaluation {

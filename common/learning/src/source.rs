@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Dataset, Samples};
 
-/// Where samples are, as configurations write it; paths are relative to a folder given beside it.
+/// Where samples are, as configurations write it; relative paths mean what [`Self::start_from`] makes of them.
 ///
 /// ```toml
 /// idx = { images = "train-images-idx3-ubyte.gz", labels = "train-labels-idx1-ubyte.gz" }
@@ -42,25 +42,23 @@ impl Source {
     ///
     /// # Errors
     /// Files that cannot be used, or that have no labels.
-    pub fn labelled(&self, folder: &Path, classes: Vec<String>) -> Result<Dataset, DataError> {
+    pub fn labelled(&self, classes: Vec<String>) -> Result<Dataset, DataError> {
         match self {
             Self::Idx {
                 images,
                 labels: Some(labels),
-            } => Dataset::idx(&folder.join(images), &folder.join(labels), classes),
+            } => Dataset::idx(images, labels, classes),
             Self::Csv {
                 file,
                 label: Some(label),
-            } => Dataset::csv(&folder.join(file), label, classes),
-            Self::Folder { path, shape } => {
-                Dataset::image_folder(&folder.join(path), shape, classes)
-            }
+            } => Dataset::csv(file, label, classes),
+            Self::Folder { path, shape } => Dataset::image_folder(path, shape, classes),
             Self::Idx { images: path, .. } => Err(DataError::malformed(
-                &folder.join(path),
+                path,
                 "labels are needed: name their file in idx.labels",
             )),
             Self::Csv { file: path, .. } => Err(DataError::malformed(
-                &folder.join(path),
+                path,
                 "labels are needed: name their column in csv.label",
             )),
         }
@@ -70,11 +68,23 @@ impl Source {
     ///
     /// # Errors
     /// Files that cannot be used.
-    pub fn samples(&self, folder: &Path) -> Result<Samples, DataError> {
+    pub fn samples(&self) -> Result<Samples, DataError> {
         match self {
-            Self::Idx { images, .. } => Samples::idx(&folder.join(images)),
-            Self::Csv { file, label } => Samples::csv(&folder.join(file), label.as_deref()),
-            Self::Folder { path, shape } => Samples::image_folder(&folder.join(path), shape),
+            Self::Idx { images, .. } => Samples::idx(images),
+            Self::Csv { file, label } => Samples::csv(file, label.as_deref()),
+            Self::Folder { path, shape } => Samples::image_folder(path, shape),
+        }
+    }
+
+    /// Makes relative paths start from `folder`.
+    pub fn start_from(&mut self, folder: &Path) {
+        let (first, second) = match self {
+            Self::Idx { images, labels } => (images, labels.as_mut()),
+            Self::Csv { file, .. } => (file, None),
+            Self::Folder { path, .. } => (path, None),
+        };
+        for path in [first].into_iter().chain(second) {
+            *path = folder.join(&path);
         }
     }
 
@@ -109,20 +119,21 @@ mod tests {
         )
         .unwrap();
         let classes = vec!["calm".to_owned(), "storm".to_owned()];
-        let source = Source::Csv {
+        let mut source = Source::Csv {
             file: "t.csv".into(),
             label: Some("kind".to_owned()),
         };
-        let data = source.labelled(folder.path(), classes.clone()).unwrap();
+        source.start_from(folder.path());
+        let data = source.labelled(classes.clone()).unwrap();
         assert_eq!(data.labels(), [0, 1]);
-        assert_eq!(source.samples(folder.path()).unwrap(), *data.samples());
+        assert_eq!(source.samples().unwrap(), *data.samples());
         let unlabelled = Source::Csv {
-            file: "t.csv".into(),
+            file: folder.path().join("t.csv"),
             label: None,
         };
-        let error = unlabelled.labelled(folder.path(), classes).unwrap_err();
+        let error = unlabelled.labelled(classes).unwrap_err();
         assert!(error.to_string().contains("csv.label"), "{error}");
-        let error = unlabelled.samples(folder.path()).unwrap_err().to_string();
+        let error = unlabelled.samples().unwrap_err().to_string();
         assert!(
             error.contains("line 2") && error.contains("\"calm\""),
             "{error}"
@@ -138,10 +149,10 @@ mod tests {
             image.save(folder.path().join(name)).unwrap();
         }
         let source = Source::guess(folder.path().to_owned(), &[1, 2, 2], None);
-        assert_eq!(source.samples(Path::new("/")).unwrap().len(), 2);
+        assert_eq!(source.samples().unwrap().len(), 2);
         let csv = Source::guess("x.csv".into(), &[2], None);
         assert!(matches!(csv, Source::Csv { .. }));
-        let error = Source::guess("x.gz".into(), &[2], None).samples(folder.path());
+        let error = Source::guess("x.gz".into(), &[2], None).samples();
         assert!(error.unwrap_err().to_string().contains("x.gz"));
     }
 }

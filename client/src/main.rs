@@ -1,0 +1,196 @@
+//! `fedistill-client`.
+
+mod args;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use fedistill_client::config::Config;
+use fedistill_client::{Client, ClientError, Ended, Keeper, ModelCard, kept};
+use fedistill_learning::checkpoint::About;
+use fedistill_learning::{Source, seed, softmax};
+use fedistill_program::{Exit, Failure, OrExit, finish, log};
+use fedistill_transport::Peer;
+use fedistill_transport::identity::Identity;
+use fedistill_transport::quic::QuicDialer;
+use rand::RngExt;
+
+use crate::args::{Args, Command, ConfigFlag};
+
+fn main() -> ExitCode {
+    log::start("info");
+    let result = match Args::parse().command {
+        Command::Run {
+            config,
+            coordinator,
+        } => read(&config).and_then(|mut config| {
+            config.coordinator = coordinator.unwrap_or(config.coordinator);
+            run(config)
+        }),
+        Command::Evaluate { config, private } => {
+            read(&config).and_then(|config| evaluate(config, private))
+        }
+        Command::Predict {
+            config,
+            input,
+            label,
+            all,
+        } => read(&config).and_then(|config| predict(&config, input, label, all)),
+    };
+    finish("fedistill-client", result)
+}
+
+fn read(flag: &ConfigFlag) -> Result<Config, Failure> {
+    Config::from_file(&flag.config).or_exit(Exit::Usage)
+}
+
+fn run(config: Config) -> Result<(), Failure> {
+    let identity = Identity::load(&config.bundle).or_exit(Exit::Identity)?;
+    let Peer::Client { federation, name } = identity.peer().clone() else {
+        let why = format!(
+            "{}: it is a coordinator's bundle: make one with fedistill-coordinator client-cert",
+            config.bundle.display()
+        );
+        return Err(Failure::new(Exit::Identity, why));
+    };
+    let data = config
+        .data
+        .labelled(config.classes.clone())
+        .or_exit(Exit::Data)?;
+    let held_out = config.held_out.as_ref();
+    let held_out = held_out
+        .map(|source| source.labelled(config.classes.clone()))
+        .transpose()
+        .or_exit(Exit::Data)?;
+    let about = About {
+        architecture: Some(config.model),
+        input: data.samples().shape().to_vec(),
+        classes: config.classes.clone(),
+    };
+    let own = || seed::stream(0, &format!("{federation}/{name}")).random();
+    let card = ModelCard::new(name.as_str(), federation.as_str(), config.model, data.len());
+    let drawn = config.seed.unwrap_or_else(own);
+    let (keeper, student) = Keeper::open(&config.state, about, config.model, drawn, card, held_out)
+        .or_exit(Exit::Data)?;
+    let dialer = QuicDialer::new(config.coordinator.clone(), config.server_name, &identity)
+        .or_exit(Exit::Identity)?;
+    tracing::info!(
+        "client {name} of federation {federation}: {} private samples, {}",
+        data.len(),
+        config.model
+    );
+    let client = Client::new(federation, name, student, data, config.policy, dialer)
+        .or_exit(Exit::Data)?
+        .watched_by(keeper);
+    // One thread talks, one trains.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .or_exit(Exit::Failed)?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = client.run() => ended.map(Some),
+            () = told_to_stop() => Ok(None),
+        }
+    });
+    // Training that is under way is not waited for: the round counts without it.
+    runtime.shutdown_background();
+    match ended {
+        Ok(Some(Ended::Finished(why))) => tracing::info!("done: {why}"),
+        Ok(None) => tracing::info!("stopped"),
+        Err(error @ ClientError::NoData(_)) => return Err(Failure::new(Exit::Data, error)),
+        Err(error) => return Err(Failure::new(Exit::NotWelcome, error)),
+    }
+    Ok(())
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn told_to_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            // Without the signal, Ctrl-C is what is left.
+            Err(_) => drop(interrupt.await),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(interrupt.await);
+}
+
+fn evaluate(config: Config, private: bool) -> Result<(), Failure> {
+    let source = match (&config.held_out, private) {
+        (_, true) => &config.data,
+        (Some(held_out), false) => held_out,
+        (None, false) => {
+            let why =
+                "the configuration names no held-out samples: add [held-out], or give --private";
+            return Err(Failure::new(Exit::Usage, why));
+        }
+    };
+    let (mut student, _) = kept(&config.state).or_exit(Exit::Data)?;
+    let data = source
+        .labelled(config.classes.clone())
+        .or_exit(Exit::Data)?;
+    let evaluation = student
+        .evaluate(data.samples(), data.labels())
+        .or_exit(Exit::Data)?;
+    println!("student: {evaluation}");
+    Ok(())
+}
+
+fn predict(
+    config: &Config,
+    input: PathBuf,
+    label: Option<String>,
+    all: bool,
+) -> Result<(), Failure> {
+    let (mut student, about) = kept(&config.state).or_exit(Exit::Data)?;
+    let shown = input.display().to_string();
+    let samples = Source::guess(input, &about.input, label)
+        .samples()
+        .or_exit(Exit::Data)?;
+    if samples.shape() != about.input {
+        let why = format!(
+            "{shown}: its samples have shape {:?}, the student takes {:?}",
+            samples.shape(),
+            about.input
+        );
+        return Err(Failure::new(Exit::Data, why));
+    }
+    let logits = student.logits(&samples).or_exit(Exit::Data)?;
+    let classes = about.classes.len();
+    let mut text = String::from("sample,class,probability");
+    if all {
+        text.extend(about.classes.iter().map(|class| format!(",{class}")));
+    }
+    text.push('\n');
+    for (index, row) in softmax(&logits, classes).chunks(classes).enumerate() {
+        let best = (0..classes).fold(
+            0,
+            |best, class| if row[class] > row[best] { class } else { best },
+        );
+        text += &format!("{index},{},{:.4}", about.classes[best], row[best]);
+        if all {
+            text.extend(row.iter().map(|probability| format!(",{probability:.4}")));
+        }
+        text.push('\n');
+    }
+    // A reader that has seen enough is no failure.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, error))
+        }
+        _ => Ok(()),
+    }
+}

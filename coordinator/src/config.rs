@@ -1,0 +1,370 @@
+//! The coordinator's configuration.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fedistill_federation::{Quorum, Training, method};
+use fedistill_learning::{Architecture, Source};
+use fedistill_program::ConfigError;
+use fedistill_program::config::{self, Packing, Steps};
+use fedistill_protocol::Name;
+use serde::Deserialize;
+
+use crate::{CoordinatorError, Settings};
+
+/// A coordinator, whole. Relative paths start from the folder of the file.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The federation's name.
+    pub federation: String,
+    /// Where clients connect.
+    #[serde(default = "anywhere")]
+    pub listen: SocketAddr,
+    /// The coordinator's bundle.
+    #[serde(default = "bundle")]
+    pub bundle: PathBuf,
+    /// The folder of what outlives the process.
+    #[serde(default = "state")]
+    pub state: PathBuf,
+    /// Names of the classes, in the order of every model's outputs.
+    pub classes: Vec<String>,
+    /// Everything random follows from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// The algorithm, by name.
+    #[serde(default = "logit_mean")]
+    pub method: String,
+    /// Number of rounds.
+    pub rounds: u32,
+    /// The public samples.
+    pub transfer: Source,
+    /// The teacher, if there is one.
+    pub teacher: Option<TeacherConfig>,
+    /// Labelled samples that are only used to report how good the teacher is.
+    pub held_out: Option<Source>,
+    /// What a round is.
+    pub round: RoundConfig,
+    /// How hard clients and teacher train in a round.
+    #[serde(default)]
+    pub training: TrainingConfig,
+    /// Weights of clients in the aggregate; 1 for those not named.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
+}
+
+/// A teacher.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TeacherConfig {
+    /// Its file, as `teacher train` or `teacher import` writes it.
+    pub file: PathBuf,
+    /// Its net, for `teacher train` and `teacher import`.
+    #[serde(default = "mlp_m")]
+    pub model: Architecture,
+    /// What `teacher train` trains it on.
+    pub labelled: Option<Source>,
+}
+
+/// What a round is; times in seconds.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RoundConfig {
+    /// The fewest contributions that a round can close with.
+    pub least: usize,
+    /// The most clients that a round asks.
+    #[serde(default = "everyone")]
+    pub cohort: usize,
+    /// A round opens once so many clients are connected; by default, `least`.
+    pub open_with: Option<usize>,
+    /// Before this time, a round waits for its whole cohort.
+    #[serde(default)]
+    pub least_seconds: f64,
+    /// At this time, a round closes with what it has.
+    #[serde(default = "ten_minutes")]
+    pub most_seconds: f64,
+    /// A client at work that is silent for so long is not waited for.
+    #[serde(default = "minute")]
+    pub silence_seconds: f64,
+    /// How long to wait for enough clients before giving up; by default, for ever.
+    pub patience_seconds: Option<f64>,
+    /// Transfer samples that a round speaks about.
+    #[serde(default = "thousand")]
+    pub samples: u32,
+    /// How answers are packed.
+    #[serde(default)]
+    pub packing: Packing,
+}
+
+/// How hard clients and teacher train in a round.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrainingConfig {
+    /// Passes over private data.
+    pub private_epochs: u16,
+    /// Passes over the round's transfer samples.
+    pub distillation_epochs: u16,
+    /// Samples a step.
+    pub batch: u16,
+    /// How steps are taken.
+    pub steps: Steps,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            private_epochs: 1,
+            distillation_epochs: 3,
+            batch: 50,
+            steps: Steps::default(),
+        }
+    }
+}
+
+fn anywhere() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 4433))
+}
+
+fn bundle() -> PathBuf {
+    "coordinator.pem".into()
+}
+
+fn state() -> PathBuf {
+    "state".into()
+}
+
+fn logit_mean() -> String {
+    "logit-mean".to_owned()
+}
+
+fn mlp_m() -> Architecture {
+    Architecture::MlpM
+}
+
+fn everyone() -> usize {
+    10_000
+}
+
+fn ten_minutes() -> f64 {
+    600.0
+}
+
+fn minute() -> f64 {
+    60.0
+}
+
+fn thousand() -> u32 {
+    1000
+}
+
+impl Config {
+    /// Reads a file; all paths in what is returned are whole.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = config::read(path)?;
+        let folder = config::folder(path);
+        config.bundle = folder.join(&config.bundle);
+        config.state = folder.join(&config.state);
+        if let Some(teacher) = &mut config.teacher {
+            teacher.file = folder.join(&teacher.file);
+        }
+        let teacher = config
+            .teacher
+            .iter_mut()
+            .filter_map(|t| t.labelled.as_mut());
+        let sources = [&mut config.transfer];
+        for source in sources
+            .into_iter()
+            .chain(&mut config.held_out)
+            .chain(teacher)
+        {
+            source.start_from(&folder);
+        }
+        Ok(config)
+    }
+
+    /// How the federation is run, with a transfer set of `samples` samples.
+    ///
+    /// # Errors
+    /// Settings that contradict each other.
+    pub fn settings(&self, samples: u32) -> Result<Settings, CoordinatorError> {
+        let RoundConfig {
+            least,
+            cohort,
+            open_with,
+            ..
+        } = self.round;
+        let seconds = |key: &str, value: f64| {
+            Duration::try_from_secs_f64(value).map_err(|_| {
+                CoordinatorError::Settings(format!("round.{key} is {value}: write seconds"))
+            })
+        };
+        let quorum = Quorum::new(
+            least,
+            cohort.max(least),
+            seconds("least-seconds", self.round.least_seconds)?,
+            seconds("most-seconds", self.round.most_seconds)?,
+        )?;
+        let patience = self.round.patience_seconds;
+        let weights = self.weights.iter();
+        let TrainingConfig {
+            private_epochs,
+            distillation_epochs,
+            batch,
+            steps,
+        } = self.training;
+        if [private_epochs, distillation_epochs, batch].contains(&0) {
+            return Err(CoordinatorError::Settings(
+                "training.private-epochs, training.distillation-epochs and training.batch must be at least 1".to_owned(),
+            ));
+        }
+        Ok(Settings {
+            federation: self.federation.parse()?,
+            classes: self.classes.clone(),
+            method: method::by_name(&self.method)?.into(),
+            training: Training {
+                private_epochs,
+                distillation_epochs,
+                batch,
+                optimiser: steps.into(),
+            },
+            rounds: self.rounds,
+            cohort,
+            open_with: open_with.unwrap_or(least),
+            quorum,
+            silence: seconds("silence-seconds", self.round.silence_seconds)?,
+            patience: patience
+                .map(|patience| seconds("patience-seconds", patience))
+                .transpose()?,
+            rows: self.round.samples.min(samples),
+            precision: self.round.packing.into(),
+            seed: self.seed,
+            weights: weights
+                .map(|(name, weight)| Ok((name.parse::<Name>()?, *weight)))
+                .collect::<Result<_, CoordinatorError>>()?,
+        })
+    }
+}
+
+/// The configuration that `init` writes.
+pub fn template(federation: &Name, classes: &[String]) -> String {
+    let classes: Vec<String> = classes.iter().map(|class| format!("{class:?}")).collect();
+    format!(
+        r#"# A fedistill coordinator. Relative paths start from this file's folder.
+
+federation = "{federation}"
+listen = "0.0.0.0:4433"             # UDP
+bundle = "coordinator.pem"          # certificate, key and root
+state = "state"                     # rounds, teacher and status outlive the process here
+classes = [{classes}]               # the same, in the same order, at every client
+seed = 1
+method = "logit-mean"               # or ds-fl:sa, ds-fl:era, teacher-only, local
+rounds = 30
+
+# The public samples that everyone sees; labels are not needed. One of:
+#   idx = {{ images = "transfer-images-idx3-ubyte.gz" }}
+#   csv = {{ file = "transfer.csv" }}
+#   folder = {{ path = "transfer", shape = [3, 32, 32] }}
+[transfer]
+idx = {{ images = "transfer-images-idx3-ubyte.gz" }}
+
+# The model at the centre. Without this section there is none.
+[teacher]
+file = "teacher.safetensors"        # written by `teacher train` or `teacher import`
+model = "mlp-m"                     # mlp-s, mlp-m, mlp-l, conv-s, conv-m or conv-l
+labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "labelled-labels-idx1-ubyte.gz" }} }}
+
+# Labelled samples that are only used to report how good the teacher is.
+# [held-out]
+# idx = {{ images = "test-images-idx3-ubyte.gz", labels = "test-labels-idx1-ubyte.gz" }}
+
+[round]
+least = 2                           # fewest contributions that a round can close with
+# cohort = 100                      # most clients that a round asks
+# open-with = 3                     # clients that must be connected before a round opens
+least-seconds = 0                   # before this time, a round waits for all that it asked
+most-seconds = 600                  # at this time, a round closes with what it has
+silence-seconds = 60                # a client at work that is silent for so long is not waited for
+# patience-seconds = 3600           # give up when too few clients come for so long
+samples = 1000                      # transfer samples that a round speaks about
+packing = "f16"                     # f32, f16 or u8
+
+[training]
+private-epochs = 1
+distillation-epochs = 3
+batch = 50
+steps = {{ sgd = {{ learning-rate = 0.1, momentum = 0.0 }} }}
+# steps = {{ adamw = {{ learning-rate = 0.001, weight-decay = 0.01 }} }}
+
+# Weights of clients in the aggregate; 1 for those not named.
+# [weights]
+# ward-7 = 2
+"#,
+        classes = classes.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coordinator.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::from_file(&path)
+    }
+
+    fn example() -> String {
+        let classes = ["cat".to_owned(), "dog".to_owned()];
+        template(&"clinic".parse().unwrap(), &classes)
+    }
+
+    #[test]
+    fn the_template_is_a_configuration() {
+        let config = written(&example()).unwrap();
+        assert_eq!(config.classes, ["cat", "dog"]);
+        assert!(config.bundle.is_absolute());
+        let settings = config.settings(500).unwrap();
+        assert_eq!((settings.rows, settings.rounds), (500, 30));
+        assert_eq!(settings.quorum.least(), 2);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for (from, to, part) in [
+            ("least = 2 ", "least = 0 ", "at least one contribution"),
+            ("least-seconds = 0", "least-seconds = 601", "at least 601s"),
+            (
+                "most-seconds = 600",
+                "most-seconds = -1",
+                "round.most-seconds is -1",
+            ),
+            ("batch = 50", "batch = 0", "training.batch"),
+            ("\"logit-mean\"", "\"fedavg\"", "choose logit-mean"),
+            (
+                "federation = \"clinic\"",
+                "federation = \"The Clinic\"",
+                "The Clinic",
+            ),
+        ] {
+            let text = example();
+            assert!(text.contains(from), "{from}");
+            let error = written(&text.replace(from, to))
+                .unwrap()
+                .settings(10)
+                .unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let error = written(
+            &example()
+                .replace("cohort", "kohort")
+                .replace("# kohort", "kohort"),
+        );
+        assert!(error.unwrap_err().to_string().contains("kohort"));
+    }
+}

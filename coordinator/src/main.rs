@@ -1,0 +1,230 @@
+//! `fedistill-coordinator`.
+
+mod args;
+mod teacher_command;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use fedistill_coordinator::config::{Config, template};
+use fedistill_coordinator::status::{self, Bookkeeper, Stage};
+use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
+use fedistill_learning::{Learner, checkpoint};
+use fedistill_program::{Exit, Failure, OrExit, finish, log};
+use fedistill_protocol::Name;
+use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
+use fedistill_transport::quic::{Limits, QuicListener};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Args, Command};
+
+fn main() -> ExitCode {
+    log::start("info");
+    let result = match Args::parse().command {
+        Command::Init {
+            folder,
+            federation,
+            hosts,
+            classes,
+            days,
+        } => init(&folder, federation, &hosts, &classes, days),
+        Command::ClientCert {
+            name,
+            folder,
+            out,
+            days,
+        } => {
+            let out = out.unwrap_or_else(|| folder.join(format!("{name}.pem")));
+            client_cert(&name, &folder, &out, days)
+        }
+        Command::Teacher(command) => teacher_command::run(command),
+        Command::Run { config, listen } => Config::from_file(&config.config)
+            .or_exit(Exit::Usage)
+            .and_then(|mut config| {
+                config.listen = listen.unwrap_or(config.listen);
+                run(config)
+            }),
+        Command::Status { config, json } => show(&config.config, json),
+    };
+    finish("fedistill-coordinator", result)
+}
+
+fn init(
+    folder: &Path,
+    federation: Name,
+    hosts: &[String],
+    classes: &[String],
+    days: u32,
+) -> Result<(), Failure> {
+    let shown = folder.display();
+    fs::create_dir_all(folder)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot make {shown}: {error}")))?;
+    let config = folder.join("coordinator.toml");
+    for taken in [&config, &folder.join("root.key")] {
+        if taken.exists() {
+            let why = format!(
+                "{} is there already: choose another folder",
+                taken.display()
+            );
+            return Err(Failure::new(Exit::Usage, why));
+        }
+    }
+    let authority = Authority::create(federation.clone()).or_exit(Exit::Identity)?;
+    let bundle = authority
+        .coordinator(hosts, Validity::days(days))
+        .or_exit(Exit::Identity)?;
+    authority.save(folder).or_exit(Exit::Identity)?;
+    write_new(&folder.join("coordinator.pem"), &bundle, true).or_exit(Exit::Identity)?;
+    write_new(&config, &template(&federation, classes), false).or_exit(Exit::Failed)?;
+    println!("made federation {federation} in {shown}:");
+    println!("  root.key          signs certificates: keep it safe, best on no server");
+    println!("  root.pem          what all sides trust");
+    println!(
+        "  coordinator.pem   the coordinator's certificate and key, for {}",
+        hosts.join(", ")
+    );
+    println!("  coordinator.toml  name your data in it");
+    println!("next: fedistill-coordinator client-cert NAME --folder {shown}");
+    println!(
+        "      fedistill-coordinator teacher train --config {}",
+        config.display()
+    );
+    println!(
+        "      fedistill-coordinator run --config {}",
+        config.display()
+    );
+    Ok(())
+}
+
+fn client_cert(name: &Name, folder: &Path, out: &Path, days: u32) -> Result<(), Failure> {
+    let authority = Authority::load(folder).or_exit(Exit::Identity)?;
+    let bundle = authority
+        .client(name, Validity::days(days))
+        .or_exit(Exit::Identity)?;
+    write_new(out, &bundle, true).or_exit(Exit::Identity)?;
+    println!(
+        "{}: client {name} of federation {}, valid for {days} days",
+        out.display(),
+        authority.federation()
+    );
+    Ok(())
+}
+
+fn show(config: &Path, json: bool) -> Result<(), Failure> {
+    let config = Config::from_file(config).or_exit(Exit::Usage)?;
+    let status = status::read(&config.state).or_exit(Exit::Failed)?;
+    match json {
+        true => println!(
+            "{}",
+            serde_json::to_string_pretty(&status).or_exit(Exit::Failed)?
+        ),
+        false => println!("{status}"),
+    }
+    Ok(())
+}
+
+fn run(config: Config) -> Result<(), Failure> {
+    let samples = config.transfer.samples().or_exit(Exit::Data)?;
+    let transfer = samples.publish().or_exit(Exit::Data)?;
+    let settings = config.settings(transfer.samples()).or_exit(Exit::Usage)?;
+    let teacher = match &config.teacher {
+        Some(teacher) => Some(load(&teacher.file, transfer.shape(), &config.classes)?),
+        None => None,
+    };
+    let held_out = config.held_out.as_ref();
+    let held_out = held_out
+        .map(|source| source.labelled(config.classes.clone()))
+        .transpose()
+        .or_exit(Exit::Data)?;
+    let identity = Identity::load(&config.bundle).or_exit(Exit::Identity)?;
+    let folder = config.state.as_path();
+    fs::create_dir_all(folder).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("cannot make {}: {error}", folder.display()),
+        )
+    })?;
+    let store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Failed)?;
+    let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
+    let coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
+        .map_err(failure)?
+        .observed_by(bookkeeper);
+    let runtime = tokio::runtime::Runtime::new().or_exit(Exit::Failed)?;
+    let ended = runtime.block_on(async {
+        let listener = QuicListener::bind(config.listen, &identity, Limits::default())
+            .or_exit(Exit::Network)?;
+        let address = listener.address().or_exit(Exit::Network)?;
+        tracing::info!("federation {} listens on {address}", config.federation);
+        let stop = CancellationToken::new();
+        tokio::spawn(until_told(stop.clone()));
+        coordinator
+            .run(Arc::new(listener), stop)
+            .await
+            .map_err(failure)
+    });
+    let (stage, told) = match &ended {
+        Ok(Ended::Finished) => (Stage::Finished, "all rounds are done"),
+        Ok(Ended::Stopped) => (
+            Stage::Stopped,
+            "stopped; started again, it goes on from here",
+        ),
+        Err(_) => (Stage::Failed, "ended early"),
+    };
+    tracing::info!("{told}");
+    if let Err(error) = status::end(folder, stage) {
+        tracing::warn!("{error}");
+    }
+    ended.map(|_| ())
+}
+
+/// Reads a teacher and holds it against the data that it is to teach.
+fn load(file: &Path, shape: &[u32], classes: &[String]) -> Result<Box<dyn Teacher>, Failure> {
+    let saved = checkpoint::load(file).or_exit(Exit::Data)?;
+    let about = saved.about.clone();
+    if about.input != shape || about.classes != classes {
+        return Err(Failure::new(
+            Exit::Data,
+            format!(
+                "teacher {} is for samples of shape {:?} and the classes {}; the transfer set has shape {shape:?}, the configuration the classes {}",
+                file.display(),
+                about.input,
+                about.classes.join(", "),
+                classes.join(", ")
+            ),
+        ));
+    }
+    let net = saved.net().or_exit(Exit::Data)?;
+    Ok(Box::new(NetTeacher::new(Learner::new(net), about)))
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn until_told(stop: CancellationToken) {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+    tracing::info!("told to stop");
+    stop.cancel();
+}
+
+fn failure(error: CoordinatorError) -> Failure {
+    let exit = match &error {
+        CoordinatorError::TooFewClients { .. } => Exit::TooFewClients,
+        CoordinatorError::Settings(_) | CoordinatorError::Quorum(_) => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}

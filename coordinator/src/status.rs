@@ -1,0 +1,183 @@
+//! `status.json`: what a coordinator is at, for `status` and for whoever watches.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fedistill_learning::checkpoint::write_whole;
+use fedistill_learning::{Dataset, Evaluation};
+use fedistill_protocol::{Name, RoundId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Observer, Teacher};
+
+/// Where a coordinator's life is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Rounds are run.
+    Running,
+    /// It was told to stop; started again, it goes on.
+    Stopped,
+    /// All rounds are done.
+    Finished,
+    /// It ended with an error; started again, it goes on.
+    Failed,
+}
+
+/// What a coordinator is at.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Status {
+    /// Which federation.
+    pub federation: String,
+    /// Where its life is.
+    pub stage: Stage,
+    /// Rounds that are over.
+    pub done: u32,
+    /// Rounds that there are.
+    pub rounds: u32,
+    /// Who contributed to the last round.
+    pub contributors: Vec<String>,
+    /// How good the teacher is, where there are held-out samples.
+    pub teacher: Option<Evaluation>,
+    /// When this was written, in seconds since 1970.
+    pub updated: u64,
+    /// The process.
+    pub process: u32,
+}
+
+/// Keeps `status.json` and the teacher's file up to date.
+pub struct Bookkeeper {
+    folder: PathBuf,
+    held_out: Option<Dataset>,
+    status: Status,
+}
+
+impl Bookkeeper {
+    /// One that writes to `folder`, and reports how good the teacher is on `held_out`.
+    pub fn new(folder: &Path, federation: &Name, rounds: u32, held_out: Option<Dataset>) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            held_out,
+            status: Status {
+                federation: federation.to_string(),
+                stage: Stage::Running,
+                done: 0,
+                rounds,
+                contributors: Vec::new(),
+                teacher: None,
+                updated: 0,
+                process: std::process::id(),
+            },
+        }
+    }
+
+    fn update(&mut self, teacher: Option<&mut dyn Teacher>) {
+        let Some(teacher) = teacher else {
+            return self.write();
+        };
+        if let Some(held_out) = &self.held_out
+            && let Ok(logits) = teacher.logits(held_out.samples())
+        {
+            let classes = held_out.classes().len();
+            let evaluation = Evaluation::of(&logits, held_out.labels(), classes);
+            tracing::info!("teacher, held-out: {evaluation}");
+            self.status.teacher = Some(evaluation);
+        }
+        if let Err(error) = teacher.save(&self.folder.join(TEACHER)) {
+            tracing::error!("{error}");
+        }
+        self.write();
+    }
+
+    fn write(&mut self) {
+        self.status.updated = now();
+        if let Err(error) = write(&self.folder, &self.status) {
+            tracing::error!(
+                "cannot write {}: {error}",
+                self.folder.join(STATUS).display()
+            );
+        }
+    }
+}
+
+impl Observer for Bookkeeper {
+    fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
+        self.status.done = round;
+        self.update(teacher);
+    }
+
+    fn round_done(
+        &mut self,
+        id: RoundId,
+        contributors: &[Name],
+        teacher: Option<&mut dyn Teacher>,
+    ) {
+        self.status.done = id.round + 1;
+        self.status.contributors = contributors.iter().map(ToString::to_string).collect();
+        self.update(teacher);
+    }
+}
+
+const STATUS: &str = "status.json";
+/// The teacher as it is now.
+const TEACHER: &str = "teacher.safetensors";
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn write(folder: &Path, status: &Status) -> std::io::Result<()> {
+    write_whole(&folder.join(STATUS), &serde_json::to_vec_pretty(status)?)
+}
+
+/// What the coordinator of this state folder last wrote.
+///
+/// # Errors
+/// No such file, or none of ours, as one line.
+pub fn read(folder: &Path) -> Result<Status, String> {
+    let path = folder.join(STATUS);
+    let text = fs::read(&path)
+        .map_err(|error| format!("{}: {error}: has the coordinator ever run?", path.display()))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Notes how a run has ended.
+///
+/// # Errors
+/// A status that cannot be read or written, as one line.
+pub fn end(folder: &Path, stage: Stage) -> Result<(), String> {
+    let status = Status {
+        stage,
+        updated: now(),
+        ..read(folder)?
+    };
+    write(folder, &status).map_err(|error| error.to_string())
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stage = match self.stage {
+            Stage::Running => "running",
+            Stage::Stopped => "stopped",
+            Stage::Finished => "finished",
+            Stage::Failed => "failed",
+        };
+        let (done, rounds) = (self.done.min(self.rounds), self.rounds);
+        write!(
+            f,
+            "federation {}: {stage}, {done} of {rounds} rounds done",
+            self.federation
+        )?;
+        if !self.contributors.is_empty() {
+            let (count, names) = (self.contributors.len(), self.contributors.join(", "));
+            write!(f, "\nlast round: {count} contributions, from {names}")?;
+        }
+        if let Some(teacher) = &self.teacher {
+            write!(f, "\nteacher, held-out: {teacher}")?;
+        }
+        let ago = now().saturating_sub(self.updated);
+        write!(f, "\nwritten {ago} s ago by process {}", self.process)
+    }
+}
