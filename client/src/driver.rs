@@ -182,9 +182,14 @@ impl Client {
         let mut jitter = seed::stream(entropy, self.name.as_str());
         loop {
             let why = match self.session().await {
-                Ok(Stop::Finished(why)) => return Ok(Ended::Finished(why)),
-                Ok(Stop::NotWelcome(why)) => return Err(ClientError::NotWelcome(why)),
-                Ok(Stop::Unfit(why)) => return Err(ClientError::Unfit(why)),
+                Ok(stop) => {
+                    self.dial.told().await;
+                    return match stop {
+                        Stop::Finished(why) => Ok(Ended::Finished(why)),
+                        Stop::NotWelcome(why) => Err(ClientError::NotWelcome(why)),
+                        Stop::Unfit(why) => Err(ClientError::Unfit(why)),
+                    };
+                }
                 Err(error) => error.to_string(),
             };
             self.agent.handle(Input::Lost);
@@ -319,6 +324,7 @@ impl Client {
         self.cancel = Arc::default();
         let (bench, cancel) = (Arc::clone(&self.bench), Arc::clone(&self.cancel));
         let (results, permits) = (self.results.0.clone(), self.permits.clone());
+        tracing::info!(client = %self.name, "trains for round {}", job.plan.id);
         self.tell(Event::Training(job.plan.id));
         tokio::spawn(async move {
             let permit = match permits {

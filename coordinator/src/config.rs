@@ -80,7 +80,7 @@ pub struct RoundConfig {
     /// A round opens once so many clients are connected; by default, `least`.
     pub open_with: Option<usize>,
     /// Before this time, a round waits for its whole cohort.
-    #[serde(default)]
+    #[serde(default = "half_a_minute")]
     pub least_seconds: f64,
     /// At this time, a round closes with what it has.
     #[serde(default = "ten_minutes")]
@@ -149,6 +149,10 @@ fn everyone() -> usize {
 
 fn ten_minutes() -> f64 {
     600.0
+}
+
+fn half_a_minute() -> f64 {
+    30.0
 }
 
 fn minute() -> f64 {
@@ -286,7 +290,7 @@ labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "label
 least = 2                           # fewest contributions that a round can close with
 # cohort = 100                      # most clients that a round asks
 # open-with = 3                     # clients that must be connected before a round opens
-least-seconds = 0                   # before this time, a round waits for all that it asked
+least-seconds = 30                  # before this time, a round waits for all that it asked
 most-seconds = 600                  # at this time, a round closes with what it has
 silence-seconds = 60                # a client at work that is silent for so long is not waited for
 # patience-seconds = 3600           # give up when too few clients come for so long
@@ -338,7 +342,7 @@ mod tests {
     fn contradictions_are_refused() {
         for (from, to, part) in [
             ("least = 2 ", "least = 0 ", "at least one contribution"),
-            ("least-seconds = 0", "least-seconds = 601", "at least 601s"),
+            ("least-seconds = 30", "least-seconds = 601", "at least 601s"),
             (
                 "most-seconds = 600",
                 "most-seconds = -1",

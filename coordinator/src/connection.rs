@@ -31,7 +31,14 @@ pub(crate) async fn serve(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
             tracing::warn!(client = %name, "closed: {error}");
             connection.close(CloseCode::Violation, &error.to_string());
         }
-        Err(error) => tracing::info!(client = %name, "gone: {error}"),
+        // A stream that broke off says less than the connection's own reason.
+        Err(error) => match connection.close_reason().unwrap_or(error) {
+            TransportError::Closed {
+                code: CloseCode::Done,
+                ..
+            } => tracing::info!(client = %name, "left"),
+            error => tracing::info!(client = %name, "gone: {error}"),
+        },
     }
 }
 

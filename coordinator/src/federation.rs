@@ -229,6 +229,16 @@ impl Coordinator {
         }
         while let Some(ask) = self.ask(round, labels.is_some()) {
             let mut attempt = open.as_ref().map_or(0, |open| open.plan.id.attempt);
+            if let Some(saved) = &open
+                && !self.goes_on(saved, &ask, labels.as_ref())
+            {
+                tracing::warn!(
+                    "round {} was begun under other settings: it opens again",
+                    saved.plan.id
+                );
+                open = None;
+                attempt += 1;
+            }
             let (plan, committed) = loop {
                 let id = RoundId { round, attempt };
                 let resumed = open.take();
@@ -265,6 +275,13 @@ impl Coordinator {
                 .round_done(plan.id, &committed.contributors, teacher);
         }
         Ok(())
+    }
+
+    /// Whether an interrupted round is what would be asked now: settings may have changed since.
+    fn goes_on(&self, saved: &OpenRound, ask: &Ask, labels: Option<&(Rows, Answers)>) -> bool {
+        let (id, cohort) = (saved.plan.id, saved.cohort.len() as u32);
+        let (plan, _) = self.planner.plan(id, ask.clone(), labels, cohort);
+        plan == saved.plan
     }
 
     /// What round `round` asks; `None` after the last one.

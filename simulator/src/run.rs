@@ -246,7 +246,7 @@ pub async fn simulate(
                 most_epochs: u32::MAX,
                 ..Policy::default()
             },
-            Boxed(dialer),
+            dialer,
         )
         .map_err(fail)?
         .watched_by(watch)
@@ -383,20 +383,6 @@ fn connect(
             let dialers = dialers.collect::<Result<_, SimulationError>>()?;
             Ok((Arc::new(listener), dialers))
         }
-    }
-}
-
-#[derive(Debug)]
-struct Boxed(Box<dyn Dial>);
-
-impl Dial for Boxed {
-    fn dial(
-        &self,
-    ) -> fedistill_transport::BoxFuture<
-        '_,
-        Result<Arc<dyn fedistill_transport::Connection>, fedistill_transport::TransportError>,
-    > {
-        self.0.dial()
     }
 }
 

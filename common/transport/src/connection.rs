@@ -107,6 +107,20 @@ pub trait Connection: fmt::Debug + Send + Sync {
 pub trait Dial: fmt::Debug + Send + Sync {
     /// Connects.
     fn dial(&self) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>>;
+
+    /// Returns once the peers of closed connections have been told, or do not answer: a process
+    /// that ends before leaves them to find out by themselves.
+    fn told(&self) -> BoxFuture<'_, ()>;
+}
+
+impl Dial for Box<dyn Dial> {
+    fn dial(&self) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>> {
+        self.as_ref().dial()
+    }
+
+    fn told(&self) -> BoxFuture<'_, ()> {
+        self.as_ref().told()
+    }
 }
 
 /// A coordinator's door.

@@ -88,6 +88,10 @@ impl Dial for MemoryDialer {
             Ok(near)
         })
     }
+
+    fn told(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A client's and a coordinator's end of one conversation.

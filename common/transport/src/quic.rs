@@ -88,8 +88,7 @@ impl Listen for QuicListener {
         Box::pin(async {
             let code = CloseCode::Stopping.number().into();
             self.endpoint.close(code, b"the coordinator stops");
-            // The time it takes to tell everyone; who does not answer finds out by itself.
-            let _ = timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
+            let _ = timeout(FAREWELL, self.endpoint.wait_idle()).await;
         })
     }
 }
@@ -148,6 +147,10 @@ async fn handshake(incoming: quinn::Incoming) -> Result<QuicConnection, Transpor
         }
     }
 }
+
+/// The time it takes to tell everyone that a conversation is over; who does not answer finds out
+/// by itself.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A client's way to its coordinator.
 #[derive(Debug)]
@@ -258,6 +261,15 @@ impl Dial for QuicDialer {
                 peer: Peer::Coordinator,
             });
             Ok(connection)
+        })
+    }
+
+    fn told(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let Endpoints { v4, v6, .. } = &self.endpoints;
+            for endpoint in [v4, v6].into_iter().filter_map(|family| family.get()) {
+                let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+            }
         })
     }
 }

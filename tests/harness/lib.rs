@@ -1,0 +1,50 @@
+//! What tests of whole federations share: small data, and programs as processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod process;
+
+use std::path::{Path, PathBuf};
+
+use fedistill_learning::idx::{self, Idx};
+
+pub use process::{Ended, Running, program, run};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The data set that the repository has.
+pub fn fixture() -> PathBuf {
+    root().join("fixtures/fashion-mnist-mini")
+}
+
+/// Writes a folder of four IDX files with the first images of the fixture.
+pub fn small_data(folder: &Path, train: usize, test: usize) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (prefix, count) in [("train", train), ("t10k", test)] {
+        for (kind, dimensions) in [("images-idx3", 3), ("labels-idx1", 1)] {
+            let name = format!("{prefix}-{kind}-ubyte.gz");
+            let mut idx = idx::read(&fixture().join(&name), dimensions).unwrap();
+            idx.values
+                .truncate(count * (idx.values.len() / idx.shape[0] as usize));
+            idx.shape[0] = count as u32;
+            idx::write(&folder.join(&name), &idx).unwrap();
+        }
+    }
+}
+
+/// Writes labels to an IDX file.
+pub fn write_labels(path: &Path, labels: Vec<u8>) {
+    let shape = vec![labels.len() as u32];
+    let idx = Idx {
+        shape,
+        values: labels,
+    };
+    idx::write(path, &idx).unwrap();
+}

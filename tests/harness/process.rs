@@ -1,0 +1,150 @@
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The path of one of our programs, built as the tests are.
+pub fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build
+            .current_dir(crate::root())
+            .args(["build", "--quiet", "--locked", "--bins"]);
+        for package in ["client", "coordinator", "simulator"] {
+            build.args(["--package", &format!("fedistill-{package}")]);
+        }
+        assert!(
+            build.status().unwrap().success(),
+            "the programs do not build"
+        );
+        // target/PROFILE/deps/TEST
+        let test = std::env::current_exe().unwrap();
+        test.ancestors().nth(2).unwrap().to_owned()
+    });
+    folder.join(name)
+}
+
+/// How a process has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; none where a signal has ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub output: String,
+    /// What it wrote to standard error.
+    pub told: String,
+}
+
+/// Runs a program to its end.
+pub fn run(command: &mut Command) -> Ended {
+    let done = command.stdin(Stdio::null()).output().unwrap();
+    Ended {
+        code: done.status.code(),
+        output: String::from_utf8(done.stdout).unwrap(),
+        told: String::from_utf8(done.stderr).unwrap(),
+    }
+}
+
+/// A program that runs beside the test; it is killed when dropped.
+pub struct Running {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    told: String,
+}
+
+impl Running {
+    /// Starts a program; `name` is for messages.
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stderr: Box<dyn Read + Send> = Box::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            name: name.to_owned(),
+            child,
+            lines,
+            told: String::new(),
+        }
+    }
+
+    /// Waits for a line with `part` in it.
+    pub fn wait_for(&mut self, part: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("{} never said {part:?}, but:\n{}", self.name, self.told);
+            };
+            self.told += &line;
+            self.told.push('\n');
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Ends it as a crash would: without a word.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub fn terminate(&self) {
+        let process = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &process]).status();
+        assert!(told.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Ended {
+        let end = Instant::now() + PATIENCE;
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            self.told += &line;
+            self.told.push('\n');
+        }
+        // Its standard error is closed, so it is at its end, or it hangs.
+        assert!(
+            Instant::now() < end,
+            "{} does not end:\n{}",
+            self.name,
+            self.told
+        );
+        Ended {
+            code: self.child.wait().unwrap().code(),
+            output: String::new(),
+            told: std::mem::take(&mut self.told),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

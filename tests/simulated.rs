@@ -1,0 +1,141 @@
+//! Simulated federations: the same to the bit whatever carries the bytes, and payloads that do not
+//! know the model.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use fedistill_learning::Architecture;
+use fedistill_simulator::config::Config;
+use fedistill_simulator::{
+    Experiment, Partition, Progress, Summary, TeacherSource, Transport, experiment, output,
+};
+use fedistill_tests::small_data;
+
+fn small(folder: &Path) -> Config {
+    let data = folder.join("data");
+    small_data(&data, 1000, 200);
+    Config {
+        data: data.to_string_lossy().into_owned(),
+        clients: 4,
+        rounds: 3,
+        partition: Partition::Dirichlet(0.5),
+        teacher: TeacherSource::Train(50),
+        samples: 200,
+        baselines: false,
+        transport: Transport::Memory,
+        ..Config::default()
+    }
+}
+
+async fn run(config: &Config) -> Experiment {
+    experiment::run(config, |_, _| Progress::silent())
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_seed_gives_one_result_over_any_transport_and_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small(folder.path());
+    let mut digests = Vec::new();
+    for transport in [Transport::Memory, Transport::Quic] {
+        for threads in [1, 2] {
+            let done = run(&Config {
+                transport,
+                threads,
+                ..config.clone()
+            })
+            .await;
+            assert_eq!(
+                done.federated.network.is_some(),
+                transport == Transport::Quic
+            );
+            digests.push(done.federated.digest);
+        }
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1);
+    let other = run(&Config { seed: 2, ..config }).await;
+    assert_ne!(other.federated.digest, digests[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_do_not_know_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        clients: 2,
+        rounds: 2,
+        ..small(folder.path())
+    };
+    let mut payloads = Vec::new();
+    for model in [Architecture::MlpS, Architecture::ConvL] {
+        let done = run(&Config {
+            models: vec![model],
+            ..config.clone()
+        })
+        .await;
+        let summary = Summary::from(&done);
+        let rounds = done.federated.rounds.into_iter();
+        payloads.push(rounds.map(|row| (row.up, row.down)).collect::<Vec<_>>());
+        let parameters = done.federated.parameters[0];
+        let fedavg = summary.bytes.fedavg_per_client_round;
+        assert_eq!(fedavg as usize, 4 * parameters);
+    }
+    assert_eq!(payloads[0], payloads[1]);
+    assert!(
+        payloads[0]
+            .iter()
+            .all(|(up, _)| up.iter().all(|&bytes| bytes > 0))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_are_written_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        baselines: true,
+        models: vec![Architecture::MlpS, Architecture::ConvS],
+        ..small(folder.path())
+    };
+    let done = run(&config).await;
+    let out = folder.path().join("out");
+    output::prepare(&out).unwrap();
+    output::write(&done, &out).unwrap();
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    for key in [
+        "/accuracy/teacher_before",
+        "/accuracy/teacher_after",
+        "/accuracy/local_mean",
+        "/accuracy/teacher_only_mean",
+        "/accuracy/students_mean",
+        "/accuracy/students_min",
+        "/accuracy/pooled",
+        "/bytes/up_per_client_round",
+        "/bytes/down_per_client_round",
+        "/bytes/fedavg_per_client_round",
+        "/seconds/total",
+        "/seed",
+    ] {
+        let value = summary.pointer(key).and_then(serde_json::Value::as_f64);
+        assert!(value.is_some_and(f64::is_finite), "{key} in {summary}");
+    }
+    assert!(summary.pointer("/bytes/quic_total").unwrap().is_null());
+    assert_eq!(
+        summary.pointer("/digest").unwrap().as_str().unwrap().len(),
+        64
+    );
+    let read: Summary = serde_json::from_value(summary).unwrap();
+    assert_eq!(read.config, config);
+    let rounds = std::fs::read_to_string(out.join("rounds.jsonl")).unwrap();
+    assert_eq!(
+        rounds.lines().count(),
+        4,
+        "three rounds and the closing one"
+    );
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert_eq!(report.matches("<svg").count(), 3);
+    for outside in ["<script", "<link", "src=", "href="] {
+        assert!(!report.contains(outside), "the report needs {outside}");
+    }
+}
