@@ -1,1 +1,156 @@
+//! The store on disk: what a method has returned from is there after a crash.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fedistill_coordinator::{FileStore, MemoryStore, OpenRound, Saved, Store};
+use fedistill_federation::Event;
+use fedistill_protocol::{
+    AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rows,
+};
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn answers() -> Answers {
+    let values = vec![0.1, -3.0, 1e-20, 7.5, f32::MIN_POSITIVE, 2.0 / 3.0];
+    Answers::new(AnswerKind::Logits, 2, values).unwrap()
+}
+
+fn plan(id: RoundId) -> RoundPlan {
+    RoundPlan {
+        federation: name("clinic"),
+        id,
+        transfer: Digest::of(b"set"),
+        seed: 7,
+        knowledge: Some(Knowledge {
+            blob: Digest::of(b"labels"),
+            bytes: 24,
+            kind: AnswerKind::Logits,
+            rows: Rows::List(vec![1, 5, 9]),
+        }),
+        phases: Vec::new(),
+        report: Some(Report {
+            kind: AnswerKind::Logits,
+            rows: Rows::List(vec![0, 2, 4]),
+            precision: Precision::F16,
+        }),
+        deadline_ms: 1000,
+        cohort: 2,
+    }
+}
+
+/// What happens to any store, and what it must then hold.
+fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn Store>>) {
+    assert_eq!(store.load().unwrap(), Saved::default());
+    let id = RoundId {
+        round: 0,
+        attempt: 0,
+    };
+    let cohort = BTreeMap::from([(name("ward-1"), 1), (name("ward-2"), 3)]);
+    let events = vec![
+        Event::Opened(id),
+        Event::Taken {
+            client: name("ward-2"),
+            blob: Digest::of(b"contribution"),
+            answers: Some(answers()),
+        },
+        Event::Taken {
+            client: name("ward-1"),
+            blob: Digest::of(b""),
+            answers: None,
+        },
+        Event::Committed(vec![name("ward-1"), name("ward-2")]),
+    ];
+    store.open(&plan(id), &cohort).unwrap();
+    for event in &events {
+        store.append(id, event).unwrap();
+    }
+    let mut other = reopen(store);
+    let store: &mut dyn Store = match &mut other {
+        Some(store) => store.as_mut(),
+        None => store,
+    };
+    let open = OpenRound {
+        plan: plan(id),
+        cohort: cohort.clone(),
+        events,
+    };
+    let saved = store.load().unwrap();
+    assert_eq!(
+        saved,
+        Saved {
+            open: Some(open),
+            ..Saved::default()
+        }
+    );
+
+    // Another try at the round forgets the first.
+    let again = RoundId {
+        round: 0,
+        attempt: 1,
+    };
+    store.open(&plan(again), &cohort).unwrap();
+    let open = store.load().unwrap().open.unwrap();
+    assert_eq!((open.plan.id, open.events.len()), (again, 0));
+
+    let next = Saved {
+        round: 1,
+        labels: Some((Rows::List(vec![1, 5, 9]), answers())),
+        teacher: Some(vec![1.5, -2.5]),
+        open: None,
+    };
+    store.close(&next).unwrap();
+    assert_eq!(store.load().unwrap(), next);
+    let next = Saved {
+        round: 2,
+        labels: None,
+        ..next
+    };
+    store.close(&next).unwrap();
+    assert_eq!(store.load().unwrap(), next);
+}
+
+#[test]
+fn memory_and_file_hold_the_same() {
+    live(&mut MemoryStore::default(), |_| None);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    live(&mut FileStore::open_at(&path).unwrap(), |_| None);
+}
+
+#[test]
+fn a_file_is_read_as_it_was_when_its_process_died() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    // The lock is the process's, so a copy stands for the file after a crash.
+    let copy = folder.path().join("copy.redb");
+    live(&mut FileStore::open_at(&path).unwrap(), |_| {
+        std::fs::copy(&path, &copy).unwrap();
+        Some(Box::new(FileStore::open_at(&copy).unwrap()))
+    });
+}
+
+#[test]
+fn one_store_has_one_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let _first = FileStore::open_at(&path).unwrap();
+    let error = FileStore::open_at(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("rounds.redb") && error.contains("another coordinator"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_store_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    std::fs::write(&path, b"this is no database, and never was one").unwrap();
+    let error = FileStore::open_at(&path).unwrap_err().to_string();
+    assert!(error.contains("rounds.redb"), "{error}");
+    assert!(FileStore::open_at(Path::new("/no/such/folder/rounds.redb")).is_err());
+}

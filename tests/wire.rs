@@ -1,1 +1,366 @@
+//! A coordinator and a client against peers that break the rules, over the in-memory transport.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedistill_client::{Client, ClientError, Event, Policy};
+use fedistill_coordinator::{Coordinator, CoordinatorError, MemoryStore, Settings};
+use fedistill_federation::method::LogitMean;
+use fedistill_federation::{Quorum, Training};
+use fedistill_learning::{Architecture, Dataset, Learner, Samples};
+use fedistill_protocol::{
+    AnswerKind, Answers, Contribution, Digest, Elements, Hello, Message, Name, Optimiser,
+    Precision, RejectReason, RoundId, TransferManifest, TransferSet, Welcome,
+};
+use fedistill_transport::memory::{self, Door, MemoryListener};
+use fedistill_transport::{Connection, Dial, Frames, Listen, Peer, blobs};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const ROWS: u32 = 6;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn classes() -> Vec<String> {
+    ["well", "ill"].map(str::to_owned).to_vec()
+}
+
+fn samples(count: usize) -> Samples {
+    let values = (0..count * 4).map(|i| (i * 67 % 256) as u8).collect();
+    Samples::new(vec![4], Elements::U8(values)).unwrap()
+}
+
+fn settings() -> Settings {
+    Settings {
+        federation: name("clinic"),
+        classes: classes(),
+        method: Arc::new(LogitMean::default()),
+        training: Training {
+            private_epochs: 1,
+            distillation_epochs: 1,
+            batch: 4,
+            optimiser: Optimiser::Sgd {
+                learning_rate: 0.1,
+                momentum: 0.0,
+            },
+        },
+        rounds: 1,
+        cohort: 2,
+        open_with: 1,
+        quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
+        silence: Duration::from_secs(60),
+        patience: Some(Duration::from_secs(60)),
+        rows: ROWS,
+        precision: Precision::F32,
+        seed: 1,
+        weights: BTreeMap::new(),
+    }
+}
+
+fn transfer() -> TransferSet {
+    samples(10).publish().unwrap()
+}
+
+fn coordinator(settings: Settings) -> Result<Coordinator, CoordinatorError> {
+    Coordinator::new(settings, transfer(), None, Box::<MemoryStore>::default())
+}
+
+/// A client whose every word is in the test's hand.
+struct Puppet {
+    connection: Arc<dyn Connection>,
+    frames: Frames,
+}
+
+impl Puppet {
+    async fn connect(door: &Door, own: &str, classes: Vec<String>) -> Self {
+        let peer = Peer::Client {
+            federation: name("clinic"),
+            name: name(own),
+        };
+        let connection = door.dialer(peer).dial().await.unwrap();
+        let mut frames = Frames::new(connection.open().await.unwrap());
+        let hello = Hello {
+            federation: name("clinic"),
+            software: "puppet".to_owned(),
+            classes,
+            transfer: None,
+        };
+        frames.writer.send(&hello.into()).await.unwrap();
+        Self { connection, frames }
+    }
+
+    async fn next(&mut self) -> Message {
+        self.frames.reader.next().await.unwrap().unwrap()
+    }
+
+    /// Announces a contribution, and lets the coordinator fetch these bytes for it.
+    async fn contribute(&mut self, id: RoundId, announced: u64, bytes: Vec<u8>) -> Message {
+        let contribution = Contribution {
+            id,
+            blob: Digest::of(&bytes),
+            bytes: announced,
+        };
+        self.frames.writer.send(&contribution.into()).await.unwrap();
+        let served = async {
+            let mut stream = self.connection.accept().await.unwrap();
+            let request = blobs::requested(&mut stream).await.unwrap();
+            // The other side may refuse in the middle.
+            let _ = blobs::send(&mut stream, &bytes, request.offset).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            message = self.frames.reader.next() => message.unwrap().unwrap(),
+            () = served => unreachable!(),
+        }
+    }
+}
+
+fn rejection(message: Message) -> (RejectReason, String) {
+    match message {
+        Message::Rejected(rejected) => (rejected.reason, rejected.detail),
+        other => panic!("no rejection: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() {
+    let (listener, door) = memory::listen();
+    let quorum = Quorum::new(1, 3, Duration::from_secs(60), Duration::from_secs(90)).unwrap();
+    let coordinator = coordinator(Settings {
+        cohort: 3,
+        open_with: 3,
+        quorum,
+        ..settings()
+    })
+    .unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let mut good = Puppet::connect(&door, "good", classes()).await;
+    let mut bad = Puppet::connect(&door, "bad", classes()).await;
+    // As long as it is at work, the round stays open.
+    let mut slow = Puppet::connect(&door, "slow", classes()).await;
+    let mut id = None;
+    for puppet in [&mut good, &mut bad, &mut slow] {
+        assert!(matches!(puppet.next().await, Message::Welcome(_)));
+        let Message::Plan(plan) = puppet.next().await else {
+            panic!("no plan");
+        };
+        id = Some(plan.id);
+    }
+    let id = id.unwrap();
+    let fair = Answers::new(AnswerKind::Logits, 2, vec![0.5; 2 * ROWS as usize]).unwrap();
+    let fair = fair.pack(Precision::F32);
+    let length = fair.len() as u64;
+
+    // The wrong round: it is not even fetched.
+    let other = RoundId {
+        round: 4,
+        attempt: 0,
+    };
+    let (reason, detail) = rejection(bad.contribute(other, length, fair.clone()).await);
+    assert_eq!(reason, RejectReason::WrongRound);
+    assert!(detail.contains("4.0") && detail.contains("0.0"), "{detail}");
+
+    // The wrong shape: a row too few.
+    let short = fair[..fair.len() - 8].to_vec();
+    let (reason, detail) = rejection(bad.contribute(id, length - 8, short).await);
+    assert_eq!(reason, RejectReason::Malformed);
+    let sizes = [length - 8, length].map(|bytes| bytes.to_string());
+    assert!(sizes.iter().all(|size| detail.contains(size)), "{detail}");
+
+    // No number.
+    let mut nan = fair.clone();
+    let last = nan.len() - 4;
+    nan[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let (reason, detail) = rejection(bad.contribute(id, length, nan).await);
+    assert_eq!(reason, RejectReason::Malformed);
+    assert!(detail.contains("finite"), "{detail}");
+
+    // Sent twice: the same answer twice; another one for the same round is rejected.
+    let first = good.contribute(id, length, fair.clone()).await;
+    assert!(matches!(first, Message::Receipt(_)), "{first:?}");
+    let Message::Receipt(receipt) = good.contribute(id, length, fair.clone()).await else {
+        panic!("no receipt");
+    };
+    assert_eq!((receipt.id, receipt.blob), (id, Digest::of(&fair)));
+    let changed = Answers::new(AnswerKind::Logits, 2, vec![0.25; 2 * ROWS as usize]).unwrap();
+    let (_, detail) = rejection(
+        good.contribute(id, length, changed.pack(Precision::F32))
+            .await,
+    );
+    assert!(
+        detail.contains("already") || detail.contains("another"),
+        "{detail}"
+    );
+
+    // One that was refused may mend its ways while the round is open.
+    let mended = bad.contribute(id, length, fair).await;
+    assert!(matches!(mended, Message::Receipt(_)), "{mended:?}");
+    run.abort();
+}
+
+#[tokio::test]
+async fn what_is_no_client_of_this_federation_is_turned_away() {
+    let (listener, door) = memory::listen();
+    let coordinator = coordinator(settings()).unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let swapped = classes().into_iter().rev().collect();
+    let mut puppet = Puppet::connect(&door, "swapped", swapped).await;
+    let (reason, detail) = rejection(puppet.next().await);
+    assert_eq!(reason, RejectReason::WrongClasses);
+    assert!(
+        detail.contains("well, ill") && detail.contains("ill, well"),
+        "{detail}"
+    );
+    let stranger = Peer::Client {
+        federation: name("bank"),
+        name: name("ward-1"),
+    };
+    let connection = door.dialer(stranger).dial().await.unwrap();
+    let mut frames = Frames::new(connection.open().await.unwrap());
+    let hello = Hello {
+        federation: name("bank"),
+        software: String::new(),
+        classes: classes(),
+        transfer: None,
+    };
+    frames.writer.send(&hello.into()).await.unwrap();
+    let (reason, detail) = rejection(frames.reader.next().await.unwrap().unwrap());
+    assert_eq!(reason, RejectReason::WrongFederation);
+    assert!(
+        detail.contains("clinic") && detail.contains("bank"),
+        "{detail}"
+    );
+    run.abort();
+}
+
+#[tokio::test]
+async fn too_few_clients_for_too_long_end_the_run() {
+    let (listener, door) = memory::listen();
+    let coordinator = coordinator(Settings {
+        open_with: 2,
+        patience: Some(Duration::from_millis(50)),
+        ..settings()
+    })
+    .unwrap();
+    let _one = Puppet::connect(&door, "alone", classes()).await;
+    let error = coordinator
+        .run(Arc::new(listener), CancellationToken::new())
+        .await
+        .unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("of the 2 clients") && error.contains("start more"),
+        "{error}"
+    );
+    let quorum = Quorum::new(3, 3, Duration::ZERO, Duration::from_secs(1)).unwrap();
+    let settings = Settings {
+        quorum,
+        ..settings()
+    };
+    let error = Coordinator::new(settings, transfer(), None, Box::<MemoryStore>::default());
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.contains("round.least") && error.contains("only 2"),
+        "{error}"
+    );
+}
+
+/// A client of ours that meets a coordinator of the test's making.
+async fn meet(classes: Vec<String>, welcome: Welcome, set: Vec<u8>) -> Result<String, ClientError> {
+    let (listener, door) = memory::listen();
+    let labels = (0..10).map(|i| i % 2).collect();
+    let data = Dataset::new(Path::new("data"), samples(10), labels, classes).unwrap();
+    let student = Learner::new(Architecture::MlpS.build(&[4], 2, 1).unwrap());
+    let own = name("ward-1");
+    let federation = name("clinic");
+    let dialer = door.dialer(Peer::Client {
+        federation: federation.clone(),
+        name: own.clone(),
+    });
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let client = Client::new(federation, own, student, data, Policy::default(), dialer)
+        .unwrap()
+        .events(events);
+    let lost = async {
+        while let Some(event) = heard.recv().await {
+            if let Event::Lost { why, .. } = event {
+                return why;
+            }
+        }
+        String::new()
+    };
+    tokio::select! {
+        ended = client.run() => ended.map(|ended| format!("{ended:?}")),
+        why = lost => Ok(why),
+        () = deceive(listener, welcome, set) => unreachable!(),
+    }
+}
+
+async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {
+    let connection = listener.accept().await.unwrap();
+    let mut frames = Frames::new(connection.accept().await.unwrap());
+    assert!(matches!(
+        frames.reader.next().await,
+        Ok(Some(Message::Hello(_)))
+    ));
+    frames.writer.send(&welcome.into()).await.unwrap();
+    let mut stream = connection.accept().await.unwrap();
+    let request = blobs::requested(&mut stream).await.unwrap();
+    let _ = blobs::send(&mut stream, &set, request.offset).await;
+    std::future::pending().await
+}
+
+fn welcome() -> Welcome {
+    let set = transfer();
+    let packed = set.pack();
+    Welcome {
+        federation: name("clinic"),
+        transfer: TransferManifest {
+            blob: Digest::of(&packed),
+            bytes: packed.len() as u64,
+            samples: set.samples(),
+            shape: set.shape().to_vec(),
+            classes: classes(),
+        },
+        heartbeat_ms: 1000,
+    }
+}
+
+#[tokio::test]
+async fn a_transfer_set_of_another_digest_is_refused() {
+    let mut set = transfer().pack();
+    let last = set.len() - 1;
+    set[last] ^= 1;
+    let why = meet(classes(), welcome(), set).await.unwrap();
+    assert!(why.contains("digest"), "{why}");
+}
+
+#[tokio::test]
+async fn a_federation_of_other_classes_or_samples_is_left() {
+    let mut other = welcome();
+    other.transfer.classes.reverse();
+    let error = meet(classes(), other, Vec::new())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("classes") && error.contains("same order"),
+        "{error}"
+    );
+    let mut other = welcome();
+    other.transfer.shape = vec![2, 2];
+    let error = meet(classes(), other, Vec::new())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("[2, 2]") && error.contains("[4]"), "{error}");
+}

@@ -414,7 +414,7 @@ impl Coordinator {
 
     /// Waits until enough clients are connected.
     async fn gather(
-        &self,
+        &mut self,
         hub: &Hub,
         incoming: &mut mpsc::Receiver<Arrival>,
     ) -> Result<(), CoordinatorError> {
@@ -531,10 +531,11 @@ fn greet(hub: &Hub, machine: &Round, plan: &RoundPlan, cohort: &BTreeMap<Name, u
     if !cohort.contains_key(name) {
         return;
     }
-    match machine.receipt(name) {
-        Some(receipt) => hub.send(name, receipt.into()),
-        None => hub.send(name, Message::Plan(plan.clone())),
-    }
+    let message = match machine.receipt(name) {
+        Some(receipt) => receipt.into(),
+        None => Message::Plan(plan.clone()),
+    };
+    hub.greet(name, plan.id, message);
 }
 
 fn input(arrival: Arrival, open: RoundId) -> Option<Input> {

@@ -32,6 +32,8 @@ struct Member {
     serial: u64,
     outbox: mpsc::Sender<Message>,
     connection: Arc<dyn Connection>,
+    /// The last round that it was told of on this connection.
+    greeted: Option<RoundId>,
 }
 
 /// What comes from clients.
@@ -89,6 +91,7 @@ impl Hub {
             serial,
             outbox,
             connection,
+            greeted: None,
         };
         if let Some(older) = state.members.insert(name.clone(), member) {
             let why = "the same client has opened a newer connection";
@@ -120,6 +123,16 @@ impl Hub {
         if member.outbox.try_send(message).is_err() {
             let why = "messages are not taken";
             member.connection.close(CloseCode::Violation, why);
+        }
+    }
+
+    /// Sends what a client has to know of round `id`, once on each connection.
+    pub(crate) fn greet(&self, to: &Name, id: RoundId, message: Message) {
+        let mut state = self.state();
+        let member = state.members.get_mut(to);
+        if member.is_some_and(|member| member.greeted.replace(id) != Some(id)) {
+            drop(state);
+            self.send(to, message);
         }
     }
 
