@@ -1,1 +1,133 @@
+//! Federations of real processes over loopback: to the end, with crashes, and with restarts.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use fedistill_tests::{Deployment, run};
+use serde_json::Value;
+
+/// Rounds in which nobody is waited for that is silent for a second and a half.
+const BRISK: &str = r#"
+[round]
+least = 2
+cohort = 3
+open-with = 3
+least-seconds = 30
+most-seconds = 60
+silence-seconds = 1.5
+patience-seconds = 60
+samples = 100
+"#;
+
+fn status(deployment: &Deployment) -> Value {
+    let told = run(deployment
+        .coordinator("status")
+        .arg("--json")
+        .arg("--config")
+        .arg(deployment.coordinator_config()));
+    assert_eq!(told.code, Some(0), "{}", told.told);
+    serde_json::from_str(&told.output).unwrap()
+}
+
+#[test]
+fn a_federation_runs_to_its_end_and_leaves_students_that_can_be_used() {
+    let deployment = Deployment::new(2, 2, "[round]\nleast = 2\nsamples = 100\n");
+    let test =
+        "[held-out]\nidx = { images = \"data/test/images.gz\", labels = \"data/test/labels.gz\" }";
+    deployment.configure(0, &format!("model = \"conv-s\"\n{test}"));
+    let (coordinator, address) = deployment.start("127.0.0.1:0");
+    let clients = [0, 1].map(|index| deployment.join(index, &address));
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    for client in clients {
+        let ended = client.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+        assert!(
+            ended.told.contains("done: the federation is over"),
+            "{}",
+            ended.told
+        );
+    }
+    let status = status(&deployment);
+    assert_eq!(status["stage"], "finished");
+    assert_eq!(
+        status["contributors"],
+        serde_json::json!(["client-0", "client-1"])
+    );
+    assert!(
+        status["teacher"]["accuracy"].as_f64().unwrap() > 0.2,
+        "{status}"
+    );
+
+    let card = std::fs::read(deployment.path("state-0/student.json")).unwrap();
+    let card: Value = serde_json::from_slice(&card).unwrap();
+    assert_eq!(card["architecture"], "conv-s");
+    assert_eq!(card["rounds"], 3, "two rounds and the closing one");
+    let config = deployment.client_config(0);
+    let told = run(&mut deployment.client("evaluate", &config));
+    let right = card["evaluation"]["accuracy"].as_f64().unwrap();
+    let line = format!("student: {:.1} % of 200 samples", 100.0 * right);
+    assert!(told.output.contains(&line), "{} {line}", told.output);
+    let images = deployment.path("data/test/images.gz");
+    let told = run(deployment.client("predict", &config).arg(images));
+    assert_eq!(told.output.lines().count(), 201, "{}", told.told);
+    assert!(told.output.starts_with("sample,class,probability\n0,"));
+}
+
+#[test]
+fn a_killed_client_holds_up_nobody_and_takes_part_when_it_is_back() {
+    let deployment = Deployment::new(3, 3, BRISK);
+    // Slow enough to be killed in the middle of its training.
+    deployment.configure(2, "model = \"conv-l\"");
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let quick = [0, 1].map(|index| deployment.join(index, &address));
+    let mut victim = deployment.join(2, &address);
+    victim.wait_for("trains for round 0.0");
+    victim.kill();
+    coordinator.wait_for("round 0.0 is over, with 2 contributions");
+    let mut back = deployment.join(2, &address);
+    back.wait_for("counts");
+    let ended = back.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    for client in quick {
+        let ended = client.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    assert!(
+        ended.told.contains("with 3 contributions"),
+        "{}",
+        ended.told
+    );
+}
+
+#[test]
+fn a_coordinator_that_was_stopped_goes_on_with_clients_that_come_by_themselves() {
+    let deployment = Deployment::new(2, 40, "[round]\nleast = 2\nsamples = 100\n");
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let mut clients = [0, 1].map(|index| deployment.join(index, &address));
+    coordinator.wait_for("round 1.0 is over");
+    coordinator.terminate();
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    assert!(ended.told.contains("goes on from here"), "{}", ended.told);
+    let stopped = status(&deployment);
+    assert_eq!(stopped["stage"], "stopped");
+    let done = stopped["done"].as_u64().unwrap();
+    assert!((2..40).contains(&done), "{stopped}");
+    for client in &mut clients {
+        client.wait_for("next try in");
+    }
+    let (mut coordinator, _) = deployment.start(&address);
+    coordinator.wait_for(&format!("round {done}.0 is over, with 2 contributions"));
+    coordinator.kill();
+    // A crash this time: no word to anyone, and the store as it happens to be.
+    let (coordinator, _) = deployment.start(&address);
+    for client in clients {
+        let ended = client.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    let finished = status(&deployment);
+    assert_eq!(finished["stage"], "finished");
+}

@@ -1,1 +1,224 @@
+//! What our programs refuse: one line that says what, where and what to do, and a documented exit
+//! code.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use fedistill_tests::{Deployment, Ended, Running, program, run, write_labels};
+use fedistill_transport::identity::{Authority, Validity, write_new};
+
+/// One deployment for all tests here; none of them changes it.
+fn deployment() -> &'static Deployment {
+    static ONE: OnceLock<Deployment> = OnceLock::new();
+    ONE.get_or_init(|| Deployment::new(1, 1, "[round]\nleast = 1\npatience-seconds = 0.1\n"))
+}
+
+#[track_caller]
+fn refused(ended: &Ended, code: i32, parts: &[&str]) {
+    assert_eq!(ended.code, Some(code), "{}", ended.told);
+    let last = ended.told.lines().last().unwrap_or_default();
+    assert!(last.starts_with("fedistill-"), "{}", ended.told);
+    for part in parts {
+        assert!(last.contains(part), "no {part:?} in: {last}");
+    }
+    assert!(!ended.told.contains("panicked"), "{}", ended.told);
+}
+
+/// Runs a client with this configuration, written in the deployment's folder.
+fn client(name: &str, edit: impl Fn(String) -> String) -> Ended {
+    let deployment = deployment();
+    let text = fs::read_to_string(deployment.client_config(0)).unwrap();
+    let text = text.replace("\"state-0\"", &format!("\"state-{name}\""));
+    let path = deployment.path(&format!("{name}.toml"));
+    fs::write(&path, edit(text)).unwrap();
+    run(&mut deployment.client("run", &path))
+}
+
+/// Runs a coordinator with this configuration.
+fn coordinator(name: &str, edit: impl Fn(String) -> String) -> Ended {
+    let deployment = deployment();
+    let text = fs::read_to_string(deployment.coordinator_config()).unwrap();
+    let path = deployment.path(&format!("federation/{name}.toml"));
+    let text = format!("state = \"state-{name}\"\n{text}");
+    fs::write(&path, edit(text)).unwrap();
+    run(deployment.coordinator("run").arg("--config").arg(path))
+}
+
+#[test]
+fn configurations() {
+    let ended = client("unknown-key", |text| format!("rounds = 3\n{text}"));
+    refused(
+        &ended,
+        2,
+        &[
+            "unknown-key.toml, line 1 (rounds = 3)",
+            "unknown field `rounds`",
+        ],
+    );
+    let ended = coordinator("unknown-key", |text| text.replace("least = 1", "leest = 1"));
+    refused(
+        &ended,
+        2,
+        &["unknown-key.toml, line", "unknown field `leest`", "`least`"],
+    );
+    let ended = client("wrong-type", |text| {
+        text.replace("\"state-wrong-type\"", "7")
+    });
+    refused(&ended, 2, &["wrong-type.toml, line", "(state = 7)"]);
+    let ended = coordinator("contradiction", |text| {
+        text.replace("least = 1", "least = 3\ncohort = 2")
+    });
+    refused(
+        &ended,
+        2,
+        &[
+            "round.least",
+            "only 2 clients",
+            "lower the one or raise the other",
+        ],
+    );
+    let ended = run(deployment()
+        .client("run", Path::new("/no/such/file.toml"))
+        .env_clear());
+    refused(&ended, 2, &["/no/such/file.toml", "cannot read it"]);
+    let ended = run(Command::new(program("fedistill-simulate")).args(["--method", "fedavg"]));
+    refused(&ended, 2, &["fedavg", "choose logit-mean"]);
+    let ended = run(Command::new(program("fedistill-simulate")).args(["--data", "nowhere"]));
+    refused(
+        &ended,
+        2,
+        &["nowhere", "fashion-mnist-mini", "folder of four IDX files"],
+    );
+}
+
+#[test]
+fn data() {
+    let folder = deployment().path("data/client-0");
+    let ended = client("missing", |text| {
+        text.replace("client-0/images.gz", "client-0/none.gz")
+    });
+    refused(&ended, 3, &["client-0/none.gz", "No such file"]);
+
+    let whole = fs::read(folder.join("images.gz")).unwrap();
+    fs::write(folder.join("cut.gz"), &whole[..whole.len() / 2]).unwrap();
+    let ended = client("truncated", |text| {
+        text.replace("client-0/images.gz", "client-0/cut.gz")
+    });
+    refused(&ended, 3, &["client-0/cut.gz", "end early"]);
+    fs::write(folder.join("text"), "no images").unwrap();
+    let ended = client("no-idx", |text| {
+        text.replace("client-0/images.gz", "client-0/text")
+    });
+    refused(&ended, 3, &["client-0/text", "no IDX file"]);
+
+    let count = fedistill_learning::idx::read(&folder.join("labels.gz"), 1)
+        .unwrap()
+        .values
+        .len();
+    write_labels(&folder.join("beyond.gz"), vec![10; count]);
+    let ended = client("beyond", |text| {
+        text.replace("client-0/labels.gz", "client-0/beyond.gz")
+    });
+    refused(
+        &ended,
+        3,
+        &[
+            "beyond.gz",
+            "label 10 of sample 0",
+            "10, the number of classes",
+        ],
+    );
+    write_labels(&folder.join("few.gz"), vec![1; count - 1]);
+    let ended = client("few", |text| {
+        text.replace("client-0/labels.gz", "client-0/few.gz")
+    });
+    refused(&ended, 3, &["few.gz", "labels for", "samples"]);
+
+    let ended = coordinator("no-teacher", |text| {
+        text.replace("teacher.safetensors", "none.safetensors")
+    });
+    refused(&ended, 3, &["none.safetensors", "No such file"]);
+    fs::write(deployment().path("federation/text.safetensors"), "no model").unwrap();
+    let ended = coordinator("bad-teacher", |text| {
+        text.replace("teacher.safetensors", "text.safetensors")
+    });
+    refused(&ended, 3, &["text.safetensors", "no safetensors file"]);
+    let ended = coordinator("classes", |text| text.replace("\"9\"", "\"nine\""));
+    refused(&ended, 3, &["teacher", "nine"]);
+}
+
+#[test]
+fn certificates() {
+    let deployment = deployment();
+    let ended = client("no-bundle", |text| text.replace("client-0.pem", "none.pem"));
+    refused(&ended, 4, &["none.pem", "cannot read it"]);
+    let ended = client("wrong-side", |text| {
+        text.replace("client-0.pem", "federation/coordinator.pem")
+    });
+    refused(&ended, 4, &["coordinator.pem", "client-cert"]);
+    let authority = Authority::load(&deployment.path("federation")).unwrap();
+    let expired = authority
+        .client(&"client-0".parse().unwrap(), Validity::over())
+        .unwrap();
+    write_new(&deployment.path("expired.pem"), &expired, true).unwrap();
+    let ended = client("expired", |text| {
+        text.replace("client-0.pem", "expired.pem")
+    });
+    refused(&ended, 4, &["expired.pem", "expired on", "new bundle"]);
+    // Nothing is overwritten.
+    let init = run(deployment
+        .coordinator("init")
+        .arg(deployment.path("federation")));
+    refused(&init, 2, &["is there already"]);
+    let again = run(deployment
+        .coordinator("client-cert")
+        .args(["client-0", "--out"])
+        .arg(deployment.path("client-0.pem"))
+        .arg("--folder")
+        .arg(deployment.path("federation")));
+    refused(&again, 4, &["client-0.pem", "exists"]);
+}
+
+#[test]
+fn a_client_of_another_root_is_told_so_and_so_is_its_user() {
+    let own = Deployment::new(1, 1, "[round]\nleast = 1\n");
+    let (_coordinator, address) = own.start("127.0.0.1:0");
+    let other = Authority::create("clinic".parse().unwrap()).unwrap();
+    let bundle = other
+        .client(&"client-0".parse().unwrap(), Validity::days(1))
+        .unwrap();
+    fs::remove_file(own.path("client-0.pem")).unwrap();
+    write_new(&own.path("client-0.pem"), &bundle, true).unwrap();
+    let mut client: Running = own.join(0, &address);
+    let line = client.wait_for("next try in");
+    assert!(line.contains("certificate"), "{line}");
+}
+
+#[test]
+fn classes_that_differ() {
+    let own = Deployment::new(1, 1, "[round]\nleast = 1\n");
+    let (_coordinator, address) = own.start("127.0.0.1:0");
+    let config = own.client_config(0);
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"9\"", "\"boot\"")).unwrap();
+    let ended = own.join(0, &address).end();
+    refused(&ended, 6, &["classes", "boot", "same order"]);
+}
+
+#[test]
+fn an_occupied_port() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = coordinator("port", |text| text.replace("127.0.0.1:0", &address));
+    refused(&ended, 5, &["cannot listen on", &address, "choose another"]);
+}
+
+#[test]
+fn fewer_clients_than_the_quorum() {
+    let ended = coordinator("lonely", |text| text);
+    refused(&ended, 7, &["0 of the 1 clients", "round.least"]);
+}

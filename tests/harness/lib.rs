@@ -6,12 +6,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod federation;
 mod process;
 
 use std::path::{Path, PathBuf};
 
 use fedistill_learning::idx::{self, Idx};
 
+pub use federation::Deployment;
 pub use process::{Ended, Running, program, run};
 
 /// The root of the repository.
