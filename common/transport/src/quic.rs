@@ -58,7 +58,12 @@ impl QuicListener {
         limits: Limits,
     ) -> Result<Self, TransportError> {
         let config = settings::server(identity)?;
-        let endpoint = Endpoint::server(config, address).map_err(|error| TransportError::Bind {
+        let open = || {
+            let socket = std::net::UdpSocket::bind(address)?;
+            let runtime = Arc::new(quinn::TokioRuntime);
+            Endpoint::new(settings::endpoint(identity), Some(config), socket, runtime)
+        };
+        let endpoint = open().map_err(|error| TransportError::Bind {
             address,
             why: error.to_string(),
         })?;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{Digest, Heartbeat, Message, Name, RoundId};
@@ -304,4 +305,37 @@ async fn an_occupied_port_is_said() {
         text.contains(&address.to_string()) && text.contains("another address"),
         "{text}"
     );
+}
+
+#[test]
+fn a_coordinator_that_crashed_tells_its_clients_once_it_is_back() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (crashing, clients, restarted) = (runtime(), runtime(), runtime());
+    let authority = authority();
+    let bundle = authority
+        .coordinator(&["127.0.0.1".to_owned()], Validity::days(1))
+        .unwrap();
+    let bind = |address: SocketAddr| {
+        QuicListener::bind(address, &identity(&bundle), Limits::default()).unwrap()
+    };
+    let listener = crashing.block_on(async { bind("127.0.0.1:0".parse().unwrap()) });
+    let address = listener.address().unwrap();
+    let dialer = dialer(&listener, &client(&authority));
+    let connection = clients.block_on(dialer.dial()).unwrap();
+    // Its tasks end where they are: nobody is told.
+    crashing.shutdown_timeout(Duration::from_secs(5));
+    drop(listener);
+    let _again = restarted.block_on(async { bind(address) });
+    clients.block_on(async {
+        let mut frames = Frames::new(connection.open().await.unwrap());
+        let id = RoundId {
+            round: 0,
+            attempt: 0,
+        };
+        frames.writer.send(&Heartbeat { id }.into()).await.unwrap();
+        // Far less than the time after which a silent connection is given up.
+        let told = tokio::time::timeout(Duration::from_secs(10), connection.closed());
+        let error = told.await.unwrap().to_string();
+        assert!(error.contains("reset"), "{error}");
+    });
 }

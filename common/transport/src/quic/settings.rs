@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::aws_lc_rs::hmac;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, ServerConfig, TransportConfig, VarInt};
+use quinn::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
@@ -61,6 +63,25 @@ pub(super) fn client(identity: &Identity) -> Result<ClientConfig, TransportError
     transport.keep_alive_interval(Some(Duration::from_secs(10)));
     config.transport_config(Arc::new(transport));
     Ok(config)
+}
+
+/// Lets a coordinator that has crashed tell clients so once it is back (stateless resets, RFC 9000
+/// section 10.3): what it signs and checks with has to outlive the process, so it comes from the
+/// bundle's key.
+pub(super) fn endpoint(identity: &Identity) -> EndpointConfig {
+    let secret = identity.key.secret_der();
+    let derive = |purpose: &str| blake3::derive_key(purpose, secret);
+    let reset = hmac::Key::new(
+        hmac::HMAC_SHA256,
+        &derive("fedistill 2026-11 quic stateless reset"),
+    );
+    let ids = derive("fedistill 2026-11 quic connection ids");
+    let ids = ids
+        .first_chunk::<8>()
+        .map_or(0, |key| u64::from_le_bytes(*key));
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 /// `streams`: how many the peer may have open at a time.
