@@ -49,12 +49,10 @@ fn images(folder: &Path, samples: &Samples) -> Result<(), SimulationError> {
         let why = format!("samples of shape {:?} are no grey images", samples.shape());
         return Err(SimulationError::Settings(why));
     };
-    let indices: Vec<usize> = (0..samples.len()).collect();
-    let mut values = Vec::new();
-    samples.gather(&indices, &mut values);
     let images = Idx {
         shape: vec![samples.len() as u32, height, width],
-        values: values
+        values: samples
+            .to_vec()
             .iter()
             .map(|value| (value * 255.0).round() as u8)
             .collect(),

@@ -64,6 +64,13 @@ impl Samples {
         }
     }
 
+    /// The values of all samples, one after the other; bytes become `0.0..=1.0`.
+    pub fn to_vec(&self) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.len() * self.width());
+        self.gather(&(0..self.len()).collect::<Vec<_>>(), &mut values);
+        values
+    }
+
     /// The samples at `indices`, in that order.
     ///
     /// # Panics

@@ -169,6 +169,15 @@ pub enum Optimiser {
     },
 }
 
+impl Optimiser {
+    /// The length of a step.
+    pub fn learning_rate(self) -> f32 {
+        match self {
+            Self::Sgd { learning_rate, .. } | Self::AdamW { learning_rate, .. } => learning_rate,
+        }
+    }
+}
+
 /// What a client gives back: its student's outputs on transfer samples.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Report {
