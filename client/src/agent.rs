@@ -184,7 +184,6 @@ impl Agent {
             Message::Plan(plan) => self.plan(plan),
             Message::Receipt(receipt) => self.counted(receipt),
             Message::Rejected(rejected) => self.rejected(rejected),
-            Message::Wait(_) => {}
             Message::Goodbye(goodbye) if goodbye.back => {
                 self.put(Output::Note(format!(
                     "the coordinator is away: {}",

@@ -25,7 +25,7 @@ pub use ids::{Digest, Name, RoundId};
 pub use labels::{AnswerKind, Answers, Precision};
 pub use message::{
     Contribution, Goodbye, Heartbeat, Hello, Kind, Message, Receipt, Refusal, RejectReason,
-    Rejected, TransferManifest, Wait, Welcome,
+    Rejected, TransferManifest, Welcome,
 };
 pub use plan::{
     Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData, Report, RoundPlan, Rows, Start,

@@ -107,13 +107,6 @@ pub enum RejectReason {
     ProtocolViolation,
 }
 
-/// Nothing to do now: ask again, or stay connected and wait.
-#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
-pub struct Wait {
-    /// Milliseconds after which asking again makes sense.
-    pub retry_after_ms: u32,
-}
-
 /// One side ends the conversation in good order.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Goodbye {
@@ -196,8 +189,6 @@ messages! {
     Receipt(Receipt) = 7, limit 64;
     /// Coordinator to client: not accepted.
     Rejected(Rejected) = 8, limit 1024;
-    /// Coordinator to client: nothing to do now.
-    Wait(Wait) = 9, limit 16;
     /// Either way: the end.
-    Goodbye(Goodbye) = 10, limit 1024;
+    Goodbye(Goodbye) = 9, limit 1024;
 }

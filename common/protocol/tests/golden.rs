@@ -9,7 +9,7 @@ use fedistill_protocol::{
     AnswerKind, Answers, Contribution, Digest, Elements, Goodbye, Heartbeat, Hello, Knowledge,
     Loss, LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Receipt, Refusal,
     RejectReason, Rejected, Report, RoundId, RoundPlan, Rows, Start, TransferManifest, TransferSet,
-    Wait, Welcome,
+    Welcome,
 };
 
 const ID: RoundId = RoundId {
@@ -106,10 +106,6 @@ fn messages() -> Vec<Message> {
         Rejected {
             reason: RejectReason::ProtocolViolation,
             detail: why(),
-        }
-        .into(),
-        Wait {
-            retry_after_ms: 5000,
         }
         .into(),
         Goodbye {
