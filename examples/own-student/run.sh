@@ -2,7 +2,7 @@
 # Starts a coordinator and two devices with a model of their own, and waits for their end.
 set -euo pipefail
 cd "$(dirname "$0")"
-cargo build --quiet --locked --package own-student --package fedistill-coordinator
+cargo build --quiet --locked --workspace --bins
 bin=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
 
 rm -rf run

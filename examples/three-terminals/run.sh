@@ -3,7 +3,7 @@
 # command, so that you can type them in four terminals instead.
 set -euo pipefail
 cd "$(dirname "$0")"
-cargo build --quiet --locked --package fedistill-coordinator --package fedistill-client --package fedistill-simulator
+cargo build --quiet --locked --workspace --bins
 target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 export PATH="$target/debug:$PATH" FEDISTILL_DATA="$PWD/../../fixtures"
 say() { printf '$ %s\n' "$*"; "$@"; }

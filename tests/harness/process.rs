@@ -15,12 +15,8 @@ pub fn program(name: &str) -> PathBuf {
     let folder = FOLDER.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build
-            .current_dir(crate::root())
-            .args(["build", "--quiet", "--locked", "--bins"]);
-        for package in ["client", "coordinator", "simulator"] {
-            build.args(["--package", &format!("fedistill-{package}")]);
-        }
+        let what = ["build", "--quiet", "--locked", "--workspace", "--bins"];
+        build.current_dir(crate::root()).args(what);
         assert!(
             build.status().unwrap().success(),
             "the programs do not build"

@@ -210,9 +210,9 @@ mod tests {
         };
         for name in ["raw", "small.gz"] {
             let path = folder.path().join(name);
-            write(&path, &idx).unwrap();
+            super::write(&path, &idx).unwrap();
             assert_eq!(read(&path, 3).unwrap(), idx);
         }
-        assert!(write(&folder.path().join("no/such/folder"), &idx).is_err());
+        assert!(super::write(&folder.path().join("no/such/folder"), &idx).is_err());
     }
 }
