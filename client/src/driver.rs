@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::agent::{Agent, AgentConfig, Input, Job, Output, Stop};
-use crate::train::{Bench, Watcher, carry_out};
+use crate::train::{Bench, Carried, Watcher, carry_out};
 use crate::{Backoff, Policy, PrivateData, Student};
 
 /// A device of a federation: a student, its private data, and how to reach the coordinator.
@@ -337,11 +337,14 @@ impl Client {
                 train(&mut lock(&bench), &job, &cancel)
             };
             let result = tokio::task::spawn_blocking(work).await;
-            let result = result.unwrap_or_else(|error| Err(format!("the student failed: {error}")));
-            if let Some(result) = result.transpose() {
-                // Nobody listens once the client has ended.
-                let _ = results.send((id, result));
-            }
+            let result = match result {
+                Ok(Ok(Carried::Cancelled)) => return,
+                Ok(Ok(Carried::Out(answers))) => Ok(answers),
+                Ok(Err(why)) => Err(why),
+                Err(error) => Err(format!("the student failed: {error}")),
+            };
+            // Nobody listens once the client has ended.
+            let _ = results.send((id, result));
         });
     }
 
@@ -353,12 +356,7 @@ impl Client {
     }
 }
 
-/// `Ok(None)` where it was cancelled.
-fn train(
-    bench: &mut Bench,
-    job: &Job,
-    cancel: &AtomicBool,
-) -> Result<Option<Option<Answers>>, String> {
+fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, String> {
     let Bench {
         name,
         student,

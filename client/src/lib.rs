@@ -33,4 +33,4 @@ pub use keeper::{Keeper, kept};
 pub use policy::Policy;
 pub use private::PrivateData;
 pub use student::{Student, StudentError};
-pub use train::{Watcher, carry_out};
+pub use train::{Carried, Watcher, carry_out};

@@ -24,8 +24,17 @@ pub(crate) struct Bench {
     pub(crate) watcher: Box<dyn Watcher>,
 }
 
-/// Does what a checked plan asks: trains `student`, and returns its answers where the plan asks for
-/// some. `None` where `cancelled` was set before the end.
+/// What came of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Carried {
+    /// It was cancelled before its end.
+    Cancelled,
+    /// It was carried out; with answers, where it asks for some.
+    Out(Option<Answers>),
+}
+
+/// Does what a checked plan asks: trains `student`, and has it answer where the plan asks for that.
+/// Stops after the step under way once `cancelled` is set.
 ///
 /// Everything random follows from the plan's seed and the client's name.
 ///
@@ -47,7 +56,7 @@ pub fn carry_out(
     private: &dyn PrivateData,
     watcher: &mut dyn Watcher,
     cancelled: &AtomicBool,
-) -> Result<Option<Option<Answers>>, StudentError> {
+) -> Result<Carried, StudentError> {
     let known: Vec<usize> = plan
         .knowledge
         .iter()
@@ -71,7 +80,7 @@ pub fn carry_out(
         };
         for batch in schedule.batches(count, &mut order) {
             if cancelled.load(Ordering::Relaxed) {
-                return Ok(None);
+                return Ok(Carried::Cancelled);
             }
             samples.clear();
             let targets = match (phase.data, knowledge) {
@@ -104,7 +113,7 @@ pub fn carry_out(
         watcher.phase_done(plan.id, phase, index + 1 == plan.phases.len(), student);
     }
     let Some(report) = &plan.report else {
-        return Ok(Some(None));
+        return Ok(Carried::Out(None));
     };
     let rows: Vec<usize> = report.rows.iter().map(|row| row as usize).collect();
     let logits = student.logits(&transfer.select(&rows))?;
@@ -113,9 +122,6 @@ pub fn carry_out(
         AnswerKind::Logits => logits,
         AnswerKind::Probabilities => softmax(&logits, classes),
     };
-    Ok(Some(Some(Answers::new(
-        report.kind,
-        classes as u32,
-        values,
-    )?)))
+    let answers = Answers::new(report.kind, classes as u32, values)?;
+    Ok(Carried::Out(Some(answers)))
 }
