@@ -187,6 +187,7 @@ fn traffic(experiment: &Experiment, fedavg: f64) -> Result<String, DrawError> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE.mix(0.8))
             .border_style(OTHER)
             .draw()?;
@@ -210,7 +211,10 @@ fn heat(experiment: &Experiment) -> Result<String, DrawError> {
             .margin(10)
             .x_label_area_size(34)
             .y_label_area_size(56)
-            .build_cartesian_2d((0..width).into_segmented(), (0..height).into_segmented())?;
+            .build_cartesian_2d(
+                (0..width - 1).into_segmented(),
+                (0..height - 1).into_segmented(),
+            )?;
         let class = |at: &SegmentValue<i32>| match at {
             SegmentValue::CenterOf(at) => classes.get(*at as usize).cloned().unwrap_or_default(),
             _ => String::new(),
@@ -234,12 +238,15 @@ fn heat(experiment: &Experiment) -> Result<String, DrawError> {
             counts.iter().enumerate().map(cell)
         });
         let cells: Vec<(i32, i32, usize)> = cells.collect();
-        let exact = SegmentValue::Exact;
+        let edge = |at: i32, end: i32| match at < end {
+            true => SegmentValue::Exact(at),
+            false => SegmentValue::Last,
+        };
         chart.draw_series(cells.iter().map(|&(client, class, count)| {
             let shade = MEAN.mix((count as f64 / most).sqrt());
             let corners = [
-                (exact(class), exact(client)),
-                (exact(class + 1), exact(client + 1)),
+                (edge(class, width), edge(client, height)),
+                (edge(class + 1, width), edge(client + 1, height)),
             ];
             Rectangle::new(corners, shade.filled())
         }))?;
