@@ -44,7 +44,9 @@ pub enum DataError {
         name: String,
     },
     /// Samples and labels of different number.
-    #[error("{path} has {labels} labels for {samples} samples")]
+    #[error(
+        "{path} has {labels} labels for {samples} samples: it belongs to another file of samples"
+    )]
     Count {
         /// The file of labels.
         path: PathBuf,
@@ -55,7 +57,7 @@ pub enum DataError {
     },
     /// A label beyond the classes.
     #[error(
-        "{path}: label {label} of sample {sample} is not below {classes}, the number of classes"
+        "{path}: label {label} of sample {sample} is not below {classes}, the number of classes: name all classes, or mend the file"
     )]
     Label {
         /// The file of labels.

@@ -30,7 +30,7 @@ pub struct Idx {
 #[non_exhaustive]
 pub enum IdxError {
     /// The file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}: check the path and its permissions")]
     Io {
         /// Which file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum IdxError {
         source: std::io::Error,
     },
     /// The file is no IDX file of unsigned bytes.
-    #[error("{path} is no IDX file of unsigned bytes: {why}")]
+    #[error("{path} is no whole IDX file of unsigned bytes: {why}: fetch or export it again")]
     Malformed {
         /// Which file.
         path: PathBuf,
