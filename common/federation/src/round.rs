@@ -158,8 +158,10 @@ pub struct Round {
 enum Member {
     /// Awaited, last heard of then.
     Working(Instant),
-    /// Silent, disconnected or unwilling: not waited for, but welcome back.
+    /// Silent or disconnected: not waited for, but welcome back.
     Gone,
+    /// It has refused the plan, and will again unless it comes back changed.
+    Unwilling,
     /// Its contribution counts; a receipt may be given once it is durable.
     Taken { blob: Digest, durable: bool },
 }
@@ -234,7 +236,8 @@ impl Round {
                 Ok(Some(receipt)) => self.send(client, receipt),
                 Err(rejected) => self.send(client, rejected),
             },
-            Input::Left(client) | Input::Refused(client) => self.lose(&client),
+            Input::Left(client) => self.lose(&client, Member::Gone),
+            Input::Refused(client) => self.lose(&client, Member::Unwilling),
             Input::Stored(ticket) => self.stored(ticket)?,
         }
         self.judge(now);
@@ -356,14 +359,17 @@ impl Round {
     }
 
     fn hear(&mut self, now: Instant, client: &Name) {
-        if let Some(member @ (Member::Working(_) | Member::Gone)) = self.members.get_mut(client) {
-            *member = Member::Working(now);
+        match self.members.get_mut(client) {
+            None | Some(Member::Taken { .. }) => {}
+            Some(member) => *member = Member::Working(now),
         }
     }
 
-    fn lose(&mut self, client: &Name) {
-        if let Some(member @ Member::Working(_)) = self.members.get_mut(client) {
-            *member = Member::Gone;
+    fn lose(&mut self, client: &Name, to: Member) {
+        match self.members.get_mut(client) {
+            // One that was not waited for any more can still say that it will not.
+            Some(member @ (Member::Working(_) | Member::Gone)) => *member = to,
+            None | Some(Member::Unwilling | Member::Taken { .. }) => {}
         }
     }
 
@@ -487,11 +493,13 @@ impl Round {
                 );
             }
             Verdict::GiveUp => {
-                // A client that is gone may come back until the time is up.
-                let hope = self
+                // Clients that are gone may come back until the time is up; the unwilling will not.
+                let unwilling = self
                     .members
                     .values()
-                    .any(|member| matches!(member, Member::Gone));
+                    .filter(|m| matches!(m, Member::Unwilling));
+                let possible = self.members.len() - unwilling.count();
+                let hope = possible >= self.config.quorum.least();
                 if hope && elapsed < self.config.quorum.most_time() {
                     return;
                 }

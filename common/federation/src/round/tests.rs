@@ -247,6 +247,32 @@ fn too_few_by_the_deadline_abort_the_round() {
 }
 
 #[test]
+fn too_many_refusals_abort_the_round_at_once() {
+    let mut driver = Driver::new();
+    driver.give(contribution(0));
+    (1..4).for_each(|client| driver.give(Input::Refused(name(client))));
+    driver.give(Input::Left(name(4)));
+    driver.store();
+    assert!(driver.outcomes.is_empty(), "client 4 may come back");
+    driver.give(Input::Joined(name(4)));
+    driver.give(Input::Refused(name(4)));
+    driver.store();
+    assert_eq!(driver.outcomes, [Output::Aborted]);
+}
+
+#[test]
+fn one_who_refused_may_come_back_with_another_mind() {
+    let mut driver = Driver::new();
+    driver.give(contribution(0));
+    (1..4).for_each(|client| driver.give(Input::Refused(name(client))));
+    driver.give(Input::Left(name(4)));
+    driver.give(Input::Joined(name(1)));
+    driver.give(contribution(1));
+    driver.store();
+    assert_eq!(driver.committed().unwrap().contributors, [name(0), name(1)]);
+}
+
+#[test]
 fn one_who_was_lost_may_come_back() {
     let mut driver = Driver::new();
     (0..CLIENTS).for_each(|client| driver.give(Input::Left(name(client))));
@@ -344,6 +370,7 @@ enum Op {
     Contribute(u32),
     Join(u32),
     Leave(u32),
+    Refuse(u32),
     Store,
     Wait(u64),
     Crash,
@@ -354,6 +381,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..CLIENTS).prop_map(Op::Contribute),
         1 => (0..CLIENTS).prop_map(Op::Join),
         1 => (0..CLIENTS).prop_map(Op::Leave),
+        1 => (0..CLIENTS).prop_map(Op::Refuse),
         3 => Just(Op::Store),
         1 => (1u64..40).prop_map(Op::Wait),
         1 => Just(Op::Crash),
@@ -371,6 +399,7 @@ proptest! {
                 Op::Contribute(client) => driver.give(contribution(client)),
                 Op::Join(client) => driver.give(Input::Joined(name(client))),
                 Op::Leave(client) => driver.give(Input::Left(name(client))),
+                Op::Refuse(client) => driver.give(Input::Refused(name(client))),
                 Op::Store => driver.store(),
                 Op::Wait(seconds) => driver.wait(seconds),
                 Op::Crash => driver.crash(),
