@@ -104,6 +104,7 @@ fn settings(classes: &[String]) -> Settings {
         quorum: Quorum::new(2, 2, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
+        attempts: Some(1),
         rows: 40,
         precision: Precision::F32,
         seed: 1,

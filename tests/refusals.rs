@@ -87,6 +87,11 @@ fn configurations() {
     refused(&ended, 2, &["/no/such/file.toml", "cannot read it"]);
     let ended = run(Command::new(program("fedistill-simulate")).args(["--method", "fedavg"]));
     refused(&ended, 2, &["fedavg", "choose logit-mean"]);
+    let mut taught = Command::new(program("fedistill-simulate"));
+    taught.current_dir(fedistill_tests::root());
+    taught.args(["--method", "teacher-only", "--teacher", "none", "--out"]);
+    let ended = run(taught.arg(deployment().path("out")));
+    refused(&ended, 2, &["teacher-only needs a teacher"]);
     let ended = run(Command::new(program("fedistill-simulate")).args(["--data", "nowhere"]));
     refused(
         &ended,
@@ -113,7 +118,7 @@ fn data() {
     let ended = client("no-idx", |text| {
         text.replace("client-0/images.gz", "client-0/text")
     });
-    refused(&ended, 3, &["client-0/text", "no IDX file"]);
+    refused(&ended, 3, &["client-0/text", "no whole IDX file"]);
 
     let count = fedistill_learning::idx::read(&folder.join("labels.gz"), 1)
         .unwrap()
@@ -141,7 +146,7 @@ fn data() {
     let ended = coordinator("no-teacher", |text| {
         text.replace("teacher.safetensors", "none.safetensors")
     });
-    refused(&ended, 3, &["none.safetensors", "No such file"]);
+    refused(&ended, 3, &["none.safetensors", "teacher train"]);
     fs::write(deployment().path("federation/text.safetensors"), "no model").unwrap();
     let ended = coordinator("bad-teacher", |text| {
         text.replace("teacher.safetensors", "text.safetensors")

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use fedistill_learning::Architecture;
+use fedistill_program::config::Steps;
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
     Experiment, Partition, Progress, Summary, TeacherSource, Transport, experiment, output,
@@ -138,4 +139,22 @@ async fn results_are_written_whole() {
     for outside in ["<script", "<link", "src=", "href="] {
         assert!(!report.contains(outside), "the report needs {outside}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn students_that_diverge_end_the_run_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        steps: Steps::Sgd {
+            learning_rate: 1e30,
+            momentum: 0.0,
+        },
+        ..small(folder.path())
+    };
+    let error = experiment::run(&config, |_, _| Progress::silent()).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("client-") && error.contains("lower the learning rate"),
+        "{error}"
+    );
 }

@@ -59,6 +59,7 @@ fn settings() -> Settings {
         quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
+        attempts: Some(1),
         rows: ROWS,
         precision: Precision::F32,
         seed: 1,

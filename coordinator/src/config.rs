@@ -90,6 +90,8 @@ pub struct RoundConfig {
     pub silence_seconds: f64,
     /// How long to wait for enough clients before giving up; by default, for ever.
     pub patience_seconds: Option<f64>,
+    /// Tries at a round before giving up; by default, for ever.
+    pub attempts: Option<u32>,
     /// Transfer samples that a round speaks about.
     #[serde(default = "thousand")]
     pub samples: u32,
@@ -244,6 +246,7 @@ impl Config {
             patience: patience
                 .map(|patience| seconds("patience-seconds", patience))
                 .transpose()?,
+            attempts: self.round.attempts,
             rows: self.round.samples.min(samples),
             precision: self.round.packing.into(),
             seed: self.seed,
@@ -294,6 +297,7 @@ least-seconds = 30                  # before this time, a round waits for all th
 most-seconds = 600                  # at this time, a round closes with what it has
 silence-seconds = 60                # a client at work that is silent for so long is not waited for
 # patience-seconds = 3600           # give up when too few clients come for so long
+# attempts = 10                     # give up when a round misses its quorum so often
 samples = 1000                      # transfer samples that a round speaks about
 packing = "f16"                     # f32, f16 or u8
 

@@ -1,5 +1,5 @@
 use fedistill_federation::{CorruptLog, Fault, MethodError, QuorumError};
-use fedistill_protocol::ProtocolError;
+use fedistill_protocol::{ProtocolError, RoundId};
 use thiserror::Error;
 
 use crate::{StoreError, TeacherError};
@@ -19,6 +19,16 @@ pub enum CoordinatorError {
         needed: usize,
         /// How long was waited.
         seconds: u64,
+    },
+    /// A round that has failed too often.
+    #[error("round {id} has missed its quorum, after {tries} tries: {why}")]
+    NoQuorum {
+        /// The last try at it.
+        id: RoundId,
+        /// How many there were.
+        tries: u32,
+        /// Why a client refused, if one did.
+        why: String,
     },
     /// A quorum that contradicts itself.
     #[error(transparent)]

@@ -42,6 +42,8 @@ pub struct Settings {
     pub silence: Duration,
     /// Longest wait for enough clients to open a round with; `None` waits for ever.
     pub patience: Option<Duration>,
+    /// Tries at a round, after which the run ends if none has met its quorum; `None` tries for ever.
+    pub attempts: Option<u32>,
     /// Transfer samples that a round speaks about.
     pub rows: u32,
     /// How answers are packed, both ways.
@@ -97,6 +99,8 @@ pub struct Coordinator {
     teacher: Option<Box<dyn Teacher>>,
     store: Box<dyn Store>,
     observer: Box<dyn Observer>,
+    /// Why a client last refused a plan.
+    refusal: Option<String>,
 }
 
 impl Coordinator {
@@ -123,6 +127,12 @@ impl Coordinator {
                 "round.samples is {}, the transfer set has {} samples",
                 settings.rows,
                 transfer.samples()
+            ));
+        }
+        if settings.method.needs_teacher() && teacher.is_none() {
+            let name = settings.method.name();
+            return wrong(format!(
+                "method {name} needs a teacher: add one, or choose another method"
             ));
         }
         if settings.classes.len() < 2 {
@@ -154,6 +164,7 @@ impl Coordinator {
             teacher,
             store,
             observer: Box::new(()),
+            refusal: None,
         })
     }
 
@@ -239,6 +250,7 @@ impl Coordinator {
                 open = None;
                 attempt += 1;
             }
+            let mut tries = 0;
             let (plan, committed) = loop {
                 let id = RoundId { round, attempt };
                 let resumed = open.take();
@@ -248,9 +260,10 @@ impl Coordinator {
                 match committed {
                     Some(committed) => break (plan, committed),
                     None => {
-                        tracing::warn!("round {id} has missed its quorum: it opens again");
                         self.observer.round_aborted(id);
                         attempt += 1;
+                        tries += 1;
+                        self.again(incoming, id, tries).await?;
                     }
                 }
             };
@@ -274,6 +287,27 @@ impl Coordinator {
             self.observer
                 .round_done(plan.id, &committed.contributors, teacher);
         }
+        Ok(())
+    }
+
+    /// A try at a round has failed: ends the run if it was the last one, or lets a while pass, so
+    /// that clients that refuse at once are not asked again at once.
+    async fn again(
+        &mut self,
+        incoming: &mut mpsc::Receiver<Arrival>,
+        id: RoundId,
+        tries: u32,
+    ) -> Result<(), CoordinatorError> {
+        let why = self.refusal.take();
+        let why = why.unwrap_or_else(|| "too few answered in time".to_owned());
+        if self.settings.attempts.is_some_and(|most| tries >= most) {
+            return Err(CoordinatorError::NoQuorum { id, tries, why });
+        }
+        let pause = Duration::from_secs(1 << tries.min(6));
+        let seconds = pause.as_secs();
+        tracing::warn!("round {id} has missed its quorum ({why}): it opens again in {seconds} s");
+        let end = tokio::time::Instant::now() + pause;
+        while let Ok(Some(_)) = tokio::time::timeout_at(end, incoming.recv()).await {}
         Ok(())
     }
 
@@ -372,6 +406,9 @@ impl Coordinator {
                     };
                     if let Arrival::Joined(name) = &arrival {
                         greet(hub, &machine, &shared, &cohort, name);
+                    }
+                    if let Arrival::Refused(name, _, why) = &arrival {
+                        self.refusal = Some(format!("{name}: {why}"));
                     }
                     if let Some(input) = input(arrival, id) {
                         machine.handle(Instant::now(), input)?;

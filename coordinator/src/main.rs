@@ -182,6 +182,13 @@ fn run(config: Config) -> Result<(), Failure> {
 
 /// Reads a teacher and holds it against the data that it is to teach.
 fn load(file: &Path, shape: &[u32], classes: &[String]) -> Result<Box<dyn Teacher>, Failure> {
+    if !file.exists() {
+        let why = format!(
+            "teacher {} is not there: make it with `fedistill-coordinator teacher train` or `teacher import`",
+            file.display()
+        );
+        return Err(Failure::new(Exit::Data, why));
+    }
     let saved = checkpoint::load(file).or_exit(Exit::Data)?;
     let about = saved.about.clone();
     if about.input != shape || about.classes != classes {
@@ -222,7 +229,9 @@ async fn until_told(stop: CancellationToken) {
 
 fn failure(error: CoordinatorError) -> Failure {
     let exit = match &error {
-        CoordinatorError::TooFewClients { .. } => Exit::TooFewClients,
+        CoordinatorError::TooFewClients { .. } | CoordinatorError::NoQuorum { .. } => {
+            Exit::TooFewClients
+        }
         CoordinatorError::Settings(_) | CoordinatorError::Quorum(_) => Exit::Usage,
         _ => Exit::Failed,
     };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use fedistill_coordinator::CoordinatorError;
 use fedistill_program::{Exit, Failure, OrExit, finish, log};
 use fedistill_simulator::config::{Args, Config};
 use fedistill_simulator::{Experiment, Progress, SimulationError, experiment, output, share_out};
@@ -46,6 +47,7 @@ fn failure(error: SimulationError) -> Failure {
         SimulationError::Partition(_) | SimulationError::Method(_) => Exit::Usage,
         SimulationError::Data(_) | SimulationError::Checkpoint(_) => Exit::Data,
         SimulationError::Architecture(_) => Exit::Data,
+        SimulationError::Coordinator(CoordinatorError::Settings(_)) => Exit::Usage,
         SimulationError::Transport(_) => Exit::Network,
         _ => Exit::Failed,
     };

@@ -198,6 +198,8 @@ pub async fn simulate(
         quorum: Quorum::new(clients, clients, Duration::ZERO, patience)?,
         silence: patience,
         patience: None,
+        // The same seed would fail in the same way again.
+        attempts: Some(1),
         rows: plan.rows.min(transfer.samples()),
         precision: plan.precision,
         seed: plan.seed,
@@ -268,15 +270,16 @@ pub async fn simulate(
         });
     }
     drop(events);
-    let coordinator = coordinator.run(listener, CancellationToken::new());
-    let (coordinator, clients) = tokio::join!(coordinator, async {
-        while let Some(done) = tasks.join_next().await {
-            done.map_err(|error| SimulationError::Internal(error.to_string()))??;
+    // Clients would wait for ever for a coordinator that has failed.
+    tokio::try_join!(
+        async { Ok(coordinator.run(listener, CancellationToken::new()).await?) },
+        async {
+            while let Some(done) = tasks.join_next().await {
+                done.map_err(|error| SimulationError::Internal(error.to_string()))??;
+            }
+            Ok::<_, SimulationError>(())
         }
-        Ok::<_, SimulationError>(())
-    });
-    coordinator?;
-    clients?;
+    )?;
     let mut outcome = Outcome {
         transfer_bytes,
         seconds: begun.elapsed().as_secs_f64(),

@@ -83,6 +83,11 @@ pub trait Method: fmt::Debug + Send + Sync {
 
     /// Whether the aggregate is distilled back into the teacher.
     fn teacher_learns(&self) -> bool;
+
+    /// Whether it comes to nothing without a teacher.
+    fn needs_teacher(&self) -> bool {
+        false
+    }
 }
 
 /// Why answers cannot be used.

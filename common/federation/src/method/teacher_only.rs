@@ -41,4 +41,8 @@ impl Method for TeacherOnly {
     fn teacher_learns(&self) -> bool {
         false
     }
+
+    fn needs_teacher(&self) -> bool {
+        true
+    }
 }
