@@ -4,24 +4,29 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::layer::{Conv, Dropout, GroupNorm, Layer, Linear, MaxPool, Relu};
-use crate::{Net, seed};
+use crate::{Net, seed, zoo};
 
-/// The nets that come along: two families of three sizes, for devices of different size.
+/// The nets that come along, for devices of different size and data of different kind.
 ///
-/// With 28 x 28 grey images and 10 classes:
+/// Parameters and operations (floating-point, of a forward pass of one sample, two to a
+/// multiplication and addition; training takes three times as many) are for the input that is named, with 10 classes:
 ///
-/// | name | layers | parameters |
-/// |---|---|---|
-/// | `mlp-s` | 64 | 50,890 |
-/// | `mlp-m` | 256 | 203,530 |
-/// | `mlp-l` | 512, 256 | 535,818 |
-/// | `conv-s` | 8, 16 channels | 9,146 |
-/// | `conv-m` | 16, 32 channels, 64 | 105,962 |
-/// | `conv-l` | 32, 64 channels, 128 | 421,834 |
+/// | name | input | layers | parameters | operations |
+/// |---|---|---|---|---|
+/// | `mlp-s` | 1 x 28 x 28 | 64 | 50,890 | 0.10 M |
+/// | `mlp-m` | 1 x 28 x 28 | 256 | 203,530 | 0.41 M |
+/// | `mlp-l` | 1 x 28 x 28 | 512, 256, dropout 0.1 | 535,818 | 1.07 M |
+/// | `conv-s` | 1 x 28 x 28 | 3 x 3 convolutions of 8 and 16 channels | 9,146 | 0.58 M |
+/// | `conv-m` | 1 x 28 x 28 | 3 x 3 convolutions of 16 and 32 channels, 64 | 105,962 | 2.23 M |
+/// | `conv-l` | 1 x 28 x 28 | 3 x 3 convolutions of 32 and 64 channels, 128, dropout 0.1 | 421,834 | 8.48 M |
+/// | `fedavg-cnn` | 1 x 28 x 28 | 5 x 5 convolutions of 32 and 64 channels, 512 (McMahan et al. 2017) | 1,663,370 | 24.55 M |
+/// | `resnet-8` | 3 x 32 x 32 | 3 stages of 16, 32 and 64 channels, a residual block each (He et al. 2016) | 78,042 | 25.00 M |
+/// | `resnet-20` | 3 x 32 x 32 | the same with three blocks each | 272,474 | 81.63 M |
+/// | `mobilenet-v2` | 3 x 32 x 32 | inverted residuals with depthwise convolutions (Sandler et al. 2018), at half its width | 590,410 | 14.84 M |
+/// | `sensor-conv` | 6 x 100 | convolutions over time of 32, 64 and 64 channels, mean over time | 32,810 | 1.14 M |
 ///
-/// A convolution is 3 x 3, followed by group normalisation, ReLU and a 2 x 2 max pool; the hidden
-/// layers of the larger nets have dropout.
+/// In `conv-*` a convolution is followed by group normalisation, ReLU and a 2 x 2 max pool; ResNets and
+/// MobileNet have batch normalisation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Architecture {
@@ -37,6 +42,19 @@ pub enum Architecture {
     ConvM,
     /// Convolutions of 32 and 64 channels, a hidden layer of 128, dropout 0.1.
     ConvL,
+    /// The CNN of the paper that federated averaging comes from.
+    FedavgCnn,
+    /// A residual net of 8 layers.
+    #[serde(rename = "resnet-8")]
+    Resnet8,
+    /// A residual net of 20 layers.
+    #[serde(rename = "resnet-20")]
+    Resnet20,
+    /// A narrow MobileNetV2 for small images.
+    #[serde(rename = "mobilenet-v2")]
+    MobilenetV2,
+    /// Convolutions over time, for windows of sensor values.
+    SensorConv,
 }
 
 /// Why a net cannot be built.
@@ -44,15 +62,17 @@ pub enum Architecture {
 #[non_exhaustive]
 pub enum ArchitectureError {
     /// No net has this name.
-    #[error("no model {0:?}: choose mlp-s, mlp-m, mlp-l, conv-s, conv-m or conv-l")]
+    #[error("no model {0:?}: choose one of {names}", names = Architecture::names())]
     Unknown(String),
-    /// A net of convolutions needs images.
+    /// A net that needs samples of another kind.
     #[error(
-        "model {model} needs images of at least 4 x 4, samples have shape {shape:?}: choose an mlp"
+        "model {model} needs {needs}, samples have shape {shape:?}: choose another, such as mlp-s"
     )]
-    NoImages {
+    Unfit {
         /// Which net.
         model: Architecture,
+        /// What it takes.
+        needs: &'static str,
         /// Shape of a sample.
         shape: Vec<u32>,
     },
@@ -68,101 +88,70 @@ pub enum ArchitectureError {
 
 impl Architecture {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("mlp-s", Self::MlpS),
         ("mlp-m", Self::MlpM),
         ("mlp-l", Self::MlpL),
         ("conv-s", Self::ConvS),
         ("conv-m", Self::ConvM),
         ("conv-l", Self::ConvL),
+        ("fedavg-cnn", Self::FedavgCnn),
+        ("resnet-8", Self::Resnet8),
+        ("resnet-20", Self::Resnet20),
+        ("mobilenet-v2", Self::MobilenetV2),
+        ("sensor-conv", Self::SensorConv),
     ];
 
-    /// The net for samples of `shape` (`[channels, height, width]` for images), its parameters
-    /// drawn under `seed`.
+    /// All names, as one line.
+    pub fn names() -> String {
+        Self::ALL.map(|(name, _)| name).join(", ")
+    }
+
+    /// The net for samples of `shape` (`[channels, height, width]` for images, `[channels, length]`
+    /// for windows of sensor values), its parameters drawn under `seed`.
     ///
     /// # Errors
-    /// Convolutions over what is no image; no values or fewer than two classes.
+    /// Samples that the net is not for; no values or fewer than two classes.
     pub fn build(self, shape: &[u32], classes: usize, seed: u64) -> Result<Net, ArchitectureError> {
-        let width = shape.iter().map(|&side| side as usize).product();
+        let width: usize = shape.iter().map(|&side| side as usize).product();
         if width == 0 || classes < 2 {
             return Err(ArchitectureError::Empty {
                 shape: shape.to_owned(),
                 classes,
             });
         }
-        let mut stack = Stack {
-            layers: Vec::new(),
-            width,
-        };
-        match self {
-            Self::MlpS => stack.hidden(64, 0.0),
-            Self::MlpM => stack.hidden(256, 0.0),
-            Self::MlpL => {
-                stack.hidden(512, 0.1);
-                stack.hidden(256, 0.1);
-            }
-            Self::ConvS | Self::ConvM | Self::ConvL => {
-                let &[channels, height, width] = shape else {
-                    return Err(self.no_images(shape));
-                };
-                if height.min(width) < 4 {
-                    return Err(self.no_images(shape));
-                }
-                let [channels, height, width] = [channels, height, width].map(|n| n as usize);
-                match self {
-                    Self::ConvS => stack.convolutions(channels, height, width, [8, 16]),
-                    Self::ConvM => {
-                        stack.convolutions(channels, height, width, [16, 32]);
-                        stack.hidden(64, 0.0);
-                    }
-                    _ => {
-                        stack.convolutions(channels, height, width, [32, 64]);
-                        stack.hidden(128, 0.1);
-                    }
-                }
-            }
-        }
-        stack.push(Linear::new(stack.width, classes));
-        let mut rng = seed::stream(seed, "parameters");
-        Ok(Net::new(shape.to_owned(), stack.layers, &mut rng))
-    }
-
-    fn no_images(self, shape: &[u32]) -> ArchitectureError {
-        ArchitectureError::NoImages {
+        let unfit = |needs| ArchitectureError::Unfit {
             model: self,
+            needs,
             shape: shape.to_owned(),
-        }
-    }
-}
-
-struct Stack {
-    layers: Vec<Box<dyn Layer>>,
-    width: usize,
-}
-
-impl Stack {
-    fn push(&mut self, layer: impl Layer + 'static) {
-        self.width = layer.output();
-        self.layers.push(Box::new(layer));
-    }
-
-    fn hidden(&mut self, units: usize, dropout: f32) {
-        self.push(Linear::new(self.width, units));
-        self.push(Relu(units));
-        if dropout > 0.0 {
-            self.push(Dropout::new(units, dropout));
-        }
-    }
-
-    fn convolutions(&mut self, channels: usize, height: usize, width: usize, outputs: [usize; 2]) {
-        let (mut inputs, mut height, mut width) = (channels, height, width);
-        for outputs in outputs {
-            self.push(Conv::new(inputs, outputs, 3, height, width));
-            self.push(GroupNorm::new(outputs / 4, outputs, height * width));
-            self.push(Relu(outputs * height * width));
-            self.push(MaxPool::new(outputs, height, width));
-            (inputs, height, width) = (outputs, height / 2, width / 2);
-        }
+        };
+        let image = |least: usize, needs| match shape {
+            &[channels, height, width] if height.min(width) as usize >= least => {
+                Ok([channels, height, width].map(|side| side as usize))
+            }
+            _ => Err(unfit(needs)),
+        };
+        const SMALL: &str = "images of at least 4 x 4";
+        let layers = match self {
+            Self::MlpS => zoo::mlp(width, &[64], 0.0, classes),
+            Self::MlpM => zoo::mlp(width, &[256], 0.0, classes),
+            Self::MlpL => zoo::mlp(width, &[512, 256], 0.1, classes),
+            Self::ConvS => zoo::conv(image(4, SMALL)?, [8, 16], None, classes),
+            Self::ConvM => zoo::conv(image(4, SMALL)?, [16, 32], Some((64, 0.0)), classes),
+            Self::ConvL => zoo::conv(image(4, SMALL)?, [32, 64], Some((128, 0.1)), classes),
+            Self::FedavgCnn => zoo::fedavg_cnn(image(4, SMALL)?, classes),
+            Self::Resnet8 => zoo::resnet(image(1, "images")?, 1, classes),
+            Self::Resnet20 => zoo::resnet(image(1, "images")?, 3, classes),
+            Self::MobilenetV2 => zoo::mobilenet(image(1, "images")?, classes),
+            Self::SensorConv => match shape {
+                &[channels, length] if length >= 8 => {
+                    zoo::sensor_conv([channels, length].map(|side| side as usize), classes)
+                }
+                _ => return Err(unfit("windows of at least 8 values a channel")),
+            },
+        };
+        let mut rng = seed::stream(seed, "parameters");
+        Ok(Net::new(shape.to_owned(), layers, &mut rng))
     }
 }
 
@@ -191,14 +180,34 @@ mod tests {
 
     #[test]
     fn sizes_are_those_that_the_table_says() {
-        let sizes = Architecture::ALL.map(|(name, architecture)| {
+        for (name, architecture) in Architecture::ALL {
             assert_eq!(name.parse(), Ok(architecture));
             assert_eq!(architecture.to_string(), name);
-            let net = architecture.build(&[1, 28, 28], 10, 0).unwrap();
+            let quoted = serde_json::to_string(&architecture).unwrap();
+            assert_eq!(quoted, format!("{name:?}"));
+        }
+        let text = include_str!("architecture.rs");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("/// | `"));
+        let mut seen = 0;
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let [name, input, _, parameters, operations, ..] = cells[..] else {
+                panic!("{row}")
+            };
+            let architecture: Architecture = name.trim_end_matches('`').parse().unwrap();
+            let shape: Vec<u32> = input
+                .split(" x ")
+                .map(|side| side.parse().unwrap())
+                .collect();
+            let net = architecture.build(&shape, 10, 0).unwrap();
             assert_eq!(net.classes(), 10);
-            net.weights().len()
-        });
-        assert_eq!(sizes, [50_890, 203_530, 535_818, 9_146, 105_962, 421_834]);
+            let count = parameters.replace(',', "").parse();
+            assert_eq!(Ok(net.trainable()), count, "{name}");
+            let millions = format!("{:.2} M", net.operations() as f64 / 1e6);
+            assert_eq!(millions, operations, "{name}");
+            seen += 1;
+        }
+        assert_eq!(seen, Architecture::ALL.len());
     }
 
     #[test]
@@ -208,6 +217,7 @@ mod tests {
         assert!(Architecture::MlpS.build(&[561], 1, 0).is_err());
         assert!(Architecture::MlpS.build(&[], 3, 0).is_ok());
         assert!(Architecture::MlpS.build(&[0], 3, 0).is_err());
+        assert!(Architecture::SensorConv.build(&[6, 7], 5, 0).is_err());
         assert!("resnet".parse::<Architecture>().is_err());
     }
 

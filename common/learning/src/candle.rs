@@ -54,6 +54,7 @@ impl<M: ModuleT + Send> CandleModel<M> {
             .map(|(name, variable)| Parameter {
                 name: name.clone(),
                 shape: variable.dims().to_vec(),
+                order: None,
             })
             .collect();
         let variables: Vec<Var> = made.into_iter().map(|(_, variable)| variable).collect();

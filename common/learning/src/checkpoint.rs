@@ -87,7 +87,7 @@ struct SavedOptimiser {
     weight_decay: Option<f32>,
 }
 
-struct Floats<'a>(&'a [usize], &'a [f32]);
+struct Floats<'a>(&'a [usize], Cow<'a, [f32]>);
 
 impl View for Floats<'_> {
     fn dtype(&self) -> Dtype {
@@ -135,13 +135,17 @@ pub fn save(
     let mut tensors = Vec::new();
     for parameter in model.parameters() {
         let (own, after) = rest.split_at(parameter.len());
-        tensors.push((parameter.name.clone(), Floats(&parameter.shape, own)));
+        let values = Cow::Owned(parameter.to_file(own));
+        tensors.push((parameter.name.clone(), Floats(&parameter.shape, values)));
         rest = after;
     }
     let lengths = optimiser.map(|state| ([state.first.len()], [state.second.len()]));
     if let (Some(state), Some((first, second))) = (optimiser, &lengths) {
-        tensors.push((FIRST.to_owned(), Floats(first, &state.first)));
-        tensors.push((SECOND.to_owned(), Floats(second, &state.second)));
+        tensors.push((FIRST.to_owned(), Floats(first, Cow::Borrowed(&state.first))));
+        tensors.push((
+            SECOND.to_owned(),
+            Floats(second, Cow::Borrowed(&state.second)),
+        ));
     }
     let meta = HashMap::from([(KEY.to_owned(), meta)]);
     let bytes = safetensors::serialize(tensors, Some(meta))
@@ -282,7 +286,7 @@ pub fn import(
                 ),
             });
         };
-        weights.extend_from_slice(values);
+        weights.extend(parameter.from_file(values));
     }
     Ok(model.set_weights(&weights)?)
 }
@@ -308,7 +312,7 @@ impl Checkpoint {
                     parameter.name, parameter.shape
                 )));
             }
-            weights.extend_from_slice(values);
+            weights.extend(parameter.from_file(values));
         }
         if self.tensors.len() != model.parameters().len() {
             return Err(ModelError::Other(format!(

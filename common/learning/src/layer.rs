@@ -1,18 +1,33 @@
-//! Layers with backward passes by hand, on row-major slices: a batch is `samples x values`.
+//! Layers with backward passes by hand, on row-major slices: a batch is `samples x values`, and
+//! images lie channels last.
 
 mod activation;
+mod batch_norm;
+mod chain;
+mod channels_last;
 mod conv;
+mod depthwise;
 mod linear;
 mod norm;
+mod normed;
 mod pool;
+mod residual;
 
 use rand_chacha::ChaCha20Rng;
 
 pub(crate) use activation::{Dropout, Relu};
+pub(crate) use batch_norm::BatchNorm;
+pub(crate) use chain::Chain;
+pub(crate) use channels_last::ChannelsLast;
 pub(crate) use conv::Conv;
+pub(crate) use depthwise::DepthwiseConv;
 pub(crate) use linear::Linear;
 pub(crate) use norm::GroupNorm;
-pub(crate) use pool::MaxPool;
+pub(crate) use normed::Normed;
+pub(crate) use pool::{GlobalPool, MaxPool};
+pub(crate) use residual::Residual;
+
+use crate::model::Order;
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +41,39 @@ pub(crate) enum Start {
 /// One tensor of parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
+    /// Dimensions in files, as in PyTorch.
     pub(crate) shape: Vec<usize>,
+    /// How it lies in memory, where that differs.
+    pub(crate) order: Option<Order>,
     pub(crate) start: Start,
+}
+
+impl Tensor {
+    /// One that lies in memory as in files.
+    pub(crate) fn plain(name: &str, shape: Vec<usize>, start: Start) -> Self {
+        Self {
+            name: name.to_owned(),
+            shape,
+            order: None,
+            start,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// What goes into a forward pass.
+pub(crate) struct Forward<'a> {
+    pub(crate) weights: &'a [f32],
+    /// What the layer gathers in training; see [`Layer::gathered`].
+    pub(crate) gathered: &'a mut [f32],
+    pub(crate) x: &'a [f32],
+    pub(crate) samples: usize,
+    /// There in training.
+    pub(crate) rng: Option<&'a mut ChaCha20Rng>,
 }
 
 /// What a backward pass knows: `x` and `y` are the forward pass's input and output.
@@ -36,7 +81,8 @@ pub(crate) struct Backward<'a> {
     pub(crate) weights: &'a [f32],
     pub(crate) x: &'a [f32],
     pub(crate) y: &'a [f32],
-    pub(crate) dy: &'a [f32],
+    /// The output's gradient; the layer may overwrite it.
+    pub(crate) dy: &'a mut [f32],
     pub(crate) samples: usize,
 }
 
@@ -47,19 +93,24 @@ pub(crate) trait Layer: Send {
     /// Values per sample that come out.
     fn output(&self) -> usize;
 
+    /// What training changes.
     fn tensors(&self) -> Vec<Tensor> {
         Vec::new()
     }
 
-    /// Writes all of `y`. `rng` is there in training.
-    fn forward(
-        &mut self,
-        weights: &[f32],
-        x: &[f32],
-        y: &mut [f32],
-        samples: usize,
-        rng: Option<&mut ChaCha20Rng>,
-    );
+    /// What the layer gathers in training forward passes and uses in evaluation.
+    fn gathered(&self) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// Multiplications and additions of a forward pass of one sample; what is not a product counts
+    /// nothing.
+    fn operations(&self) -> u64 {
+        0
+    }
+
+    /// Writes all of `y`.
+    fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]);
 
     /// Writes all of `dw`, and all of `dx` where the layer below wants it.
     fn backward(&mut self, pass: Backward<'_>, dw: &mut [f32], dx: Option<&mut [f32]>);

@@ -81,7 +81,7 @@ impl Learner {
 
     /// Begins a stretch of training with a fresh optimiser.
     pub fn begin(&mut self, optimiser: Optimiser) {
-        self.optimiser = Some(OptimiserState::new(optimiser, self.model.weights().len()));
+        self.optimiser = Some(OptimiserState::new(optimiser, self.model.trainable()));
     }
 
     /// Goes on with an optimiser that was saved.

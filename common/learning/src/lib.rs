@@ -30,6 +30,7 @@ mod samples;
 pub mod seed;
 mod source;
 mod table;
+mod zoo;
 
 pub use architecture::{Architecture, ArchitectureError};
 pub use candle::{CandleModel, SeededInit};
@@ -38,7 +39,7 @@ pub use dataset::{DataError, Dataset};
 pub use learner::{LearnError, Learner, Schedule};
 pub use loss::{Objective, ObjectiveError, Targets, softmax};
 pub use metrics::Evaluation;
-pub use model::{Mode, Model, ModelError, Parameter};
+pub use model::{Mode, Model, ModelError, Order, Parameter};
 pub use net::Net;
 pub use optimiser::OptimiserState;
 pub use samples::Samples;

@@ -1,6 +1,8 @@
 use fedistill_protocol::{AnswerKind, Loss, LossTerm};
 use thiserror::Error;
 
+use crate::kernels;
+
 /// What a student's logits are held against.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
@@ -84,12 +86,62 @@ impl<'a> Objective<'a> {
         let mut loss = 0.0;
         for term in self.terms {
             let weight = f64::from(term.weight) / samples;
+            if let Some(sum) = self.fast(term.loss, weight, classes, logits, gradient) {
+                loss += weight * sum;
+                continue;
+            }
             let rows = logits.chunks(classes).zip(gradient.chunks_mut(classes));
             for (sample, (logits, gradient)) in rows.enumerate() {
                 loss += weight * self.row(term.loss, sample, logits, weight, gradient)?;
             }
         }
         Ok(loss as f32)
+    }
+
+    /// The sum of the usual losses over a batch; adds `weight` times their gradient. `None` for
+    /// others, which go row by row in f64.
+    fn fast(
+        &self,
+        loss: Loss,
+        weight: f64,
+        classes: usize,
+        logits: &[f32],
+        gradient: &mut [f32],
+    ) -> Option<f64> {
+        let mut scratch = vec![0.0; 2 * classes];
+        let (half, slope) = (&mut scratch[..classes], weight as f32);
+        match (loss, self.targets) {
+            (Loss::CrossEntropy, Targets::Hard(labels)) => Some(kernels::cross_entropy(
+                gradient, logits, labels, half, slope,
+            )),
+            (
+                Loss::Kl { temperature },
+                Targets::Soft {
+                    kind: AnswerKind::Logits,
+                    values,
+                },
+            ) if temperature <= SHARP => {
+                let slope = (weight * f64::from(temperature)) as f32;
+                let scale = temperature.recip();
+                let scratch = &mut scratch;
+                let sum = kernels::divergence(gradient, logits, values, scratch, scale, slope);
+                Some(f64::from(temperature).powi(2) * sum)
+            }
+            (
+                Loss::SoftCrossEntropy,
+                Targets::Soft {
+                    kind: AnswerKind::Logits,
+                    values,
+                },
+            ) => {
+                let mut p = vec![0.0; values.len()];
+                kernels::softmax_rows(&mut p, values, classes);
+                Some(kernels::soft_cross_entropy(
+                    gradient, logits, &p, half, slope,
+                ))
+            }
+            _ => None,
+        }
     }
 
     /// The loss of one sample; adds `weight` times its gradient.
@@ -103,18 +155,7 @@ impl<'a> Objective<'a> {
     ) -> Result<f64, ObjectiveError> {
         let classes = logits.len();
         let (kind, target) = match self.targets {
-            Targets::Hard(labels) => {
-                let label = labels[sample] as usize;
-                let log = log_softmax(logits, 1.0);
-                if loss != Loss::CrossEntropy {
-                    return Err(mismatch(loss, "hard labels"));
-                }
-                for (class, (gradient, log)) in gradient.iter_mut().zip(&log).enumerate() {
-                    let target = if class == label { 1.0 } else { 0.0 };
-                    *gradient += (weight * (log.exp() - target)) as f32;
-                }
-                return Ok(-log[label]);
-            }
+            Targets::Hard(_) => return Err(mismatch(loss, "hard labels")),
             Targets::Soft { kind, values } => {
                 (kind, &values[sample * classes..(sample + 1) * classes])
             }
@@ -229,12 +270,13 @@ fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
 
 /// The softmax of each row of `logits`, `samples x classes`, at temperature 1.
 pub fn softmax(logits: &[f32], classes: usize) -> Vec<f32> {
-    logits
-        .chunks(classes.max(1))
-        .flat_map(|row| log_softmax(row, 1.0))
-        .map(|log| log.exp() as f32)
-        .collect()
+    let mut out = vec![0.0; logits.len()];
+    kernels::softmax_rows(&mut out, logits, classes.max(1));
+    out
 }
+
+/// Up to this temperature single precision has digits enough for T^2 KL.
+const SHARP: f32 = 32.0;
 
 #[cfg(test)]
 mod tests {

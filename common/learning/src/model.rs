@@ -15,8 +15,19 @@ pub enum Mode<'a> {
 pub struct Parameter {
     /// Unique in its model, `"2.conv.weight"` for example.
     pub name: String,
-    /// Its dimensions, outermost first.
+    /// Its dimensions in files, outermost first: as PyTorch has them.
     pub shape: Vec<usize>,
+    /// How it lies in memory, where that is not as in files.
+    pub order: Option<Order>,
+}
+
+/// How a tensor lies in memory: its dimensions in files, in another order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Order {
+    /// The file's dimensions; one of the tensor's shape may be several here.
+    pub dimensions: Vec<usize>,
+    /// Which of them come first in memory, outermost first.
+    pub places: Vec<usize>,
 }
 
 impl Parameter {
@@ -28,6 +39,43 @@ impl Parameter {
     /// Whether it has no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Values as they lie in files, from those in memory.
+    pub fn to_file(&self, memory: &[f32]) -> Vec<f32> {
+        let mut file = memory.to_vec();
+        if let Some(order) = &self.order {
+            let pairs = order.places_in_file().zip(memory);
+            pairs.for_each(|(at, value)| file[at] = *value);
+        }
+        file
+    }
+
+    /// Values as they lie in memory, from those in files; as many as [`Self::len`].
+    pub fn from_file(&self, file: &[f32]) -> Vec<f32> {
+        match &self.order {
+            None => file.to_vec(),
+            Some(order) => order.places_in_file().map(|at| file[at]).collect(),
+        }
+    }
+}
+
+impl Order {
+    /// For each value in memory, its place in files.
+    fn places_in_file(&self) -> impl Iterator<Item = usize> {
+        let mut strides = vec![1; self.dimensions.len()];
+        for dimension in (1..self.dimensions.len()).rev() {
+            strides[dimension - 1] = strides[dimension] * self.dimensions[dimension];
+        }
+        let count: usize = self.dimensions.iter().product();
+        (0..count).map(move |mut index| {
+            let mut at = 0;
+            for &place in self.places.iter().rev() {
+                at += index % self.dimensions[place] * strides[place];
+                index /= self.dimensions[place];
+            }
+            at
+        })
     }
 }
 
@@ -45,8 +93,14 @@ pub trait Model: Send {
     /// What the parameters are, in the order in which they lie.
     fn parameters(&self) -> &[Parameter];
 
-    /// The parameters.
+    /// The parameters: first all that training changes, then what a model only gathers, such as the
+    /// running statistics of batch normalisation.
     fn weights(&self) -> &[f32];
+
+    /// How many of [`Self::weights`] training changes.
+    fn trainable(&self) -> usize {
+        self.weights().len()
+    }
 
     /// Sets the parameters.
     ///
@@ -67,7 +121,7 @@ pub trait Model: Send {
     /// Another length than the logits had, or what the model itself reports.
     fn backward(&mut self, gradient: &[f32]) -> Result<(), ModelError>;
 
-    /// Lets `update` change the parameters, given the gradients of the last backward pass.
+    /// Lets `update` change the trainable parameters, given the gradients of the last backward pass.
     ///
     /// # Errors
     /// What the model itself reports.

@@ -1,67 +1,89 @@
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 
-use crate::layer::{Backward, Layer, Start};
+use crate::layer::{Chain, Forward, Layer, Start, Tensor};
 use crate::model::{Mode, Model, ModelError, Parameter, batch_of};
+use crate::{ArchitectureError, seed, zoo};
 
 /// Layers one after the other, with buffers that live as long as the net: no graph is built, and
 /// after the first batch nothing is allocated.
 pub struct Net {
     input: Vec<u32>,
-    layers: Vec<Placed>,
+    chain: Chain,
     parameters: Vec<Parameter>,
+    /// What training changes, then what layers gather.
     weights: Vec<f32>,
     gradients: Vec<f32>,
     batch: Vec<f32>,
     samples: usize,
     trained: bool,
-    /// Gradients with respect to a layer's output and input, taking turns.
-    flow: [Vec<f32>; 2],
-}
-
-/// A layer, where its parameters lie, and its last output.
-struct Placed {
-    layer: Box<dyn Layer>,
-    range: std::ops::Range<usize>,
-    output: Vec<f32>,
 }
 
 impl Net {
     /// A net of `layers` whose parameters start from `rng`. The last layer's outputs are the logits.
     pub(crate) fn new(input: Vec<u32>, layers: Vec<Box<dyn Layer>>, rng: &mut ChaCha20Rng) -> Self {
+        let width = input.iter().map(|&side| side as usize).product();
+        let chain = Chain::new(width, layers);
         let mut parameters = Vec::new();
         let mut weights: Vec<f32> = Vec::new();
-        let mut placed = Vec::new();
-        for (index, layer) in layers.into_iter().enumerate() {
-            let start = weights.len();
-            for tensor in layer.tensors() {
-                let parameter = Parameter {
-                    name: format!("{index}.{}.{}", layer.name(), tensor.name),
-                    shape: tensor.shape,
-                };
-                weights.extend((0..parameter.len()).map(|_| match tensor.start {
-                    Start::Constant(value) => value,
-                    Start::Uniform(bound) => bound * (2.0 * rng.random::<f32>() - 1.0),
-                }));
-                parameters.push(parameter);
-            }
-            placed.push(Placed {
-                layer,
-                range: start..weights.len(),
-                output: Vec::new(),
+        let mut add = |tensor: Tensor, rng: &mut ChaCha20Rng| {
+            weights.extend((0..tensor.len()).map(|_| match tensor.start {
+                Start::Constant(value) => value,
+                Start::Uniform(bound) => bound * (2.0 * rng.random::<f32>() - 1.0),
+            }));
+            parameters.push(Parameter {
+                name: tensor.name,
+                shape: tensor.shape,
+                order: tensor.order,
             });
+            weights.len()
+        };
+        let mut trainable = 0;
+        for tensor in chain.tensors() {
+            trainable = add(tensor, rng);
+        }
+        for tensor in chain.gathered() {
+            add(tensor, rng);
         }
         Self {
             input,
-            layers: placed,
+            chain,
             parameters,
-            gradients: vec![0.0; weights.len()],
+            gradients: vec![0.0; trainable],
             weights,
             batch: Vec::new(),
             samples: 0,
             trained: false,
-            flow: [Vec::new(), Vec::new()],
         }
+    }
+
+    /// Hidden layers of these sizes, with ReLU; the parameters are drawn under `seed`.
+    ///
+    /// # Errors
+    /// No values or fewer than two classes.
+    pub fn mlp(
+        shape: &[u32],
+        hidden: &[usize],
+        classes: usize,
+        seed: u64,
+    ) -> Result<Self, ArchitectureError> {
+        let width: usize = shape.iter().map(|&side| side as usize).product();
+        if width == 0 || classes < 2 || hidden.contains(&0) {
+            let shape = shape.to_owned();
+            return Err(ArchitectureError::Empty { shape, classes });
+        }
+        let layers = zoo::mlp(width, hidden, 0.0, classes);
+        Ok(Self::new(
+            shape.to_owned(),
+            layers,
+            &mut seed::stream(seed, "parameters"),
+        ))
+    }
+
+    /// Floating-point operations (two to a multiplication and addition) of a forward pass of one
+    /// sample, counting products and convolutions. Training takes about three times as many.
+    pub fn operations(&self) -> u64 {
+        self.chain.operations()
     }
 
     fn width(&self) -> usize {
@@ -75,7 +97,7 @@ impl Model for Net {
     }
 
     fn classes(&self) -> usize {
-        self.layers.last().map_or(0, |last| last.layer.output())
+        self.chain.output()
     }
 
     fn parameters(&self) -> &[Parameter] {
@@ -84,6 +106,10 @@ impl Model for Net {
 
     fn weights(&self) -> &[f32] {
         &self.weights
+    }
+
+    fn trainable(&self) -> usize {
+        self.gradients.len()
     }
 
     fn set_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
@@ -100,26 +126,22 @@ impl Model for Net {
 
     fn forward(&mut self, samples: &[f32], mode: Mode<'_>) -> Result<&[f32], ModelError> {
         self.samples = batch_of(samples, self.width())?;
-        let mut rng = match mode {
+        let rng = match mode {
             Mode::Evaluate => None,
             Mode::Train(rng) => Some(rng),
         };
         self.trained = rng.is_some();
         self.batch.clear();
         self.batch.extend_from_slice(samples);
-        let mut x: &[f32] = &self.batch;
-        for placed in &mut self.layers {
-            let Placed {
-                layer,
-                range,
-                output,
-            } = placed;
-            output.resize(self.samples * layer.output(), 0.0);
-            let weights = &self.weights[range.clone()];
-            layer.forward(weights, x, output, self.samples, rng.as_deref_mut());
-            x = output;
-        }
-        Ok(x)
+        let (weights, gathered) = self.weights.split_at_mut(self.gradients.len());
+        let pass = Forward {
+            weights,
+            gathered,
+            x: &self.batch,
+            samples: self.samples,
+            rng,
+        };
+        Ok(self.chain.run(pass))
     }
 
     fn backward(&mut self, gradient: &[f32]) -> Result<(), ModelError> {
@@ -134,39 +156,21 @@ impl Model for Net {
                 expected,
             });
         }
-        let [dy, dx] = &mut self.flow;
-        dy.clear();
-        dy.extend_from_slice(gradient);
-        for index in (0..self.layers.len()).rev() {
-            let (below, rest) = self.layers.split_at_mut(index);
-            let Some(placed) = rest.first_mut() else {
-                break;
-            };
-            let x = below.last().map_or(&self.batch, |below| &below.output);
-            // Nobody needs the gradient of the data itself.
-            let wanted = match index {
-                0 => None,
-                _ => {
-                    dx.resize(x.len(), 0.0);
-                    Some(dx.as_mut_slice())
-                }
-            };
-            let pass = Backward {
-                weights: &self.weights[placed.range.clone()],
-                x,
-                y: &placed.output,
-                dy,
-                samples: self.samples,
-            };
-            let gradients = &mut self.gradients[placed.range.clone()];
-            placed.layer.backward(pass, gradients, wanted);
-            std::mem::swap(dy, dx);
-        }
+        let weights = &self.weights[..self.gradients.len()];
+        let gradients = &mut self.gradients;
+        self.chain.run_back(
+            (weights, &self.batch),
+            gradient,
+            self.samples,
+            gradients,
+            None,
+        );
         Ok(())
     }
 
     fn step(&mut self, update: &mut dyn FnMut(&mut [f32], &[f32])) -> Result<(), ModelError> {
-        update(&mut self.weights, &self.gradients);
+        let trainable = self.gradients.len();
+        update(&mut self.weights[..trainable], &self.gradients);
         Ok(())
     }
 }

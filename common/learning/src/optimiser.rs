@@ -1,5 +1,7 @@
 use fedistill_protocol::Optimiser;
 
+use crate::kernels::{self, AdamW};
+
 /// An optimiser and all that it remembers, so that it can be saved and go on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptimiserState {
@@ -50,16 +52,10 @@ impl OptimiserState {
                 momentum,
             } if momentum > 0.0 => {
                 assert_eq!(self.first.len(), weights.len());
-                let steps = weights.iter_mut().zip(gradients).zip(&mut self.first);
-                for ((weight, gradient), velocity) in steps {
-                    *velocity = momentum * *velocity + gradient;
-                    *weight -= learning_rate * *velocity;
-                }
+                kernels::momentum(weights, gradients, &mut self.first, learning_rate, momentum);
             }
             Optimiser::Sgd { learning_rate, .. } => {
-                for (weight, gradient) in weights.iter_mut().zip(gradients) {
-                    *weight -= learning_rate * gradient;
-                }
+                kernels::descend(weights, gradients, learning_rate);
             }
             Optimiser::AdamW {
                 learning_rate,
@@ -67,18 +63,23 @@ impl OptimiserState {
             } => {
                 assert_eq!(self.first.len(), weights.len());
                 let steps = self.steps.min(1 << 30) as i32;
-                let first_scale = (1.0 - f64::from(BETA1).powi(steps)).recip() as f32;
-                let second_scale = (1.0 - f64::from(BETA2).powi(steps)).recip() as f32;
-                let moments = self.first.iter_mut().zip(&mut self.second);
-                for ((weight, gradient), (first, second)) in
-                    weights.iter_mut().zip(gradients).zip(moments)
-                {
-                    *first = BETA1 * *first + (1.0 - BETA1) * gradient;
-                    *second = BETA2 * *second + (1.0 - BETA2) * gradient * gradient;
-                    *weight -= learning_rate * weight_decay * *weight;
-                    let scale = (*second * second_scale).sqrt() + EPSILON;
-                    *weight -= learning_rate * *first * first_scale / scale;
-                }
+                let correction = |beta: f32| (1.0 - f64::from(beta).powi(steps)).recip() as f32;
+                let numbers = AdamW {
+                    rate: learning_rate,
+                    decay: weight_decay,
+                    beta1: BETA1,
+                    beta2: BETA2,
+                    epsilon: EPSILON,
+                    first_scale: correction(BETA1),
+                    second_scale: correction(BETA2),
+                };
+                kernels::adamw(
+                    weights,
+                    gradients,
+                    &mut self.first,
+                    &mut self.second,
+                    numbers,
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 use rand::RngExt;
-use rand_chacha::ChaCha20Rng;
 
-use super::{Backward, Layer};
+use super::{Backward, Forward, Layer};
+use crate::kernels;
 
 /// `max(x, 0)`.
 pub(crate) struct Relu(pub(crate) usize);
@@ -15,22 +15,14 @@ impl Layer for Relu {
         self.0
     }
 
-    fn forward(
-        &mut self,
-        _: &[f32],
-        x: &[f32],
-        y: &mut [f32],
-        _: usize,
-        _: Option<&mut ChaCha20Rng>,
-    ) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.max(0.0));
+    fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
+        kernels::relu(y, pass.x);
     }
 
     fn backward(&mut self, pass: Backward<'_>, _: &mut [f32], dx: Option<&mut [f32]>) {
         let Some(dx) = dx else { return };
-        for ((dx, y), dy) in dx.iter_mut().zip(pass.y).zip(pass.dy) {
-            *dx = if *y > 0.0 { *dy } else { 0.0 };
-        }
+        dx.copy_from_slice(pass.dy);
+        kernels::mask(dx, pass.y);
     }
 }
 
@@ -61,32 +53,26 @@ impl Layer for Dropout {
         self.width
     }
 
-    fn forward(
-        &mut self,
-        _: &[f32],
-        x: &[f32],
-        y: &mut [f32],
-        _: usize,
-        rng: Option<&mut ChaCha20Rng>,
-    ) {
+    fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
         self.mask.clear();
-        let Some(rng) = rng else {
-            return y.copy_from_slice(x);
+        let Some(rng) = pass.rng else {
+            return y.copy_from_slice(pass.x);
         };
         let scale = (1.0 - self.rate).recip();
         let draw = || match rng.random::<f32>() < self.rate {
             true => 0.0,
             false => scale,
         };
-        self.mask.extend(std::iter::repeat_with(draw).take(x.len()));
-        for ((y, x), mask) in y.iter_mut().zip(x).zip(&self.mask) {
+        self.mask
+            .extend(std::iter::repeat_with(draw).take(pass.x.len()));
+        for ((y, x), mask) in y.iter_mut().zip(pass.x).zip(&self.mask) {
             *y = x * mask;
         }
     }
 
     fn backward(&mut self, pass: Backward<'_>, _: &mut [f32], dx: Option<&mut [f32]>) {
         let Some(dx) = dx else { return };
-        for ((dx, dy), mask) in dx.iter_mut().zip(pass.dy).zip(&self.mask) {
+        for ((dx, dy), mask) in dx.iter_mut().zip(pass.dy.iter()).zip(&self.mask) {
             *dx = dy * mask;
         }
     }

@@ -1,88 +1,61 @@
-use rand_chacha::ChaCha20Rng;
+use super::depthwise::Convolution;
+use super::{Backward, Forward, Layer, Start, Tensor};
+use crate::kernels::{self, Axis, Ending, Window, add_rows};
+use crate::model::Order;
 
-use super::{Backward, Layer, Start, Tensor};
-use crate::kernels::{Matrix, multiply};
-
-/// Convolution with an odd square kernel, step 1, padded with zeros to the same size. Channels
-/// first.
+/// Convolution, with a bias and ReLU if wished. Images lie channels last; weights `kernel rows x
+/// kernel columns x inputs x outputs`.
 pub(crate) struct Conv {
+    window: Window,
+    kernel: [usize; 2],
     inputs: usize,
     outputs: usize,
-    kernel: usize,
-    height: usize,
-    width: usize,
-    /// Of one sample: a column per pixel holds what the kernel sees there.
-    columns: Vec<f32>,
+    bias: bool,
+    ending: Ending,
 }
 
 impl Conv {
-    pub(crate) fn new(
+    pub(crate) fn new(rows: Axis, columns: Axis, inputs: usize, outputs: usize) -> Self {
+        Self {
+            window: Window::new(rows, columns, inputs, outputs),
+            kernel: [rows.kernel, columns.kernel],
+            inputs,
+            outputs,
+            bias: true,
+            ending: Ending::Plain,
+        }
+    }
+
+    /// An odd square kernel over images of `height x width`, padded so that a stride of 1 keeps their size.
+    pub(crate) fn square(
         inputs: usize,
         outputs: usize,
         kernel: usize,
-        height: usize,
-        width: usize,
+        stride: usize,
+        [height, width]: [usize; 2],
     ) -> Self {
-        Self {
-            inputs,
-            outputs,
+        let axis = |size| Axis {
+            size,
             kernel,
-            height,
-            width,
-            columns: vec![0.0; inputs * kernel * kernel * height * width],
+            stride,
+            pad: kernel / 2,
+        };
+        Self::new(axis(height), axis(width), inputs, outputs)
+    }
+
+    /// Without a bias: a normalisation follows.
+    pub(crate) fn without_bias(self) -> Self {
+        Self {
+            bias: false,
+            ..self
         }
     }
 
-    fn seen(&self) -> usize {
-        self.inputs * self.kernel * self.kernel
-    }
-
-    fn area(&self) -> usize {
-        self.height * self.width
-    }
-
-    /// Calls `visit` with each stretch of a row that the kernel sees: where it begins in
-    /// `columns`, where in the sample, and its length. What lies in the padding is not visited.
-    fn stretches(&self, mut visit: impl FnMut(usize, usize, usize)) {
-        let (height, width, pad) = (self.height, self.width, self.kernel / 2);
-        let mut line = 0;
-        for channel in 0..self.inputs {
-            for down in 0..self.kernel {
-                for right in 0..self.kernel {
-                    // Output rows and columns whose input lies inside the image.
-                    let rows =
-                        pad.saturating_sub(down)..height.min((height + pad).saturating_sub(down));
-                    let from = pad.saturating_sub(right);
-                    let to = width.min((width + pad).saturating_sub(right));
-                    if from < to {
-                        for row in rows {
-                            let source = (channel * height + row + down - pad) * width;
-                            let target = line * height * width + row * width;
-                            visit(target + from, source + from + right - pad, to - from);
-                        }
-                    }
-                    line += 1;
-                }
-            }
+    pub(crate) fn with_relu(self) -> Self {
+        Self {
+            ending: Ending::Relu,
+            ..self
         }
-    }
-
-    fn unfold(&mut self, sample: &[f32]) {
-        let mut columns = std::mem::take(&mut self.columns);
-        // The padding stays zero from the start: the same places are written each time.
-        self.stretches(|to, from, length| {
-            columns[to..to + length].copy_from_slice(&sample[from..from + length]);
-        });
-        self.columns = columns;
-    }
-
-    fn fold(&self, columns: &[f32], sample: &mut [f32]) {
-        sample.fill(0.0);
-        self.stretches(|from, to, length| {
-            let target = &mut sample[to..to + length];
-            let source = &columns[from..from + length];
-            target.iter_mut().zip(source).for_each(|(t, s)| *t += s);
-        });
     }
 }
 
@@ -92,68 +65,56 @@ impl Layer for Conv {
     }
 
     fn output(&self) -> usize {
-        self.outputs * self.area()
+        self.window.output()
     }
 
     fn tensors(&self) -> Vec<Tensor> {
-        let start = Start::Uniform((self.seen() as f32).sqrt().recip());
-        vec![
-            Tensor {
-                name: "weight",
-                shape: vec![self.outputs, self.inputs, self.kernel, self.kernel],
-                start,
-            },
-            Tensor {
-                name: "bias",
-                shape: vec![self.outputs],
-                start,
-            },
-        ]
+        let start = Start::Uniform((self.window.seen() as f32).sqrt().recip());
+        let [rows, columns] = self.kernel;
+        let shape = vec![self.outputs, self.inputs, rows, columns];
+        let weight = Tensor {
+            name: "weight".to_owned(),
+            order: Some(Order {
+                dimensions: shape.clone(),
+                places: vec![2, 3, 1, 0],
+            }),
+            shape,
+            start,
+        };
+        let bias = Tensor::plain("bias", vec![self.outputs], start);
+        std::iter::once(weight)
+            .chain(self.bias.then_some(bias))
+            .collect()
     }
 
-    fn forward(
-        &mut self,
-        weights: &[f32],
-        x: &[f32],
-        y: &mut [f32],
-        _: usize,
-        _: Option<&mut ChaCha20Rng>,
-    ) {
-        let (area, seen, outputs) = (self.area(), self.seen(), self.outputs);
-        let (kernel, bias) = weights.split_at(outputs * seen);
-        let kernel = Matrix::new(kernel, outputs, seen);
-        for (x, y) in x
-            .chunks(self.inputs * area)
-            .zip(y.chunks_mut(outputs * area))
-        {
-            self.unfold(x);
-            for (plane, bias) in y.chunks_mut(area).zip(bias) {
-                plane.fill(*bias);
-            }
-            multiply(y, true, kernel, Matrix::new(&self.columns, seen, area));
-        }
+    fn operations(&self) -> u64 {
+        2 * (self.window.seen() * self.window.output()) as u64
     }
 
-    fn backward(&mut self, pass: Backward<'_>, dw: &mut [f32], mut dx: Option<&mut [f32]>) {
-        let (area, seen, outputs) = (self.area(), self.seen(), self.outputs);
-        let kernel = Matrix::new(&pass.weights[..outputs * seen], outputs, seen);
-        dw.fill(0.0);
-        let (dkernel, dbias) = dw.split_at_mut(outputs * seen);
-        let mut dcolumns = vec![0.0; if dx.is_some() { seen * area } else { 0 }];
-        let input = self.inputs * area;
-        let samples = pass.x.chunks(input).zip(pass.dy.chunks(outputs * area));
-        for (index, (x, dy)) in samples.enumerate() {
-            for (dbias, plane) in dbias.iter_mut().zip(dy.chunks(area)) {
-                *dbias += plane.iter().sum::<f32>();
-            }
-            self.unfold(x);
-            let dy = Matrix::new(dy, outputs, area);
-            let columns = Matrix::new(&self.columns, seen, area);
-            multiply(dkernel, true, dy, columns.transposed());
-            if let Some(dx) = dx.as_deref_mut() {
-                multiply(&mut dcolumns, false, kernel.transposed(), dy);
-                self.fold(&dcolumns, &mut dx[index * input..(index + 1) * input]);
-            }
+    fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
+        let (kernel, bias) = pass.weights.split_at(self.window.seen() * self.outputs);
+        let bias = self.bias.then_some(bias);
+        self.window.forward(kernel, bias, pass.x, y, self.ending);
+    }
+
+    fn backward(&mut self, pass: Backward<'_>, dw: &mut [f32], dx: Option<&mut [f32]>) {
+        if self.ending == Ending::Relu {
+            kernels::mask(pass.dy, pass.y);
         }
+        let size = self.window.seen() * self.outputs;
+        let (dkernel, dbias) = dw.split_at_mut(size);
+        if self.bias {
+            dbias.fill(0.0);
+            add_rows(dbias, pass.dy);
+        }
+        self.window
+            .backward(&pass.weights[..size], pass.x, pass.dy, dkernel, dx);
+    }
+}
+
+impl Convolution for Conv {
+    fn convolve(&mut self, weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
+        self.window
+            .forward(weights, Some(bias), x, y, Ending::Plain);
     }
 }

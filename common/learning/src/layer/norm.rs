@@ -1,23 +1,86 @@
-use rand_chacha::ChaCha20Rng;
-
-use super::{Backward, Layer, Start, Tensor};
+use super::{Backward, Forward, Layer, Start, Tensor};
+use crate::kernels::multiversion;
 
 /// Group normalisation (Wu and He 2018): the channels of each group and sample get mean 0 and
-/// variance 1, then each channel a gain and a bias.
+/// variance 1, then each channel a gain and a bias. Images lie channels last.
 ///
-/// Rather than batch normalisation, because a sample's output does not depend on the rest of its
+/// Unlike batch normalisation, a sample's output does not depend on the rest of its
 /// batch, and there are no running statistics that private and transfer data would pull apart.
 pub(crate) struct GroupNorm {
     groups: usize,
     channels: usize,
     area: usize,
-    /// Of each sample and group.
-    inverse_deviation: Vec<f32>,
-    /// The normalised input.
-    normal: Vec<f32>,
+    /// Of each sample and channel.
+    means: Vec<f32>,
+    inverse_deviations: Vec<f32>,
+    sums: Vec<f32>,
+    products: Vec<f32>,
 }
 
-const EPSILON: f64 = 1e-5;
+const EPSILON: f32 = 1e-5;
+
+multiversion! {
+    fn channel_sums(sums: &mut [f32], x: &[f32]) {
+        for pixel in x.chunks_exact(sums.len()) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
+        }
+    }
+}
+
+multiversion! {
+    fn channel_squares(sums: &mut [f32], x: &[f32], means: &[f32]) {
+        for pixel in x.chunks_exact(sums.len()) {
+            for ((sum, x), mean) in sums.iter_mut().zip(pixel).zip(means) {
+                *sum += (x - mean) * (x - mean);
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn normalise(y: &mut [f32], x: &[f32], means: &[f32], inverse: &[f32], gain: &[f32], bias: &[f32]) {
+        let channels = means.len();
+        let (inverse, gain, bias) = (&inverse[..channels], &gain[..channels], &bias[..channels]);
+        for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            for channel in 0..channels {
+                let normal = (x[channel] - means[channel]) * inverse[channel];
+                y[channel] = gain[channel] * normal + bias[channel];
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Of each channel, the sum of dy, and of dy times the normalised input.
+    fn gradient_sums(sums: &mut [f32], products: &mut [f32], dy: &[f32], x: &[f32], means: &[f32], inverse: &[f32]) {
+        let channels = sums.len();
+        let (products, inverse) = (&mut products[..channels], &inverse[..channels]);
+        for (dy, x) in dy.chunks_exact(channels).zip(x.chunks_exact(channels)) {
+            for channel in 0..channels {
+                let normal = (x[channel] - means[channel]) * inverse[channel];
+                sums[channel] += dy[channel];
+                products[channel] += dy[channel] * normal;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `dx = inverse (gain dy - sum - normal product)`.
+    fn input_gradient(dx: &mut [f32], dy: &[f32], x: &[f32], means: &[f32], inverse: &[f32], gain: &[f32], sums: &[f32], products: &[f32]) {
+        let channels = means.len();
+        let (inverse, gain) = (&inverse[..channels], &gain[..channels]);
+        let (sums, products) = (&sums[..channels], &products[..channels]);
+        let pixels = dx.chunks_exact_mut(channels).zip(dy.chunks_exact(channels));
+        for ((dx, dy), x) in pixels.zip(x.chunks_exact(channels)) {
+            for channel in 0..channels {
+                let normal = (x[channel] - means[channel]) * inverse[channel];
+                dx[channel] = inverse[channel]
+                    * (gain[channel] * dy[channel] - sums[channel] - normal * products[channel]);
+            }
+        }
+    }
+}
 
 impl GroupNorm {
     /// `groups` divides `channels`; `area` is values per channel.
@@ -26,13 +89,20 @@ impl GroupNorm {
             groups,
             channels,
             area,
-            inverse_deviation: Vec::new(),
-            normal: Vec::new(),
+            means: Vec::new(),
+            inverse_deviations: Vec::new(),
+            sums: vec![0.0; channels],
+            products: vec![0.0; channels],
         }
     }
 
-    fn group(&self) -> usize {
-        self.channels / self.groups * self.area
+    /// Replaces each channel's value by its group's sum, divided by the number of values in it.
+    fn share(&self, values: &mut [f32]) {
+        let members = self.channels / self.groups;
+        for group in values.chunks_exact_mut(members) {
+            let mean = group.iter().sum::<f32>() / (members * self.area) as f32;
+            group.fill(mean);
+        }
     }
 }
 
@@ -46,75 +116,63 @@ impl Layer for GroupNorm {
     }
 
     fn tensors(&self) -> Vec<Tensor> {
-        let tensor = |name, start| Tensor {
-            name,
-            shape: vec![self.channels],
-            start: Start::Constant(start),
-        };
+        let tensor = |name, start| Tensor::plain(name, vec![self.channels], Start::Constant(start));
         vec![tensor("weight", 1.0), tensor("bias", 0.0)]
     }
 
-    fn forward(
-        &mut self,
-        weights: &[f32],
-        x: &[f32],
-        y: &mut [f32],
-        _: usize,
-        _: Option<&mut ChaCha20Rng>,
-    ) {
-        let size = self.group();
-        self.inverse_deviation.clear();
-        self.normal.clear();
-        for group in x.chunks(size) {
-            let mean = group.iter().map(|&x| f64::from(x)).sum::<f64>() / size as f64;
-            let squares = group.iter().map(|&x| (f64::from(x) - mean).powi(2));
-            let variance = squares.sum::<f64>() / size as f64;
-            let inverse = (variance + EPSILON).sqrt().recip() as f32;
-            let mean = mean as f32;
-            self.inverse_deviation.push(inverse);
-            self.normal
-                .extend(group.iter().map(|x| (x - mean) * inverse));
-        }
-        let (gain, bias) = weights.split_at(self.channels);
-        let planes = y.chunks_mut(self.area).zip(self.normal.chunks(self.area));
-        for (plane, (y, normal)) in planes.enumerate() {
-            let channel = plane % self.channels;
-            for (y, normal) in y.iter_mut().zip(normal) {
-                *y = gain[channel] * normal + bias[channel];
+    fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
+        let size = self.output();
+        let (gain, bias) = pass.weights.split_at(self.channels);
+        let mut means = std::mem::take(&mut self.means);
+        let mut inverses = std::mem::take(&mut self.inverse_deviations);
+        means.clear();
+        means.resize(pass.samples * self.channels, 0.0);
+        inverses.clear();
+        inverses.resize(means.len(), 0.0);
+        let samples = pass.x.chunks_exact(size).zip(y.chunks_exact_mut(size));
+        let own = means.chunks_exact_mut(self.channels);
+        let statistics = own.zip(inverses.chunks_exact_mut(self.channels));
+        for ((x, y), (means, inverses)) in samples.zip(statistics) {
+            channel_sums(means, x);
+            self.share(means);
+            channel_squares(inverses, x, means);
+            self.share(inverses);
+            for inverse in inverses.iter_mut() {
+                *inverse = (*inverse + EPSILON).sqrt().recip();
             }
+            normalise(y, x, means, inverses, gain, bias);
         }
+        (self.means, self.inverse_deviations) = (means, inverses);
     }
 
-    fn backward(&mut self, pass: Backward<'_>, dw: &mut [f32], dx: Option<&mut [f32]>) {
-        let gain = &pass.weights[..self.channels];
+    fn backward(&mut self, pass: Backward<'_>, dw: &mut [f32], mut dx: Option<&mut [f32]>) {
+        let (size, channels) = (self.output(), self.channels);
+        let gain = &pass.weights[..channels];
         dw.fill(0.0);
-        let (dgain, dbias) = dw.split_at_mut(self.channels);
-        let planes = pass.dy.chunks(self.area).zip(self.normal.chunks(self.area));
-        for (plane, (dy, normal)) in planes.enumerate() {
-            let channel = plane % self.channels;
-            dbias[channel] += dy.iter().sum::<f32>();
-            dgain[channel] += dy.iter().zip(normal).map(|(dy, n)| dy * n).sum::<f32>();
-        }
-        let Some(dx) = dx else { return };
-        let size = self.group();
-        let groups = dx
-            .chunks_mut(size)
-            .zip(pass.dy.chunks(size))
-            .zip(self.normal.chunks(size));
-        for (index, ((dx, dy), normal)) in groups.enumerate() {
-            let first = index % self.groups * (self.channels / self.groups);
-            let mut sum = 0.0;
-            let mut dot = 0.0;
-            for (at, (dx, dy)) in dx.iter_mut().zip(dy).enumerate() {
-                *dx = dy * gain[first + at / self.area];
-                sum += f64::from(*dx);
-                dot += f64::from(*dx) * f64::from(normal[at]);
+        let (dgain, dbias) = dw.split_at_mut(channels);
+        let mut sums = std::mem::take(&mut self.sums);
+        let mut products = std::mem::take(&mut self.products);
+        let samples = pass.x.chunks_exact(size).zip(pass.dy.chunks_exact(size));
+        for (index, (x, dy)) in samples.enumerate() {
+            let own = index * channels..(index + 1) * channels;
+            let (means, inverses) = (&self.means[own.clone()], &self.inverse_deviations[own]);
+            sums.fill(0.0);
+            products.fill(0.0);
+            gradient_sums(&mut sums, &mut products, dy, x, means, inverses);
+            for channel in 0..channels {
+                dbias[channel] += sums[channel];
+                dgain[channel] += products[channel];
+                sums[channel] *= gain[channel];
+                products[channel] *= gain[channel];
             }
-            let mean = (sum / size as f64) as f32;
-            let dot = (dot / size as f64) as f32;
-            for (dx, normal) in dx.iter_mut().zip(normal) {
-                *dx = self.inverse_deviation[index] * (*dx - mean - normal * dot);
-            }
+            let Some(dx) = dx.as_deref_mut() else {
+                continue;
+            };
+            self.share(&mut sums);
+            self.share(&mut products);
+            let dx = &mut dx[index * size..(index + 1) * size];
+            input_gradient(dx, dy, x, means, inverses, gain, &sums, &products);
         }
+        (self.sums, self.products) = (sums, products);
     }
 }

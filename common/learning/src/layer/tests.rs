@@ -15,42 +15,40 @@ fn random(count: usize, purpose: &str) -> Vec<f32> {
 /// Checks that `dw` and `dx` are the slopes of `sum(dy * y)`.
 fn check_layer(mut layer: impl Layer, inputs: usize, samples: usize) {
     let name = layer.name();
-    let count: usize = layer
-        .tensors()
-        .iter()
-        .map(|t| t.shape.iter().product::<usize>())
-        .sum();
-    let mut weights = random(count, "weights");
+    let count = |tensors: Vec<Tensor>| tensors.iter().map(Tensor::len).sum::<usize>();
+    let (own, kept) = (count(layer.tensors()), count(layer.gathered()));
+    let mut weights = random(own, "weights");
     // Apart from one another, so that a small step changes no maximum.
     let mut x: Vec<f32> = seed::permutation(samples * inputs, &mut seed::stream(9, name))
         .into_iter()
         .map(|rank| 4.0 * (rank as f32 + 0.5) / (samples * inputs) as f32 - 2.0)
         .collect();
     let dy = random(samples * layer.output(), "dy");
-    let value = |layer: &mut dyn Layer, weights: &[f32], x: &[f32]| -> f64 {
+    let run = |layer: &mut dyn Layer, weights: &[f32], x: &[f32]| -> Vec<f32> {
         let mut y = vec![f32::NAN; samples * layer.output()];
-        let mut rng = seed::stream(1, "dropout");
-        layer.forward(weights, x, &mut y, samples, Some(&mut rng));
-        y.iter()
-            .zip(&dy)
-            .map(|(y, dy)| f64::from(*y) * f64::from(*dy))
-            .sum()
+        let pass = Forward {
+            weights,
+            gathered: &mut vec![0.0; kept],
+            x,
+            samples,
+            rng: Some(&mut seed::stream(1, "dropout")),
+        };
+        layer.forward(pass, &mut y);
+        y
     };
-    let mut y = vec![f32::NAN; samples * layer.output()];
-    layer.forward(
-        &weights,
-        &x,
-        &mut y,
-        samples,
-        Some(&mut seed::stream(1, "dropout")),
-    );
-    let mut dw = vec![f32::NAN; count];
+    let value = |layer: &mut dyn Layer, weights: &[f32], x: &[f32]| -> f64 {
+        let y = run(layer, weights, x);
+        let products = y.iter().zip(&dy);
+        products.map(|(y, dy)| f64::from(*y) * f64::from(*dy)).sum()
+    };
+    let y = run(&mut layer, &weights, &x);
+    let mut dw = vec![f32::NAN; own];
     let mut dx = vec![f32::NAN; x.len()];
     let pass = Backward {
         weights: &weights,
         x: &x,
         y: &y,
-        dy: &dy,
+        dy: &mut dy.clone(),
         samples,
     };
     layer.backward(pass, &mut dw, Some(&mut dx));
@@ -72,16 +70,46 @@ fn check_layer(mut layer: impl Layer, inputs: usize, samples: usize) {
     }
 }
 
+fn normed() -> Normed<Conv> {
+    let conv = Conv::square(2, 4, 3, 2, [4, 5]).without_bias();
+    Normed::new(conv, BatchNorm::new(4, 6).clamped(f32::INFINITY))
+}
+
 #[test]
 fn gradients_are_slopes() {
     check_layer(Linear::new(5, 4), 5, 3);
+    check_layer(Linear::new(5, 4).with_relu(), 5, 3);
     check_layer(Relu(6), 6, 3);
     check_layer(Dropout::new(6, 0.5), 6, 4);
-    check_layer(Conv::new(2, 3, 3, 4, 5), 40, 2);
-    check_layer(Conv::new(1, 2, 5, 3, 3), 9, 2);
-    check_layer(Conv::new(3, 2, 1, 2, 2), 12, 2);
+    check_layer(ChannelsLast::new(3, 4), 12, 2);
+    check_layer(Conv::square(2, 3, 3, 1, [4, 5]), 40, 2);
+    check_layer(Conv::square(1, 2, 5, 1, [3, 3]).with_relu(), 9, 2);
+    check_layer(Conv::square(3, 2, 1, 1, [2, 2]), 12, 2);
+    check_layer(Conv::square(3, 2, 1, 2, [3, 4]).without_bias(), 36, 2);
+    check_layer(DepthwiseConv::new(3, 2, [4, 3]), 36, 2);
     check_layer(GroupNorm::new(2, 4, 6), 24, 2);
+    check_layer(BatchNorm::new(3, 4), 12, 3);
+    check_layer(BatchNorm::new(3, 4).clamped(1.0), 12, 3);
+    check_layer(normed(), 40, 2);
     check_layer(MaxPool::new(2, 4, 5), 40, 2);
+    check_layer(GlobalPool::new(3, 4), 12, 2);
+    let body: Vec<Box<dyn Layer>> = vec![
+        Box::new(Linear::new(4, 3).with_relu()),
+        Box::new(Linear::new(3, 4)),
+    ];
+    check_layer(
+        Residual::new(Chain::new(4, body), Chain::new(4, Vec::new()), false),
+        4,
+        2,
+    );
+    let body: Vec<Box<dyn Layer>> = vec![Box::new(normed())];
+    let conv = Conv::square(2, 4, 1, 2, [4, 5]).without_bias();
+    let shortcut: Vec<Box<dyn Layer>> = vec![Box::new(Normed::new(conv, BatchNorm::new(4, 6)))];
+    check_layer(
+        Residual::new(Chain::new(40, body), Chain::new(40, shortcut), true),
+        40,
+        2,
+    );
 }
 
 #[test]
@@ -89,13 +117,21 @@ fn a_pool_gives_the_whole_gradient_to_the_largest() {
     // candle 0.11.1 has 0.25 here.
     let mut pool = MaxPool::new(1, 2, 2);
     let mut y = [0.0];
-    pool.forward(&[], &[1.0, 2.0, 3.0, 4.0], &mut y, 1, None);
+    let x = [1.0, 2.0, 3.0, 4.0];
+    let pass = Forward {
+        weights: &[],
+        gathered: &mut [],
+        x: &x,
+        samples: 1,
+        rng: None,
+    };
+    pool.forward(pass, &mut y);
     let mut dx = [f32::NAN; 4];
     let pass = Backward {
         weights: &[],
-        x: &[],
+        x: &x,
         y: &y,
-        dy: &[1.0],
+        dy: &mut [1.0],
         samples: 1,
     };
     pool.backward(pass, &mut [], Some(&mut dx));
@@ -103,9 +139,42 @@ fn a_pool_gives_the_whole_gradient_to_the_largest() {
 }
 
 #[test]
+fn evaluation_folds_a_normalisation_into_its_convolution() {
+    let mut layer = normed();
+    let count = |tensors: Vec<Tensor>| tensors.iter().map(Tensor::len).sum::<usize>();
+    let weights = random(count(layer.tensors()), "weights");
+    let (kernel, norm) = weights.split_at(2 * 4 * 9);
+    let mut gathered = vec![0.2, -0.1, 0.3, 0.0, 1.5, 0.5, 2.0, 1.0];
+    let x = random(2 * 40, "x");
+    let run = |layer: &mut dyn Layer, weights: &[f32], gathered: &mut [f32], x: &[f32]| {
+        let mut y = vec![f32::NAN; 2 * layer.output()];
+        let pass = Forward {
+            weights,
+            gathered,
+            x,
+            samples: 2,
+            rng: None,
+        };
+        layer.forward(pass, &mut y);
+        y
+    };
+    let folded = run(&mut layer, &weights, &mut gathered, &x);
+    let mut conv = Conv::square(2, 4, 3, 2, [4, 5]).without_bias();
+    let raw = run(&mut conv, kernel, &mut [], &x);
+    let mut plain = BatchNorm::new(4, 6).clamped(f32::INFINITY);
+    let apart = run(&mut plain, norm, &mut gathered, &raw);
+    assert!(folded.iter().zip(&apart).all(|(a, b)| (a - b).abs() < 1e-5));
+    assert!(folded.contains(&0.0) && folded.iter().any(|y| *y > 0.0));
+}
+
+#[test]
 fn every_parameter_of_every_net_learns() {
     for (name, architecture) in Architecture::ALL {
-        let mut net = architecture.build(&[1, 8, 8], 3, 1).unwrap();
+        let shape: &[u32] = match architecture {
+            Architecture::SensorConv => &[4, 16],
+            _ => &[1, 8, 8],
+        };
+        let mut net = architecture.build(shape, 3, 1).unwrap();
         let batch = random(16 * 64, "batch");
         let before = net.weights().to_vec();
         for step in 0..3 {
@@ -130,14 +199,24 @@ fn every_parameter_of_every_net_learns() {
     }
 }
 
+fn in_file_order(net: &crate::Net, mut values: &[f32]) -> Vec<f32> {
+    let mut file = Vec::new();
+    for parameter in net.parameters() {
+        let (own, rest) = values.split_at(parameter.len());
+        file.extend(parameter.to_file(own));
+        assert_eq!(parameter.from_file(&parameter.to_file(own)), own);
+        values = rest;
+    }
+    file
+}
+
 #[test]
 fn a_net_agrees_with_candle() {
     // Convolution, ReLU and linear: what candle has right gradients for.
     let layers: Vec<Box<dyn Layer>> = vec![
-        Box::new(Conv::new(2, 3, 3, 6, 5)),
-        Box::new(Relu(90)),
-        Box::new(Linear::new(90, 7)),
-        Box::new(Relu(7)),
+        Box::new(ChannelsLast::new(2, 30)),
+        Box::new(Conv::square(2, 3, 3, 1, [6, 5]).with_relu()),
+        Box::new(Linear::new(90, 7).after_images(3).with_relu()),
         Box::new(Linear::new(7, 4)),
     ];
     let mut net = crate::Net::new(vec![2, 6, 5], layers, &mut seed::stream(3, "parameters"));
@@ -156,7 +235,9 @@ fn a_net_agrees_with_candle() {
     })
     .unwrap();
     assert_eq!(net.weights().len(), other.weights().len());
-    other.set_weights(net.weights()).unwrap();
+    other
+        .set_weights(&in_file_order(&net, net.weights()))
+        .unwrap();
     let batch = random(5 * 60, "batch");
     let gradient = random(5 * 4, "gradient");
     let run = |model: &mut dyn Model| {
@@ -169,7 +250,8 @@ fn a_net_agrees_with_candle() {
         model.step(&mut |w, g| w.copy_from_slice(g)).unwrap();
         (logits, model.weights().to_vec())
     };
-    let (ours, theirs) = (run(&mut net), run(&mut other));
+    let (mut ours, theirs) = (run(&mut net), run(&mut other));
+    ours.1 = in_file_order(&net, &ours.1);
     let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
     assert!(close(&ours.0, &theirs.0), "logits");
     assert!(close(&ours.1, &theirs.1), "gradients");

@@ -1,0 +1,131 @@
+//! Times training steps and forward passes on one thread: `step_times [--json] NAME [REPEATS]`.
+//!
+//! Prints the median CPU time of a step and the arithmetic that it comes to. Training is forward,
+//! backward and an SGD update on a batch of 64; inference a batch of 256.
+#![allow(
+    clippy::unwrap_used,
+    reason = "an example that fails may say so by panicking"
+)]
+
+use std::time::Duration;
+
+use fedistill_learning::{Architecture, Learner, Model, Net, Objective, Samples, Targets, seed};
+use fedistill_protocol::{AnswerKind, Elements, Loss, LossTerm, Optimiser};
+use rand::RngExt;
+
+/// CPU time of this process so far.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+fn random(count: usize) -> Vec<f32> {
+    let mut rng = seed::stream(1, "values");
+    (0..count).map(|_| rng.random::<f32>() - 0.5).collect()
+}
+
+fn net(name: &str) -> Net {
+    let image = &[3, 32, 32];
+    match name {
+        "mlp" => Net::mlp(&[784], &[256, 128], 10, 1).unwrap(),
+        "fedavg-cnn" => Architecture::FedavgCnn.build(&[1, 28, 28], 10, 1).unwrap(),
+        other => other
+            .parse::<Architecture>()
+            .unwrap()
+            .build(image, 10, 1)
+            .unwrap(),
+    }
+}
+
+/// Median of `repeats` measurements, each of as many rounds of `work` as make the clock's grain negligible.
+fn median(mut work: impl FnMut(), repeats: usize) -> f64 {
+    let mut rounds = 1;
+    let mut measure = |rounds: u32| {
+        let begun = cpu();
+        (0..rounds).for_each(|_| work());
+        cpu() - begun
+    };
+    while measure(rounds) < Duration::from_millis(50) {
+        rounds *= 2;
+    }
+    let mut times: Vec<f64> = (0..repeats)
+        .map(|_| measure(rounds).as_secs_f64() * 1e3 / f64::from(rounds))
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn training(name: &str, repeats: usize) -> (f64, f64) {
+    const BATCH: usize = 64;
+    let net = net(name);
+    let operations = 3.0 * net.operations() as f64 * BATCH as f64;
+    let width: u32 = net.input().iter().product();
+    let x = random(BATCH * width as usize);
+    let labels: Vec<u32> = (0..BATCH as u32).map(|sample| sample % 10).collect();
+    let mut learner = Learner::new(net);
+    learner.begin(Optimiser::Sgd {
+        learning_rate: 0.01,
+        momentum: 0.0,
+    });
+    let terms = [LossTerm {
+        loss: Loss::CrossEntropy,
+        weight: 1.0,
+    }];
+    let mut rng = seed::stream(1, "dropout");
+    let step = || {
+        let objective = Objective::new(&terms, Targets::Hard(&labels));
+        learner.step(&x, &objective, &mut rng).unwrap();
+    };
+    let time = median(step, repeats);
+    (time, operations)
+}
+
+fn inference(name: &str, repeats: usize) -> (f64, f64) {
+    const BATCH: usize = 256;
+    let net = net(name);
+    let operations = net.operations() as f64 * BATCH as f64;
+    let shape = net.input().to_vec();
+    let width: u32 = shape.iter().product();
+    let samples = Samples::new(shape, Elements::F32(random(BATCH * width as usize))).unwrap();
+    let mut learner = Learner::new(net);
+    let time = median(|| drop(learner.logits(&samples).unwrap()), repeats);
+    (time, operations)
+}
+
+fn kd_loss(repeats: usize) -> (f64, f64) {
+    let (logits, target) = (random(1024 * 100), random(1024 * 100));
+    let terms = [LossTerm {
+        loss: Loss::Kl { temperature: 4.0 },
+        weight: 1.0,
+    }];
+    let targets = Targets::Soft {
+        kind: AnswerKind::Logits,
+        values: &target,
+    };
+    let mut gradient = Vec::new();
+    let work = || {
+        let objective = Objective::new(&terms, targets);
+        objective.evaluate(&logits, 100, &mut gradient).unwrap();
+    };
+    (median(work, repeats), 0.0)
+}
+
+fn main() {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let json = args.first().is_some_and(|arg| arg == "--json");
+    if json {
+        args.remove(0);
+    }
+    let name = args.first().map_or("mlp", String::as_str);
+    let repeats = args.get(1).map_or(21, |text| text.parse().unwrap());
+    let (time, operations) = match name.strip_suffix("-inference") {
+        _ if name == "kd-loss" => kd_loss(repeats),
+        Some(name) => inference(name, repeats),
+        None => training(name, repeats),
+    };
+    let rate = operations / time / 1e6;
+    match json {
+        true => println!(r#"{{"name":"{name}","cpu_ms_median":{time:.4},"gflops":{rate:.1}}}"#),
+        false => println!("{name}: {time:.3} ms, {rate:.1} GFLOP/s"),
+    }
+}

@@ -1,0 +1,98 @@
+//! Functions and sums that are the same to the bit however they are vectorised.
+
+use super::lanes::LANES;
+
+/// `e^x`, within 2 units in the last place for x in -87..88; 0 below, and limited above.
+///
+/// After the reduction x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial of degree 6 (Cephes' `expf`).
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to whole numbers.
+    let low = x < -87.0;
+    let x = x.clamp(-87.0, 88.0);
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    // ln 2 in two parts, the first short enough to be multiplied without loss.
+    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let mut sum = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
+        sum = sum * r + coefficient;
+    }
+    let value = sum * r * r + r + 1.0;
+    // The whole number sits in the lowest bits of `rounded`; it becomes the exponent.
+    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000));
+    if low { 0.0 } else { value * power }
+}
+
+/// The sum of `term(i)` for `i < count`: sixteen lanes, then the lanes in pairs.
+#[inline(always)]
+pub(crate) fn lanes_sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = count / LANES * LANES;
+    let mut at = 0;
+    while at < whole {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(at + lane);
+        }
+        at += LANES;
+    }
+    for (lane, index) in (whole..count).enumerate() {
+        lanes[lane] += term(index);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The largest of some values, of which none is NaN; minus infinity where there is none.
+#[inline(always)]
+pub(crate) fn lanes_max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for chunk in whole {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*value, *lane);
+        }
+    }
+    let rest = rest.iter().copied();
+    rest.chain(lanes).fold(f32::NEG_INFINITY, larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close() {
+        let mut worst = 0.0f64;
+        for step in 0..=349_000 {
+            let x = -87.0 + step as f32 * 0.0005;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) - exact).abs() / exact);
+        }
+        assert!(worst < 2.5e-7, "{worst}");
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(-200.0), 0.0);
+        assert!(exp(200.0).is_finite());
+    }
+
+    #[test]
+    fn sums_are_sums() {
+        for count in [0, 1, 15, 16, 17, 100] {
+            let sum = lanes_sum(count, |index| index as f32);
+            assert_eq!(sum, (count * count.saturating_sub(1) / 2) as f32);
+        }
+    }
+}

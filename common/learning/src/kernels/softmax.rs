@@ -1,0 +1,115 @@
+//! Softmax, and losses over it with their gradients, row by row.
+
+use super::math::{exp, lanes_max, lanes_sum};
+use super::multiversion;
+
+/// What stands for a row's softmax: `log softmax(z)_i = (z_i - largest) scale - ln sum`.
+#[derive(Clone, Copy)]
+struct Row {
+    largest: f32,
+    sum: f32,
+}
+
+/// Writes the softmax of `scale * logits`.
+#[inline(always)]
+fn softmax_row(out: &mut [f32], logits: &[f32], scale: f32) -> Row {
+    let logits = &logits[..out.len()];
+    let largest = lanes_max(logits);
+    for (out, z) in out.iter_mut().zip(logits) {
+        *out = exp((z - largest) * scale);
+    }
+    let sum = lanes_sum(out.len(), |at| out[at]);
+    let inverse = sum.recip();
+    out.iter_mut().for_each(|out| *out *= inverse);
+    Row { largest, sum }
+}
+
+multiversion! {
+    /// The softmax of each row of `logits`.
+    pub(crate) fn softmax_rows(out: &mut [f32], logits: &[f32], classes: usize) {
+        let rows = out.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+        for (out, logits) in rows {
+            softmax_row(out, logits, 1.0);
+        }
+    }
+}
+
+multiversion! {
+    /// Adds `weight (softmax - one-hot)` to `gradient`; returns the sum of all cross-entropies.
+    pub(crate) fn cross_entropy(
+        gradient: &mut [f32],
+        logits: &[f32],
+        labels: &[u32],
+        scratch: &mut [f32],
+        weight: f32,
+    ) -> f64 {
+        let classes = scratch.len();
+        let mut loss = 0.0;
+        let rows = gradient.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+        for ((gradient, logits), label) in rows.zip(labels) {
+            let row = softmax_row(scratch, logits, 1.0);
+            for (gradient, q) in gradient.iter_mut().zip(scratch.iter()) {
+                *gradient += weight * q;
+            }
+            let label = *label as usize;
+            gradient[label] -= weight;
+            loss += f64::from(row.sum).ln() - f64::from(logits[label] - row.largest);
+        }
+        loss
+    }
+}
+
+multiversion! {
+    /// Adds `weight (q - p)` to `gradient`, `q` and `p` the softmax of `scale` times logits and
+    /// targets; returns the sum of all divergences KL(p || q).
+    pub(crate) fn divergence(
+        gradient: &mut [f32],
+        logits: &[f32],
+        targets: &[f32],
+        scratch: &mut [f32],
+        scale: f32,
+        weight: f32,
+    ) -> f64 {
+        let classes = scratch.len() / 2;
+        let (q, p) = scratch.split_at_mut(classes);
+        let mut loss = 0.0;
+        let rows = gradient.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+        for ((gradient, logits), targets) in rows.zip(targets.chunks_exact(classes)) {
+            let own = softmax_row(q, logits, scale);
+            let given = softmax_row(p, targets, scale);
+            for ((gradient, q), p) in gradient.iter_mut().zip(q.iter()).zip(p.iter()) {
+                *gradient += weight * (q - p);
+            }
+            // Sum of p (log p - log q), with what does not depend on the class taken out.
+            let shift = own.largest - given.largest;
+            let sum = lanes_sum(classes, |at| p[at] * (targets[at] - logits[at] + shift));
+            loss += f64::from(sum * scale) + f64::from(own.sum).ln() - f64::from(given.sum).ln();
+        }
+        loss
+    }
+}
+
+multiversion! {
+    /// Adds `weight (softmax - p)` to `gradient`, `p` rows that sum to 1; returns the sum of all
+    /// cross-entropies -p log q.
+    pub(crate) fn soft_cross_entropy(
+        gradient: &mut [f32],
+        logits: &[f32],
+        p: &[f32],
+        scratch: &mut [f32],
+        weight: f32,
+    ) -> f64 {
+        let classes = scratch.len();
+        let mut loss = 0.0;
+        let rows = gradient.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+        for ((gradient, logits), p) in rows.zip(p.chunks_exact(classes)) {
+            let row = softmax_row(scratch, logits, 1.0);
+            for ((gradient, q), p) in gradient.iter_mut().zip(scratch.iter()).zip(p) {
+                *gradient += weight * (q - p);
+            }
+            let sum = lanes_sum(classes, |at| p[at] * (logits[at] - row.largest));
+            loss += f64::from(row.sum).ln() - f64::from(sum);
+        }
+        loss
+    }
+}
