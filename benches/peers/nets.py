@@ -165,6 +165,23 @@ def flops(net, sample):
     return counter.get_total_flops()
 
 
+def step_flops(net, sample):
+    """FLOPs of one sample in a training step: forward, gradients of weights, gradients of inputs but the data's own.
+
+    Counted from the forward pass, as PyTorch's counter takes depthwise convolutions for whole ones in the backward pass.
+    """
+    total = 3 * flops(net, sample)
+    if sample.is_floating_point():
+        first = next(layer for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.Linear)))
+        sizes = []
+        hook = first.register_forward_hook(lambda layer, inputs, output: sizes.append(output.numel()))
+        with torch.inference_mode():
+            net.eval()(sample)
+        hook.remove()
+        total -= 2 * sizes[0] * first.weight[0].numel()
+    return total
+
+
 IMAGE, COLOUR = (1, 28, 28), (3, 32, 32)
 
 # Name, net, shape of a sample (for the text encoder: the length of its sequence of ids).
