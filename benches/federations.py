@@ -1,0 +1,231 @@
+"""The suite `federations`: whole simulated federations, the same split for everyone."""
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import measure
+from support import HERE, PEERS, build, cells, median, number
+
+ROOT = HERE.parent
+FEDAVG = {
+    "models": ["fedavg-cnn"],
+    "partition": "dirichlet:0.1",
+    "clients": 100,
+    "private-epochs": 1,
+}
+DS_FL = {
+    "partition": "shards:2",
+    "clients": 10,
+    "public": 4 / 9,  # 4,000 of 9,000 samples; 5,000 are private
+    "samples": 1000,
+    "private-epochs": 3,
+    "distillation-epochs": 3,
+}
+COMMON = {"teacher": "none", "transport": "memory", "batch": 50, "seed": 1, "baselines": False}
+
+
+def works(args):
+    """Name, rounds, our configuration, flags of ours, peers with their arguments.
+
+    For `fedavg` the public share is one sample: all the rest is private.
+    """
+    split, cores = ["--split", "SPLIT"], ["--cores", "2"]
+    fedavg = [*split, *cores, "--per-round", "10", "--net", "fedavg-cnn"]
+    yield (
+        "fedavg",
+        "`fedavg`, FedAvg CNN, 100 clients, dirichlet:0.1, 10 a round",
+        5,
+        FEDAVG | {"method": "fedavg", "data": args.data, "public": 1e-4 if "mini" in args.data else 2e-5},
+        ["--per-round", "10"],
+        {
+            "PyTorch, 2 threads": ["torch_fedavg.py", *fedavg],
+            "PyTorch, 2 workers": ["torch_fedavg.py", *fedavg, "--workers", "2"],
+            "Flower": ["flower_fedavg.py", *fedavg],
+        },
+    )
+    for net, model, rounds in (("mlp", "mlp-s", 10), ("fedavg-cnn", "fedavg-cnn", 3)):
+        same = [*split, "--net", net]
+        peers = {
+            "PyTorch, 1 thread": ["torch_dsfl.py", *same, "--cores", "1"],
+            "PyTorch, 2 threads": ["torch_dsfl.py", *same, "--cores", "2"],
+            "Flower": ["flower_dsfl.py", *same, "--cores", "2"],
+        }
+        if net != "mlp":
+            del peers["PyTorch, 1 thread"]
+        yield (
+            f"ds-fl-{net}",
+            f"`ds-fl:era`, {'MLP 784-64-10' if net == 'mlp' else 'FedAvg CNN'}, 10 clients, shards:2, 1,000 of 4,000 public",
+            rounds,
+            DS_FL | {"method": "ds-fl:era", "models": [model]},
+            [],
+            peers,
+        )
+    for nodes in (100, 1000, 10_000):
+        # Flower is known to take minutes a round for the last.
+        peers = {"Flower": ["flower_idle.py", *cores, "--nodes", str(nodes)]} if nodes <= 1000 else {}
+        yield f"idle-{nodes}", f"no training, {nodes:,} clients answer 1,000 x 10 logits", 5, nodes, [], peers
+
+
+def toml(config):
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.items()) + (
+        "steps = { sgd = { learning-rate = 0.1 } }\n"
+    )
+
+
+class Ours:
+    """Our simulator on one configuration."""
+
+    def __init__(self, program, config, flags, folder):
+        self.program, self.config, self.flags, self.folder = program, config, flags, folder
+
+    def command(self, rounds, **more):
+        """Runs so many rounds; results go to a folder of that name."""
+        path = self.folder / "run.toml"
+        path.write_text(toml(COMMON | self.config | {"rounds": rounds} | more))
+        return [self.program, "--config", str(path)]
+
+    def split(self):
+        """Shares the data out to a folder; no method is needed for that."""
+        target = self.folder / "split"
+        config = {key: value for key, value in self.config.items() if key not in ("method", "models")}
+        path = self.folder / "split.toml"
+        path.write_text(toml(COMMON | config))
+        subprocess.run(
+            [self.program, "--config", str(path), "--share-out", str(target)],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return target
+
+    def run(self, rounds):
+        """What a run took, and its rounds."""
+        out = self.folder / f"out-{rounds}"
+        done = measure.run([*self.command(rounds, out=str(out)), "--no-baselines", *self.flags], folder=ROOT)
+        rows = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()][:rounds]
+        if "seconds" in rows[0]:
+            return done, mean(row["seconds"] for row in rows[1:] or rows), rows
+        federation = json.loads((out / "summary.json").read_text())["seconds"]["federation"]
+        if rounds == 1:
+            return done, federation, rows
+        return done, (federation - self.run(1)[1]) / (rounds - 1), rows
+
+
+def mean(values):
+    values = list(values)
+    return statistics.fmean(values) if values else None
+
+
+def peer(python, arguments, rounds, split, participants):
+    """A peer's run; its first round, in which workers start, is no part of the mean."""
+    script, *rest = [str(split) if word == "SPLIT" else word for word in arguments]
+    command = [python, str(PEERS / script), *rest, "--rounds", str(rounds)]
+    if participants:
+        command += ["--participants", str(participants)]
+    done = measure.run(command)
+    return done, mean(line["seconds"] for line in done.lines[1:] or done.lines), done.lines
+
+
+def record(done, seconds, rows):
+    rounds = len(rows)
+    result = {
+        "seconds_a_round": seconds,
+        "start": max(0.0, done.wall - seconds * rounds),
+        "wall": done.wall,
+        "cpu": done.cpu,
+        "peak_pss": done.peak_pss,
+        "peak_rss": done.peak_rss,
+        "rounds": rounds,
+        "samples_a_round": mean(row["samples"] for row in (rows[1:] or rows) if "samples" in row),
+        "accuracy": rows[-1].get("accuracy"),
+    }
+    if result["accuracy"] is None and rows[-1].get("students"):
+        result["accuracy"] = mean(rows[-1]["students"])
+    return result
+
+
+def cut(folder):
+    """The first 9,000 training samples of fashion-mnist-mini."""
+    target = folder / "fashion-mnist-9000"
+    if not target.exists():
+        source = ROOT / "fixtures"
+        subprocess.run(
+            [sys.executable, source / "cut-idx.py", source / "fashion-mnist-mini", target, "9000", "2000"], check=True
+        )
+    return str(target)
+
+
+def compare(args, folder):
+    program = args.simulate or build(["-p", "fedistill-simulator", "--bin", "fedistill-simulate"])
+    if not program:
+        sys.exit("fedistill-simulate is needed to share out the data")
+    program = str(pathlib.Path(program).resolve())
+    idle = None if args.peers_only else build(["-p", "fedistill-simulator", "--example", "idle_round"])
+    results = []
+    for name, what, rounds, config, flags, peers in works(args):
+        if args.only and name not in args.only:
+            continue
+        rounds = args.rounds or rounds
+        place = folder / name
+        place.mkdir()
+        split = participants = None
+        contenders = {}
+        if isinstance(config, int):
+            if idle:
+                contenders["ours"] = lambda: plain([idle, "--json", str(config), str(rounds)])
+        else:
+            config.setdefault("data", cut(folder) if name.startswith("ds-fl") else None)
+            ours = Ours(program, config, flags, place)
+            split = ours.split()
+            if not args.peers_only:
+                rows = ours.run(rounds)[2]
+                contenders["ours"] = lambda: ours.run(rounds)
+                if name == "fedavg" and "participants" in rows[0]:
+                    participants = place / "participants.json"
+                    participants.write_text(json.dumps([row["participants"] for row in rows]))
+        for who, arguments in peers.items():
+            contenders[who] = lambda arguments=arguments: peer(args.python, arguments, rounds, split, participants)
+        if not contenders:
+            continue
+        runs = {who: [] for who in contenders}
+        for repeat in range(args.repeats):
+            for who, run in list(contenders.items())[:: 1 if repeat % 2 == 0 else -1]:
+                runs[who].append(record(*run()))
+                print(f"{name}: {who}, {repeat + 1} of {args.repeats}", file=sys.stderr)
+        medians = {
+            who: {key: median(run[key] for run in done) for key in done[0]} for who, done in runs.items() if done
+        }
+        results.append({"name": name, "what": what, "medians": medians, "runs": runs})
+    return {"works": results}
+
+
+def plain(command):
+    done = measure.run(command)
+    return done, mean(line["seconds"] for line in done.lines[1:] or done.lines), done.lines
+
+
+def table(results):
+    text = f"{results['machine']['cpu']}, {results['machine']['cores']} cores\n"
+    for work in results["works"]:
+        rivals = [values["seconds_a_round"] for who, values in work["medians"].items() if who != "ours"]
+        best = min(rivals, default=None)
+        text += f"\n{work['what']}\n\n"
+        text += cells("who", "seconds a round", "of the best peer's", "start, s", "CPU s", "wall s", "rounds", "peak PSS, MB", "peak RSS, MB", "samples a round", "accuracy")
+        text += cells("---", *["--:"] * 10)
+        for who, values in work["medians"].items():
+            text += cells(
+                who,
+                number(values["seconds_a_round"]),
+                number(values["seconds_a_round"] / best if best else None, 2),
+                number(values["start"], 2),
+                number(values["cpu"]),
+                number(values["wall"]),
+                number(values["rounds"]),
+                number(values["peak_pss"] / 1e6),
+                number(values["peak_rss"] / 1e6),
+                number(values["samples_a_round"]),
+                "-" if values["accuracy"] is None else f"{values['accuracy']:.1%}",
+            )
+    return text
