@@ -118,3 +118,6 @@ pub(crate) trait Layer: Send {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod goldens;

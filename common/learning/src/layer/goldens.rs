@@ -1,0 +1,286 @@
+//! Layers, losses and optimisers against what PyTorch gave; see `goldens/README.md`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser};
+use safetensors::SafeTensors;
+
+use super::*;
+use crate::kernels::{available, with_kernels};
+use crate::model::Parameter;
+use crate::{Objective, OptimiserState, Targets};
+
+struct Golden {
+    name: &'static str,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Golden {
+    fn read(name: &'static str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens");
+        let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file.tensors().into_iter().map(|(name, view)| {
+            let (values, _) = view.data().as_chunks::<4>();
+            let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            (name, (view.shape().to_vec(), values.collect()))
+        });
+        Self {
+            name,
+            tensors: tensors.collect(),
+        }
+    }
+
+    fn values(&self, name: &str) -> &[f32] {
+        let found = self.tensors.get(name);
+        &found
+            .unwrap_or_else(|| panic!("{} has no {name}", self.name))
+            .1
+    }
+
+    /// A batch, images channels last.
+    fn batch(&self, name: &str) -> Vec<f32> {
+        let (shape, values) = &self.tensors[name];
+        match shape[..] {
+            [_, channels, height, width] => {
+                let mut out = vec![0.0; values.len()];
+                crate::kernels::channels_last(values, &mut out, channels, height * width);
+                out
+            }
+            _ => values.clone(),
+        }
+    }
+
+    fn close(&self, what: &str, actual: &[f32], expected: &[f32]) {
+        assert_eq!(actual.len(), expected.len(), "{} {what}", self.name);
+        let most = expected
+            .iter()
+            .fold(1e-3f32, |most, value| most.max(value.abs()));
+        for (index, (a, e)) in actual.iter().zip(expected).enumerate() {
+            let gap = (a - e).abs();
+            assert!(
+                gap <= 2e-5 * most,
+                "{} {what} {index}: {a}, PyTorch {e}",
+                self.name
+            );
+        }
+    }
+}
+
+/// Runs a layer forwards and backwards on every set of instructions; `gathered` are the golden's
+/// names of what the layer gathers.
+fn check<L: Layer>(golden: &Golden, training: bool, gathered: &[&str], make: impl Fn() -> L) {
+    for set in available() {
+        with_kernels(set, || check_once(golden, training, gathered, make()));
+    }
+}
+
+fn check_once(golden: &Golden, training: bool, gathered: &[&str], mut layer: impl Layer) {
+    let (x, dy) = (golden.batch("x"), golden.batch("dy"));
+    let samples = dy.len() / layer.output();
+    let parameters: Vec<Parameter> = layer
+        .tensors()
+        .into_iter()
+        .map(
+            |Tensor {
+                 name, shape, order, ..
+             }| Parameter { name, shape, order },
+        )
+        .collect();
+    let own = |prefix: &str| -> Vec<f32> {
+        let of = |p: &Parameter| p.from_file(golden.values(&rename(prefix, &p.name)));
+        parameters.iter().flat_map(of).collect()
+    };
+    let weights = own("");
+    let mut kept: Vec<f32> = gathered
+        .iter()
+        .flat_map(|name| golden.values(name))
+        .copied()
+        .collect();
+    let mut y = vec![f32::NAN; dy.len()];
+    let mut rng = crate::seed::stream(0, "none");
+    let pass = Forward {
+        weights: &weights,
+        gathered: &mut kept,
+        x: &x,
+        samples,
+        rng: training.then_some(&mut rng),
+    };
+    layer.forward(pass, &mut y);
+    let mut expected = golden.batch("y");
+    if layer.name() == "depthwise" {
+        // Ours has no bias.
+        let bias = golden.values("bias");
+        for pixel in expected.chunks_exact_mut(bias.len()) {
+            pixel.iter_mut().zip(bias).for_each(|(y, bias)| *y -= bias);
+        }
+    }
+    golden.close("y", &y, &expected);
+    if !training {
+        return;
+    }
+    let after: Vec<f32> = gathered
+        .iter()
+        .flat_map(|name| golden.values(&format!("{name}_after")))
+        .copied()
+        .collect();
+    golden.close("gathered", &kept, &after);
+    let (mut dw, mut dx) = (vec![f32::NAN; weights.len()], vec![f32::NAN; x.len()]);
+    let pass = Backward {
+        weights: &weights,
+        x: &x,
+        y: &y,
+        dy: &mut dy.clone(),
+        samples,
+    };
+    layer.backward(pass, &mut dw, Some(&mut dx));
+    golden.close("dx", &dx, &golden.batch("dx"));
+    golden.close("dw", &dw, &own("d"));
+}
+
+/// `q.weight` of a gradient is `q.dweight` there.
+fn rename(prefix: &str, name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((layer, tensor)) => format!("{layer}.{prefix}{tensor}"),
+        None => format!("{prefix}{name}"),
+    }
+}
+
+#[test]
+fn layers_agree_with_pytorch() {
+    let read = Golden::read;
+    check(&read("linear"), true, &[], || Linear::new(21, 13));
+    check(&read("relu"), true, &[], || {
+        Relu(read("relu").values("x").len())
+    });
+    for (name, kernel, stride, inputs, outputs) in [
+        ("conv2d_k1_s1_p0_c3_8", 1, 1, 3, 8),
+        ("conv2d_k1_s1_p0_c8_4", 1, 1, 8, 4),
+        ("conv2d_k1_s2_p0_c3_8", 1, 2, 3, 8),
+        ("conv2d_k1_s2_p0_c8_4", 1, 2, 8, 4),
+        ("conv2d_k3_s1_p1_c3_8", 3, 1, 3, 8),
+        ("conv2d_k3_s1_p1_c8_4", 3, 1, 8, 4),
+        ("conv2d_k3_s2_p1_c3_8", 3, 2, 3, 8),
+        ("conv2d_k3_s2_p1_c8_4", 3, 2, 8, 4),
+        ("conv2d_k5_s1_p2_c3_8", 5, 1, 3, 8),
+        ("conv2d_k5_s1_p2_c8_4", 5, 1, 8, 4),
+    ] {
+        let golden = read(name);
+        let bias = golden.tensors.contains_key("bias");
+        check(&golden, true, &[], || {
+            let conv = Conv::square(inputs, outputs, kernel, stride, [5, 6]);
+            if bias { conv } else { conv.without_bias() }
+        });
+    }
+    let image = |golden: &Golden| -> [usize; 3] {
+        let shape = &golden.tensors["x"].0;
+        [shape[1], shape[2], shape[3]]
+    };
+    for (name, stride) in [("depthwise_k3_s1_p1", 1), ("depthwise_k3_s2_p1", 2)] {
+        let golden = read(name);
+        let [channels, height, width] = image(&golden);
+        check(&golden, true, &[], || {
+            DepthwiseConv::new(channels, stride, [height, width])
+        });
+    }
+    for (name, training) in [("batch_norm_train", true), ("batch_norm_eval", false)] {
+        let golden = read(name);
+        let [channels, height, width] = image(&golden);
+        let gathered = ["running_mean", "running_var"];
+        check(&golden, training, &gathered, || {
+            BatchNorm::new(channels, height * width)
+        });
+    }
+    let golden = read("group_norm");
+    let [channels, height, width] = image(&golden);
+    check(&golden, true, &[], || {
+        GroupNorm::new(2, channels, height * width)
+    });
+    for name in ["max_pool_2x2", "max_pool_2x2_ties"] {
+        let golden = read(name);
+        let [channels, height, width] = image(&golden);
+        check(&golden, true, &[], || MaxPool::new(channels, height, width));
+    }
+    let golden = read("global_avg_pool");
+    let [channels, height, width] = image(&golden);
+    check(&golden, true, &[], || {
+        GlobalPool::new(channels, height * width)
+    });
+}
+
+#[test]
+fn losses_agree_with_pytorch() {
+    let soft = |golden: &Golden, kind| {
+        let values = golden.values("target").to_vec();
+        (kind, values)
+    };
+    let check = |golden: &Golden, loss: Loss, targets: Targets<'_>| {
+        let x = golden.values("x");
+        let terms = [LossTerm { loss, weight: 1.0 }];
+        let mut gradient = Vec::new();
+        let value = Objective::new(&terms, targets)
+            .evaluate(x, 10, &mut gradient)
+            .unwrap();
+        golden.close("loss", &[value], golden.values("loss"));
+        golden.close("dx", &gradient, golden.values("dx"));
+    };
+    let golden = Golden::read("cross_entropy");
+    let labels: Vec<u32> = golden
+        .values("labels")
+        .iter()
+        .map(|label| *label as u32)
+        .collect();
+    check(&golden, Loss::CrossEntropy, Targets::Hard(&labels));
+    for (name, loss, kind) in [
+        (
+            "soft_cross_entropy",
+            Loss::SoftCrossEntropy,
+            AnswerKind::Probabilities,
+        ),
+        ("kd_t1", Loss::Kl { temperature: 1.0 }, AnswerKind::Logits),
+        ("kd_t4", Loss::Kl { temperature: 4.0 }, AnswerKind::Logits),
+        ("l1", Loss::L1, AnswerKind::Logits),
+        ("mse", Loss::Mse, AnswerKind::Logits),
+    ] {
+        let golden = Golden::read(name);
+        let (kind, values) = soft(&golden, kind);
+        check(
+            &golden,
+            loss,
+            Targets::Soft {
+                kind,
+                values: &values,
+            },
+        );
+    }
+}
+
+#[test]
+fn optimisers_agree_with_pytorch() {
+    for (name, optimiser) in [
+        (
+            "sgd_momentum",
+            Optimiser::Sgd {
+                learning_rate: 0.05,
+                momentum: 0.9,
+            },
+        ),
+        (
+            "adamw",
+            Optimiser::AdamW {
+                learning_rate: 0.01,
+                weight_decay: 0.1,
+            },
+        ),
+    ] {
+        let golden = Golden::read(name);
+        let mut weights = golden.values("weight").to_vec();
+        let mut state = OptimiserState::new(optimiser, weights.len());
+        let steps = golden.values("gradients").chunks(weights.len());
+        for (gradients, expected) in steps.zip(golden.values("weights").chunks(weights.len())) {
+            state.step(&mut weights, gradients);
+            golden.close("weights", &weights, expected);
+        }
+    }
+}
