@@ -189,6 +189,31 @@ fn certificates() {
 }
 
 #[test]
+fn arguments() {
+    let folder = deployment().path("never");
+    for (flag, value) in [
+        ("--host", "bad host \u{fc}"),
+        ("--host", ""),
+        ("--days", "0"),
+        ("--days", "3000000"),
+        ("--days", "4294967295"),
+    ] {
+        let mut init = deployment().coordinator("init");
+        misused(&run(init.arg(&folder).args([flag, value])), flag);
+    }
+    let mut cert = deployment().coordinator("client-cert");
+    misused(&run(cert.args(["ward-7", "--days", "3000000"])), "--days");
+    assert!(!folder.exists());
+}
+
+/// What the argument parser says takes more than a line.
+#[track_caller]
+fn misused(ended: &Ended, flag: &str) {
+    assert_eq!(ended.code, Some(2), "{}", ended.told);
+    assert!(ended.told.contains(flag), "{}", ended.told);
+}
+
+#[test]
 fn a_client_of_another_root_is_told_so_and_so_is_its_user() {
     let own = Deployment::new(1, 1, "[round]\nleast = 1\n");
     let (_coordinator, address) = own.start("127.0.0.1:0");

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Parser, Subcommand};
 use fedistill_program::Exit;
 use fedistill_protocol::Name;
+use fedistill_transport::identity::{Validity, check_host};
 
 /// Hold a federation's teacher and public samples, and run its rounds with the clients that come.
 #[derive(Debug, Parser)]
@@ -25,13 +27,13 @@ pub(crate) enum Command {
         #[arg(long, default_value = "federation")]
         federation: Name,
         /// What clients call this machine: a name or an address; may be given again.
-        #[arg(long = "host", default_values = ["localhost", "127.0.0.1"])]
+        #[arg(long = "host", default_values = ["localhost", "127.0.0.1"], value_parser = host)]
         hosts: Vec<String>,
         /// Names of the classes.
         #[arg(long, value_delimiter = ',', default_value = "0,1,2,3,4,5,6,7,8,9")]
         classes: Vec<String>,
         /// Days for which the coordinator's certificate is valid.
-        #[arg(long, default_value_t = 365)]
+        #[arg(long, default_value_t = 365, value_parser = days())]
         days: u32,
     },
     /// Make the bundle that lets one device take part. It holds a private key: hand it over
@@ -46,7 +48,7 @@ pub(crate) enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
         /// Days for which it is valid.
-        #[arg(long, default_value_t = 90)]
+        #[arg(long, default_value_t = 90, value_parser = days())]
         days: u32,
     },
     /// Train, import or evaluate the teacher.
@@ -119,4 +121,12 @@ pub(crate) struct ConfigFlag {
         env = "FEDISTILL_CONFIG"
     )]
     pub(crate) config: PathBuf,
+}
+
+fn days() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=Validity::MOST_DAYS.into())
+}
+
+fn host(text: &str) -> Result<String, String> {
+    check_host(text).map(|()| text.to_owned())
 }
