@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use fedistill_tests::{Deployment, Ended, Running, program, run, write_labels};
@@ -204,6 +204,22 @@ fn arguments() {
     let mut cert = deployment().coordinator("client-cert");
     misused(&run(cert.args(["ward-7", "--days", "3000000"])), "--days");
     assert!(!folder.exists());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough() {
+    let folder = deployment().path("piped");
+    let mut init = deployment().coordinator("init");
+    let mut child = init
+        .arg(&folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && told.is_empty(), "{told}");
 }
 
 /// What the argument parser says takes more than a line.

@@ -2,7 +2,6 @@
 
 mod args;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use fedistill_client::config::Config;
 use fedistill_client::{Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
-use fedistill_program::{Exit, Failure, OrExit, finish, log};
+use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
 use fedistill_transport::Peer;
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::QuicDialer;
@@ -145,8 +144,7 @@ fn evaluate(config: Config, private: bool) -> Result<(), Failure> {
     let evaluation = student
         .evaluate(data.samples(), data.labels())
         .or_exit(Exit::Data)?;
-    println!("student: {evaluation}");
-    Ok(())
+    print(format_args!("student: {evaluation}"))
 }
 
 fn predict(
@@ -174,23 +172,15 @@ fn predict(
     if all {
         text.extend(about.classes.iter().map(|class| format!(",{class}")));
     }
-    text.push('\n');
     for (index, row) in softmax(&logits, classes).chunks(classes).enumerate() {
         let best = (0..classes).fold(
             0,
             |best, class| if row[class] > row[best] { class } else { best },
         );
-        text += &format!("{index},{},{:.4}", about.classes[best], row[best]);
+        text += &format!("\n{index},{},{:.4}", about.classes[best], row[best]);
         if all {
             text.extend(row.iter().map(|probability| format!(",{probability:.4}")));
         }
-        text.push('\n');
     }
-    // A reader that has seen enough is no failure.
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, error))
-        }
-        _ => Ok(()),
-    }
+    print(text)
 }

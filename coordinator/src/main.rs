@@ -13,7 +13,7 @@ use fedistill_coordinator::config::{Config, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
 use fedistill_learning::{Learner, checkpoint};
-use fedistill_program::{Exit, Failure, OrExit, finish, log};
+use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
 use fedistill_protocol::Name;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
@@ -79,24 +79,17 @@ fn init(
     authority.save(folder).or_exit(Exit::Identity)?;
     write_new(&folder.join("coordinator.pem"), &bundle, true).or_exit(Exit::Identity)?;
     write_new(&config, &template(&federation, classes), false).or_exit(Exit::Failed)?;
-    println!("made federation {federation} in {shown}:");
-    println!("  root.key          signs certificates: keep it safe, best on no server");
-    println!("  root.pem          what all sides trust");
-    println!(
-        "  coordinator.pem   the coordinator's certificate and key, for {}",
-        hosts.join(", ")
-    );
-    println!("  coordinator.toml  name your data in it");
-    println!("next: fedistill-coordinator client-cert NAME --folder {shown}");
-    println!(
-        "      fedistill-coordinator teacher train --config {}",
-        config.display()
-    );
-    println!(
-        "      fedistill-coordinator run --config {}",
-        config.display()
-    );
-    Ok(())
+    let (hosts, config) = (hosts.join(", "), config.display());
+    print(format_args!(
+        "made federation {federation} in {shown}:
+  root.key          signs certificates: keep it safe, best on no server
+  root.pem          what all sides trust
+  coordinator.pem   the coordinator's certificate and key, for {hosts}
+  coordinator.toml  name your data in it
+next: fedistill-coordinator client-cert NAME --folder {shown}
+      fedistill-coordinator teacher train --config {config}
+      fedistill-coordinator run --config {config}"
+    ))
 }
 
 fn client_cert(name: &Name, folder: &Path, out: &Path, days: u32) -> Result<(), Failure> {
@@ -105,25 +98,20 @@ fn client_cert(name: &Name, folder: &Path, out: &Path, days: u32) -> Result<(), 
         .client(name, Validity::days(days))
         .or_exit(Exit::Identity)?;
     write_new(out, &bundle, true).or_exit(Exit::Identity)?;
-    println!(
+    print(format_args!(
         "{}: client {name} of federation {}, valid for {days} days",
         out.display(),
         authority.federation()
-    );
-    Ok(())
+    ))
 }
 
 fn show(config: &Path, json: bool) -> Result<(), Failure> {
     let config = Config::from_file(config).or_exit(Exit::Usage)?;
     let status = status::read(&config.state).or_exit(Exit::Failed)?;
     match json {
-        true => println!(
-            "{}",
-            serde_json::to_string_pretty(&status).or_exit(Exit::Failed)?
-        ),
-        false => println!("{status}"),
+        true => print(serde_json::to_string_pretty(&status).or_exit(Exit::Failed)?),
+        false => print(status),
     }
-    Ok(())
 }
 
 fn run(config: Config) -> Result<(), Failure> {

@@ -1,4 +1,5 @@
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// How a program ends; the numbers are part of its interface. 2 is what the argument parser
@@ -77,7 +78,8 @@ pub fn finish(program: &str, result: Result<(), Failure>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let why = failure.why.split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("{program}: {why}");
+            // Nothing is left to tell it to when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{program}: {why}");
             ExitCode::from(failure.exit.code())
         }
     }
