@@ -174,6 +174,17 @@ fn certificates() {
         text.replace("client-0.pem", "expired.pem")
     });
     refused(&ended, 4, &["expired.pem", "expired on", "new bundle"]);
+    let ended = coordinator("client-bundle", |text| {
+        format!("bundle = \"../client-0.pem\"\n{text}")
+    });
+    refused(&ended, 4, &["client-0.pem", "client client-0", "init"]);
+    let bank = Authority::create("bank".parse().unwrap()).unwrap();
+    let bank = bank
+        .coordinator(&["localhost".to_owned()], Validity::days(1))
+        .unwrap();
+    write_new(&deployment.path("federation/bank.pem"), &bank, true).unwrap();
+    let ended = coordinator("bank", |text| format!("bundle = \"bank.pem\"\n{text}"));
+    refused(&ended, 4, &["bank.pem", "federation bank", "clinic"]);
     // Nothing is overwritten.
     let init = run(deployment
         .coordinator("init")

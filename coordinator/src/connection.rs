@@ -108,7 +108,7 @@ fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {
         return Err(Rejected {
             reason: RejectReason::WrongFederation,
             detail: format!(
-                "this is federation {ours}, not {asked}: check federation in the client's configuration"
+                "this is federation {ours}, not {asked}: use a bundle of this federation, or dial its own coordinator"
             ),
         });
     }

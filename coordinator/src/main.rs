@@ -15,6 +15,7 @@ use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, Net
 use fedistill_learning::{Learner, checkpoint};
 use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
 use fedistill_protocol::Name;
+use fedistill_transport::Peer;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
 use tokio_util::sync::CancellationToken;
@@ -115,6 +116,7 @@ fn show(config: &Path, json: bool) -> Result<(), Failure> {
 }
 
 fn run(config: Config) -> Result<(), Failure> {
+    let identity = identify(&config)?;
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
     let transfer = samples.publish().or_exit(Exit::Data)?;
     let settings = config.settings(transfer.samples()).or_exit(Exit::Usage)?;
@@ -127,7 +129,6 @@ fn run(config: Config) -> Result<(), Failure> {
         .map(|source| source.labelled(config.classes.clone()))
         .transpose()
         .or_exit(Exit::Data)?;
-    let identity = Identity::load(&config.bundle).or_exit(Exit::Identity)?;
     let folder = config.state.as_path();
     fs::create_dir_all(folder).map_err(|error| {
         Failure::new(
@@ -166,6 +167,30 @@ fn run(config: Config) -> Result<(), Failure> {
         tracing::warn!("{error}");
     }
     ended.map(|_| ())
+}
+
+/// Reads the bundle and holds it against the federation that it is to serve.
+fn identify(config: &Config) -> Result<Identity, Failure> {
+    let identity = Identity::load(&config.bundle).or_exit(Exit::Identity)?;
+    let refuse = |why: String| {
+        let bundle = config.bundle.display();
+        Err(Failure::new(Exit::Identity, format!("{bundle}: {why}")))
+    };
+    if let Peer::Client { federation, name } = identity.peer() {
+        return refuse(format!(
+            "it is the bundle of client {name} of federation {federation}: name the coordinator's, which init wrote"
+        ));
+    }
+    match identity.federation() {
+        Some(federation) if federation.as_str() == config.federation => Ok(identity),
+        Some(federation) => refuse(format!(
+            "it is the bundle of federation {federation}, the configuration's is {}: make them the same",
+            config.federation
+        )),
+        None => {
+            refuse("its root is none of a federation: name the bundle that init wrote".to_owned())
+        }
+    }
 }
 
 /// Reads a teacher and holds it against the data that it is to teach.

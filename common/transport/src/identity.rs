@@ -145,10 +145,8 @@ impl Authority {
         let (path, certificate) = read("root.pem")?;
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(|error| bad(&path, format!("no certificate in it: {error}")))?;
-        let federation = uris(&der)
-            .into_iter()
-            .find_map(|uri| uri.strip_prefix(SCHEME)?.parse().ok())
-            .ok_or_else(|| bad(&path, "no root of a federation"))?;
+        let federation =
+            federation_of(&der).ok_or_else(|| bad(&path, "no root of a federation"))?;
         let (path, key) = read("root.key")?;
         let key =
             KeyPair::from_pem(&key).map_err(|error| bad(&path, format!("no key: {error}")))?;
@@ -313,6 +311,11 @@ impl Identity {
         &self.peer
     }
 
+    /// The federation whose root signs for this identity; `None` where the root is none of ours.
+    pub fn federation(&self) -> Option<Name> {
+        federation_of(&self.root)
+    }
+
     fn check_time(&self, path: &Path) -> Result<(), TransportError> {
         let own = &self.chain[0];
         let (_, certificate) = X509Certificate::from_der(own)
@@ -332,6 +335,12 @@ impl Identity {
         }
         Ok(())
     }
+}
+
+/// The federation that a root's certificate names.
+fn federation_of(root: &CertificateDer<'_>) -> Option<Name> {
+    let mut uris = uris(root).into_iter();
+    uris.find_map(|uri| uri.strip_prefix(SCHEME)?.parse().ok())
 }
 
 /// The client that a certificate names; `None` where it names none.
@@ -380,6 +389,7 @@ mod tests {
         write_new(&path, &bundle, true).unwrap();
         let identity = Identity::load(&path).unwrap();
         let federation = "clinic".parse().unwrap();
+        assert_eq!(identity.federation().as_ref(), Some(&federation));
         assert_eq!(*identity.peer(), Peer::Client { federation, name });
         assert!(!format!("{identity:?}").contains("KEY"));
         #[cfg(unix)]
