@@ -157,6 +157,16 @@ fn data() {
 }
 
 #[test]
+fn addresses() {
+    for address in ["127.0.0.1", "127.0.0.1:99999", ""] {
+        let config = deployment().client_config(0);
+        let mut client = deployment().client("run", &config);
+        let ended = run(client.args(["--coordinator", address]));
+        refused(&ended, 2, &[&format!("{address:?}"), "HOST:PORT"]);
+    }
+}
+
+#[test]
 fn certificates() {
     let deployment = deployment();
     let ended = client("no-bundle", |text| text.replace("client-0.pem", "none.pem"));

@@ -11,9 +11,9 @@ use fedistill_client::{Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
 use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
-use fedistill_transport::Peer;
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::QuicDialer;
+use fedistill_transport::{Peer, TransportError};
 use rand::RngExt;
 
 use crate::args::{Args, Command, ConfigFlag};
@@ -54,6 +54,11 @@ fn run(config: Config) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Identity, why));
     };
+    let dialer = QuicDialer::new(config.coordinator, config.server_name, &identity);
+    let dialer = dialer.map_err(|error| match error {
+        TransportError::Address { .. } => Failure::new(Exit::Usage, error),
+        error => Failure::new(Exit::Identity, error),
+    })?;
     let data = config
         .data
         .labelled(config.classes.clone())
@@ -73,8 +78,6 @@ fn run(config: Config) -> Result<(), Failure> {
     let drawn = config.seed.unwrap_or_else(own);
     let (keeper, student) = Keeper::open(&config.state, about, config.model, drawn, card, held_out)
         .or_exit(Exit::Data)?;
-    let dialer = QuicDialer::new(config.coordinator.clone(), config.server_name, &identity)
-        .or_exit(Exit::Identity)?;
     tracing::info!(
         "client {name} of federation {federation}: {} private samples, {}",
         data.len(),
