@@ -157,6 +157,39 @@ fn data() {
 }
 
 #[test]
+fn models_of_other_classes() {
+    let deployment = deployment();
+    let evaluate = |name: &str| {
+        let text = fs::read_to_string(deployment.coordinator_config()).unwrap();
+        let path = deployment.path(&format!("federation/{name}.toml"));
+        fs::write(&path, text.replace("\"9\"", "\"nine\"")).unwrap();
+        let mut teacher = deployment.coordinator("teacher");
+        run(teacher.args(["evaluate", "--config"]).arg(path))
+    };
+    let parts = ["teacher.safetensors", "8, nine", "same order"];
+    refused(&evaluate("other-classes"), 3, &parts);
+    // A student is a model as a teacher is one.
+    let state = deployment.path("state-evaluated");
+    fs::create_dir_all(&state).unwrap();
+    let teacher = deployment.path("federation/teacher.safetensors");
+    fs::copy(teacher, state.join("student.safetensors")).unwrap();
+    let text = fs::read_to_string(deployment.client_config(0)).unwrap();
+    let text = text.replace("state-0", "state-evaluated");
+    let path = deployment.path("evaluated.toml");
+    let evaluate = |text: String| {
+        fs::write(&path, text).unwrap();
+        run(deployment.client("evaluate", &path).arg("--private"))
+    };
+    refused(
+        &evaluate(text.replace("\"9\"", "\"nine\"")),
+        3,
+        &["state-evaluated", "8, nine"],
+    );
+    let ended = evaluate(text);
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+}
+
+#[test]
 fn addresses() {
     for address in ["127.0.0.1", "127.0.0.1:99999", ""] {
         let config = deployment().client_config(0);

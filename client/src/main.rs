@@ -140,10 +140,12 @@ fn evaluate(config: Config, private: bool) -> Result<(), Failure> {
             return Err(Failure::new(Exit::Usage, why));
         }
     };
-    let (mut student, _) = kept(&config.state).or_exit(Exit::Data)?;
+    let (mut student, about) = kept(&config.state).or_exit(Exit::Data)?;
     let data = source
         .labelled(config.classes.clone())
         .or_exit(Exit::Data)?;
+    let what = format!("the student in {}", config.state.display());
+    about.check(&what, &data).or_exit(Exit::Data)?;
     let evaluation = student
         .evaluate(data.samples(), data.labels())
         .or_exit(Exit::Data)?;

@@ -137,7 +137,7 @@ fn save(
         teacher.model
     ))?;
     match &config.held_out {
-        Some(source) => tell(config, source, &mut learner),
+        Some(source) => tell(&labelled(config, Some(source), "held-out")?, &mut learner),
         None => Ok(()),
     }
 }
@@ -145,18 +145,19 @@ fn save(
 fn evaluate(flag: &ConfigFlag) -> Result<(), Failure> {
     let (config, teacher) = read(flag)?;
     let saved = checkpoint::load(&teacher.file).or_exit(Exit::Data)?;
-    let mut learner = Learner::new(saved.net().or_exit(Exit::Data)?);
     let source = config.held_out.as_ref().ok_or_else(|| {
         Failure::new(
             Exit::Usage,
             "the configuration names no held-out samples: add [held-out]",
         )
     })?;
-    tell(&config, source, &mut learner)
+    let data = labelled(&config, Some(source), "held-out")?;
+    let what = format!("teacher {}", teacher.file.display());
+    saved.about.check(&what, &data).or_exit(Exit::Data)?;
+    tell(&data, &mut Learner::new(saved.net().or_exit(Exit::Data)?))
 }
 
-fn tell(config: &Config, source: &Source, learner: &mut Learner) -> Result<(), Failure> {
-    let data = labelled(config, Some(source), "held-out")?;
+fn tell(data: &Dataset, learner: &mut Learner) -> Result<(), Failure> {
     let evaluation = learner
         .evaluate(data.samples(), data.labels())
         .or_exit(Exit::Data)?;

@@ -11,7 +11,7 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Architecture, ArchitectureError, Model, ModelError, Net, OptimiserState};
+use crate::{Architecture, ArchitectureError, Dataset, Model, ModelError, Net, OptimiserState};
 
 /// What a checkpoint says about its model.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -23,6 +23,30 @@ pub struct About {
     pub input: Vec<u32>,
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
+}
+
+impl About {
+    /// Holds data against the model; `what` says in messages which model it is.
+    ///
+    /// # Errors
+    /// Classes or a shape of samples that are not the model's.
+    pub fn check(&self, what: &str, data: &Dataset) -> Result<(), ModelError> {
+        let shape = data.samples().shape();
+        if self.classes != data.classes() {
+            return Err(ModelError::Other(format!(
+                "{what} knows the classes {}, the configuration names {}: make them the same, in the same order",
+                self.classes.join(", "),
+                data.classes().join(", ")
+            )));
+        }
+        match self.input == shape {
+            true => Ok(()),
+            false => Err(ModelError::Other(format!(
+                "{what} takes samples of shape {:?}, the data's have {shape:?}",
+                self.input
+            ))),
+        }
+    }
 }
 
 /// A tensor's name, shape and values.
