@@ -299,6 +299,19 @@ fn a_client_of_another_root_is_told_so_and_so_is_its_user() {
 }
 
 #[test]
+fn a_state_folder_in_use() {
+    let own = Deployment::new(1, 1, "[round]\nleast = 1\nopen-with = 2\n");
+    let (_coordinator, address) = own.start("127.0.0.1:0");
+    let mut client = own.join(0, &address);
+    client.wait_for("in federation clinic");
+    let parts = ["state-0", "in use by another process"];
+    refused(&own.join(0, &address).end(), 3, &parts);
+    let mut second = own.coordinator("run");
+    let ended = run(second.arg("--config").arg(own.coordinator_config()));
+    refused(&ended, 3, &["state", "in use by another process"]);
+}
+
+#[test]
 fn classes_that_differ() {
     let own = Deployment::new(1, 1, "[round]\nleast = 1\n");
     let (_coordinator, address) = own.start("127.0.0.1:0");

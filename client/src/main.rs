@@ -2,6 +2,7 @@
 
 mod args;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use fedistill_client::config::Config;
 use fedistill_client::{Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
-use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
+use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::QuicDialer;
 use fedistill_transport::{Peer, TransportError};
@@ -76,8 +77,16 @@ fn run(config: Config) -> Result<(), Failure> {
     let own = || seed::stream(0, &format!("{federation}/{name}")).random();
     let card = ModelCard::new(name.as_str(), federation.as_str(), config.model, data.len());
     let drawn = config.seed.unwrap_or_else(own);
-    let (keeper, student) = Keeper::open(&config.state, about, config.model, drawn, card, held_out)
-        .or_exit(Exit::Data)?;
+    let state = config.state.as_path();
+    fs::create_dir_all(state).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("cannot make {}: {error}", state.display()),
+        )
+    })?;
+    let _lock = lock::take(state)?;
+    let (keeper, student) =
+        Keeper::open(state, about, config.model, drawn, card, held_out).or_exit(Exit::Data)?;
     tracing::info!(
         "client {name} of federation {federation}: {} private samples, {}",
         data.len(),

@@ -13,7 +13,7 @@ use fedistill_coordinator::config::{Config, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
 use fedistill_learning::{Learner, checkpoint};
-use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
+use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_protocol::Name;
 use fedistill_transport::Peer;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
@@ -136,7 +136,8 @@ fn run(config: Config) -> Result<(), Failure> {
             format!("cannot make {}: {error}", folder.display()),
         )
     })?;
-    let store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Failed)?;
+    let _lock = lock::take(folder)?;
+    let store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Data)?;
     let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
     let coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
         .map_err(failure)?

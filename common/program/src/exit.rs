@@ -10,7 +10,7 @@ pub enum Exit {
     Failed,
     /// Bad arguments or a bad configuration.
     Usage,
-    /// Data or a model cannot be used.
+    /// Data, a model or a state folder cannot be used.
     Data,
     /// A certificate, key or bundle cannot be used.
     Identity,
@@ -37,7 +37,7 @@ impl Exit {
     }
 
     /// What `--help` says about exit codes.
-    pub const HELP: &'static str = "Exit codes: 0 done, 1 failed, 2 bad arguments or configuration, 3 bad data or model, 4 bad certificate or key, 5 network, 6 not welcome in the federation, 7 too few clients";
+    pub const HELP: &'static str = "Exit codes: 0 done, 1 failed, 2 bad arguments or configuration, 3 bad data, model or state, 4 bad certificate or key, 5 network, 6 not welcome in the federation, 7 too few clients";
 }
 
 /// Why a program ends early.

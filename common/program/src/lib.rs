@@ -3,11 +3,13 @@
 //! * [`config`]: TOML files in which nothing is ignored.
 //! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
 //! * [`print`]: what is told on standard output.
+//! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
 #![forbid(unsafe_code)]
 
 pub mod config;
 mod exit;
+pub mod lock;
 pub mod log;
 mod output;
 
