@@ -286,6 +286,38 @@ async fn of_thousands_of_transfer_sets_a_client_fetches_one_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_client_that_another_replaces_keeps_away_for_long() {
+    let (listener, door) = memory::listen();
+    let coordinator = coordinator(Settings {
+        open_with: 2,
+        ..settings()
+    })
+    .unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let client = own_client(&door, classes()).events(events);
+    let replaced = async {
+        let connected = heard.recv().await;
+        assert!(matches!(connected, Some(Event::Connected)), "{connected:?}");
+        let _other = Puppet::connect(&door, "ward-1", classes()).await;
+        loop {
+            match heard.recv().await.unwrap() {
+                Event::Lost { why, again } => break (why, again),
+                _ => continue,
+            }
+        }
+    };
+    tokio::select! {
+        ended = client.run() => panic!("{ended:?}"),
+        (why, again) = replaced => {
+            assert!(why.contains("ward-1") && why.contains("bundle"), "{why}");
+            assert!(again >= Duration::from_secs(300), "{again:?}");
+        }
+    }
+    run.abort();
+}
+
+#[tokio::test]
 async fn what_is_no_client_of_this_federation_is_turned_away() {
     let (listener, door) = memory::listen();
     let coordinator = coordinator(settings()).unwrap();

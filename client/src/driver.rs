@@ -181,7 +181,7 @@ impl Client {
         let entropy = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
         let mut jitter = seed::stream(entropy, self.name.as_str());
         loop {
-            let why = match self.session().await {
+            let error = match self.session().await {
                 Ok(stop) => {
                     self.dial.told().await;
                     return match stop {
@@ -190,11 +190,24 @@ impl Client {
                         Stop::Unfit(why) => Err(ClientError::Unfit(why)),
                     };
                 }
-                Err(error) => error.to_string(),
+                Err(error) => error,
             };
             self.agent.handle(Input::Lost);
             while self.agent.poll_output().is_some() {}
-            let again = self.backoff.next(&mut jitter);
+            let (why, again) = match &error {
+                // Coming back pushes the other one out, which then comes back.
+                TransportError::Closed {
+                    code: CloseCode::Superseded,
+                    ..
+                } => {
+                    let why = format!(
+                        "another process has connected as {}: give each device a bundle of its own, or stop one of them",
+                        self.name
+                    );
+                    (why, self.backoff.long(&mut jitter))
+                }
+                error => (error.to_string(), self.backoff.next(&mut jitter)),
+            };
             tracing::warn!(client = %self.name, "{why}; next try in {} ms", again.as_millis());
             self.tell(Event::Lost { why, again });
             tokio::time::sleep(again).await;
