@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use fedistill_tests::{Deployment, Ended, Running, program, run, write_labels};
+use fedistill_tests::{Deployment, Ended, Running, program, run, small_data, write_labels};
 use fedistill_transport::identity::{Authority, Validity, write_new};
 
 /// One deployment for all tests here; none of them changes it.
@@ -142,6 +142,27 @@ fn data() {
         text.replace("client-0/labels.gz", "client-0/few.gz")
     });
     refused(&ended, 3, &["few.gz", "labels for", "samples"]);
+
+    // Photos of a side that no memory holds, and files of nothing at all.
+    let photos = deployment().path("photos/0");
+    fs::create_dir_all(&photos).unwrap();
+    fs::write(photos.join("a.png"), "not even looked at").unwrap();
+    let own = r#"idx = { images = "data/client-0/images.gz", labels = "data/client-0/labels.gz" }"#;
+    let ended = client("huge", |text| {
+        let folder = "folder = { path = \"photos\", shape = [1, 100000, 100000] }";
+        text.replace(own, folder)
+    });
+    refused(&ended, 3, &["photos", "[1, 100000, 100000]", "at most"]);
+    fs::write(deployment().path("empty.csv"), "a,b,label\n").unwrap();
+    let ended = client("empty", |text| {
+        text.replace(own, "csv = { file = \"empty.csv\", label = \"label\" }")
+    });
+    refused(&ended, 3, &["empty.csv", "no samples"]);
+    small_data(&deployment().path("untested"), 100, 0);
+    let mut simulate = Command::new(program("fedistill-simulate"));
+    simulate.arg("--data").arg(deployment().path("untested"));
+    let ended = run(simulate.arg("--out").arg(deployment().path("out")));
+    refused(&ended, 3, &["t10k-labels", "no samples"]);
 
     let ended = coordinator("no-teacher", |text| {
         text.replace("teacher.safetensors", "none.safetensors")
