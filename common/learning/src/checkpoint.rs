@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fedistill_protocol::Optimiser;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -241,34 +242,45 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
 
 /// All tensors of a safetensors file, in its order.
 fn tensors(path: &Path, bytes: &[u8]) -> Result<Vec<Tensor>, CheckpointError> {
+    let read = |(name, view): (String, TensorView<'_>)| {
+        let values = values(path, &name, &view)?;
+        Ok((name, view.shape().to_vec(), values))
+    };
+    views(path, bytes)?.into_iter().map(read).collect()
+}
+
+fn views<'a>(
+    path: &Path,
+    bytes: &'a [u8],
+) -> Result<Vec<(String, TensorView<'a>)>, CheckpointError> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| CheckpointError::Malformed {
+        path: path.to_owned(),
+        why: format!("no safetensors file: {error}"),
+    })?;
+    Ok(file.tensors())
+}
+
+fn values(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, CheckpointError> {
     let malformed = |why: String| CheckpointError::Malformed {
         path: path.to_owned(),
         why,
     };
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|error| malformed(format!("no safetensors file: {error}")))?;
-    let mut tensors = Vec::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(malformed(format!(
-                "tensor {name} holds {:?}, not F32",
-                view.dtype()
-            )));
-        }
-        let (values, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(malformed(format!(
-                "tensor {name} holds a value that is not finite"
-            )));
-        }
-        tensors.push((name, view.shape().to_vec(), values));
+    if view.dtype() != Dtype::F32 {
+        let kind = view.dtype();
+        return Err(malformed(format!("tensor {name} holds {kind:?}, not F32")));
     }
-    Ok(tensors)
+    let (values, _) = view.data().as_chunks::<4>();
+    let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values),
+        false => Err(malformed(format!(
+            "tensor {name} holds a value that is not finite"
+        ))),
+    }
 }
 
 /// Fills `model` from any safetensors file; `names` says what a parameter is called there, where
-/// it is not called as here.
+/// it is not called as here. What else is in the file is passed over, whatever it holds.
 ///
 /// # Errors
 /// A file that cannot be used, or that lacks a parameter of this shape: the error lists what the
@@ -282,17 +294,17 @@ pub fn import(
         path: path.to_owned(),
         source,
     })?;
-    let tensors = tensors(path, &bytes)?;
+    let tensors = views(path, &bytes)?;
     let mut weights = Vec::with_capacity(model.weights().len());
     for parameter in model.parameters() {
         let theirs = names.get(&parameter.name).unwrap_or(&parameter.name);
         let found = tensors
             .iter()
-            .find(|(name, shape, _)| name == theirs && *shape == parameter.shape);
-        let Some((_, _, values)) = found else {
+            .find(|(name, view)| name == theirs && *view.shape() == parameter.shape);
+        let Some((_, view)) = found else {
             let has: Vec<String> = tensors
                 .iter()
-                .map(|(n, s, _)| format!("{n} {s:?}"))
+                .map(|(name, view)| format!("{name} {:?}", view.shape()))
                 .collect();
             let needs = model.parameters().iter();
             let needs: Vec<String> = needs.map(|p| format!("{} {:?}", p.name, p.shape)).collect();
@@ -306,7 +318,7 @@ pub fn import(
                 ),
             });
         };
-        weights.extend_from_slice(values);
+        weights.extend(values(path, theirs, view)?);
     }
     Ok(model.set_weights(&weights)?)
 }
@@ -435,6 +447,15 @@ mod tests {
             error.contains("no tensor other") && error.contains("the file has"),
             "{error}"
         );
+
+        // As PyTorch's batch norm has it.
+        let counter = TensorView::new(Dtype::I64, vec![], &[7; 8]).unwrap();
+        let more = views(&path, &bytes).unwrap().into_iter();
+        let more = more.chain([("bn.num_batches_tracked".to_owned(), counter)]);
+        let more = safetensors::serialize(more, None).unwrap();
+        let foreign = folder.path().join("foreign.safetensors");
+        fs::write(&foreign, more).unwrap();
+        import(&foreign, &mut same, &BTreeMap::new()).unwrap();
 
         let mut other = Architecture::MlpS.build(&[1, 8, 8], 3, 7).unwrap();
         let error = loaded.restore(&mut other).unwrap_err().to_string();
