@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -137,7 +137,8 @@ impl View for Floats<'_> {
     }
 }
 
-/// Writes `model` to `path`, whole or not at all.
+/// Writes `model` to `path`, whole or not at all, readable by its owner alone: parameters tell of
+/// what they were learnt from.
 ///
 /// # Errors
 /// A path that cannot be written.
@@ -171,7 +172,7 @@ pub fn save(
     let meta = HashMap::from([(KEY.to_owned(), meta)]);
     let bytes = safetensors::serialize(tensors, Some(meta))
         .map_err(|error| malformed(error.to_string()))?;
-    write_whole(path, &bytes).map_err(|source| CheckpointError::Io {
+    write(path, &bytes, true).map_err(|source| CheckpointError::Io {
         path: path.to_owned(),
         source,
     })
@@ -182,10 +183,23 @@ pub fn save(
 /// # Errors
 /// What the system reports.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write(path, bytes, false)
+}
+
+fn write(path: &Path, bytes: &[u8], secret: bool) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let mut file = File::create(&new)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    if secret {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = secret;
+    let mut file = options.open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)
@@ -428,6 +442,12 @@ mod tests {
         assert_eq!(loaded.about, about);
         assert_eq!(loaded.optimiser, Some(optimiser));
         assert_eq!(loaded.net().unwrap().weights(), net.weights());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
         let bytes = fs::read(&path).unwrap();
         save(&path, &net, &about, loaded.optimiser.as_ref()).unwrap();
         assert_eq!(
