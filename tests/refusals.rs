@@ -100,6 +100,16 @@ fn configurations() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_takes_no_results() {
+    let mut simulate = Command::new(program("fedistill-simulate"));
+    simulate.current_dir(fedistill_tests::root());
+    let ended = run(simulate.args(["--out", "/proc"]));
+    refused(&ended, 1, &["cannot write results to /proc"]);
+    assert_eq!(ended.told.lines().count(), 1, "{}", ended.told);
+}
+
 #[test]
 fn data() {
     let folder = deployment().path("data/client-0");
