@@ -81,6 +81,10 @@ fn configurations() {
             "lower the one or raise the other",
         ],
     );
+    let ended = coordinator("weights", |text| {
+        format!("{text}\n[weights]\na = 4294967295\nb = 4294967295\n")
+    });
+    refused(&ended, 2, &["weights", "make them smaller"]);
     let ended = run(deployment()
         .client("run", Path::new("/no/such/file.toml"))
         .env_clear());
