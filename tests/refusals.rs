@@ -290,6 +290,24 @@ fn arguments() {
         let mut init = deployment().coordinator("init");
         misused(&run(init.arg(&folder).args([flag, value])), flag);
     }
+    for (flag, value) in [
+        ("--batch", "0"),
+        ("--epochs", "0"),
+        ("--learning-rate", "-1"),
+        ("--learning-rate", "nan"),
+    ] {
+        let mut teacher = deployment().coordinator("teacher");
+        misused(&run(teacher.args(["train", flag, value])), flag);
+    }
+    for (classes, part) in [
+        ("a,a", "\"a\" stands twice"),
+        ("a,,b", "no name"),
+        ("a", "two"),
+    ] {
+        let mut init = deployment().coordinator("init");
+        let ended = run(init.arg(&folder).args(["--classes", classes]));
+        refused(&ended, 2, &["classes", part]);
+    }
     let mut cert = deployment().coordinator("client-cert");
     misused(&run(cert.args(["ward-7", "--days", "3000000"])), "--days");
     assert!(!folder.exists());

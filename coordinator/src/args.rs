@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::RangedI64ValueParser;
+use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Parser, Subcommand};
 use fedistill_program::Exit;
+use fedistill_program::config::Steps;
 use fedistill_protocol::Name;
 use fedistill_transport::identity::{Validity, check_host};
 
@@ -79,13 +80,13 @@ pub(crate) enum TeacherCommand {
         #[command(flatten)]
         config: ConfigFlag,
         /// Passes over the samples.
-        #[arg(long, default_value_t = 60)]
+        #[arg(long, default_value_t = 60, value_parser = count())]
         epochs: usize,
         /// Samples a step.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = count())]
         batch: usize,
         /// Length of a step of stochastic gradient descent.
-        #[arg(long, default_value_t = 0.1)]
+        #[arg(long, default_value_t = 0.1, value_parser = rate, allow_negative_numbers = true)]
         learning_rate: f32,
         /// Overwrite a teacher that is there.
         #[arg(long)]
@@ -125,6 +126,22 @@ pub(crate) struct ConfigFlag {
 
 fn days() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=Validity::MOST_DAYS.into())
+}
+
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn rate(text: &str) -> Result<f32, String> {
+    let learning_rate = text
+        .parse()
+        .map_err(|error: std::num::ParseFloatError| error.to_string())?;
+    let momentum = 0.0;
+    let steps = Steps::Sgd {
+        learning_rate,
+        momentum,
+    };
+    steps.check().map(|()| learning_rate)
 }
 
 fn host(text: &str) -> Result<String, String> {

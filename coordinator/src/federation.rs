@@ -14,6 +14,7 @@ use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::check_classes;
 use crate::hub::{Arrival, Hub};
 use crate::plan::{Planner, stream_seed};
 use crate::store::OpenRound;
@@ -135,9 +136,7 @@ impl Coordinator {
                 "method {name} needs a teacher: add one, or choose another method"
             ));
         }
-        if settings.classes.len() < 2 {
-            return wrong("a federation needs at least two classes".to_owned());
-        }
+        check_classes(&settings.classes)?;
         let most = heaviest(&settings);
         if most > Partial::MOST_WEIGHT {
             return wrong(format!(

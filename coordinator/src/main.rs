@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use fedistill_coordinator::config::{Config, template};
+use fedistill_coordinator::config::{Config, check_classes, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
 use fedistill_learning::{Learner, checkpoint};
@@ -60,6 +60,7 @@ fn init(
     classes: &[String],
     days: u32,
 ) -> Result<(), Failure> {
+    check_classes(classes).or_exit(Exit::Usage)?;
     let shown = folder.display();
     fs::create_dir_all(folder)
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot make {shown}: {error}")))?;

@@ -221,7 +221,7 @@ impl Config {
         ];
         match wrong.into_iter().find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(SimulationError::Settings(why.to_owned())),
-            None => Ok(()),
+            None => self.steps.check().map_err(SimulationError::Settings),
         }
     }
 
@@ -327,7 +327,14 @@ mod tests {
         let path = folder.path().join("run.toml");
         for (text, part) in [
             ("threads = 100000", "threads must be"),
-            ("threads = 0", "threads must be"),
+            (
+                "steps = { sgd = { learning-rate = -1 } }",
+                "learning-rate is -1",
+            ),
+            (
+                "steps = { adamw = { learning-rate = nan } }",
+                "learning-rate is NaN",
+            ),
         ] {
             std::fs::write(&path, text).unwrap();
             let args = Args::parse_from(["x", "--config", path.to_str().unwrap()]);
