@@ -2,7 +2,7 @@
 //!
 //! * [`config`]: TOML files in which nothing is ignored.
 //! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
-//! * [`print`]: what is told on standard output.
+//! * [`print()`]: what is told on standard output.
 //! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
 #![forbid(unsafe_code)]
