@@ -1,5 +1,5 @@
 //! What the README claims of the default method, on the fixture. The first test is the default run
-//! itself; the others take minutes and print the figures:
+//! itself, the second the hardest skew; the others take minutes and print the figures:
 //! `cargo test -p fedistill-tests --test claims -- --ignored --nocapture`
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -67,6 +67,11 @@ async fn holds(partition: Partition, seed: u64, above_local: f64, above_teacher_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_clients_know_counts() {
     holds(Partition::Dirichlet(0.3), 1, 15.0, 3.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_learns_classes_that_it_has_no_samples_of() {
+    holds(Partition::Shards(2), 1, 35.0, 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -119,8 +119,10 @@ fn a_coordinator_that_was_stopped_goes_on_with_clients_that_come_by_themselves()
     }
     let (mut coordinator, _) = deployment.start(&address);
     coordinator.wait_for(&format!("round {done}.0 is over, with 2 contributions"));
+    assert_eq!(status(&deployment)["stage"], "running");
     coordinator.kill();
     // A crash this time: no word to anyone, and the store as it happens to be.
+    assert_eq!(status(&deployment)["stage"], "died");
     let (coordinator, _) = deployment.start(&address);
     for client in clients {
         let ended = client.end();

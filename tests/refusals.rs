@@ -5,10 +5,10 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use fedistill_tests::{Deployment, Ended, Running, program, run, write_labels};
+use fedistill_tests::{Deployment, Ended, Running, program, run, small_data, write_labels};
 use fedistill_transport::identity::{Authority, Validity, write_new};
 
 /// One deployment for all tests here; none of them changes it.
@@ -81,6 +81,10 @@ fn configurations() {
             "lower the one or raise the other",
         ],
     );
+    let ended = coordinator("weights", |text| {
+        format!("{text}\n[weights]\na = 4294967295\nb = 4294967295\n")
+    });
+    refused(&ended, 2, &["weights", "make them smaller"]);
     let ended = run(deployment()
         .client("run", Path::new("/no/such/file.toml"))
         .env_clear());
@@ -98,6 +102,16 @@ fn configurations() {
         2,
         &["nowhere", "fashion-mnist-mini", "folder of four IDX files"],
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_takes_no_results() {
+    let mut simulate = Command::new(program("fedistill-simulate"));
+    simulate.current_dir(fedistill_tests::root());
+    let ended = run(simulate.args(["--out", "/proc"]));
+    refused(&ended, 1, &["cannot write results to /proc"]);
+    assert_eq!(ended.told.lines().count(), 1, "{}", ended.told);
 }
 
 #[test]
@@ -143,6 +157,27 @@ fn data() {
     });
     refused(&ended, 3, &["few.gz", "labels for", "samples"]);
 
+    // Photos of a side that no memory holds, and files of nothing at all.
+    let photos = deployment().path("photos/0");
+    fs::create_dir_all(&photos).unwrap();
+    fs::write(photos.join("a.png"), "not even looked at").unwrap();
+    let own = r#"idx = { images = "data/client-0/images.gz", labels = "data/client-0/labels.gz" }"#;
+    let ended = client("huge", |text| {
+        let folder = "folder = { path = \"photos\", shape = [1, 100000, 100000] }";
+        text.replace(own, folder)
+    });
+    refused(&ended, 3, &["photos", "[1, 100000, 100000]", "at most"]);
+    fs::write(deployment().path("empty.csv"), "a,b,label\n").unwrap();
+    let ended = client("empty", |text| {
+        text.replace(own, "csv = { file = \"empty.csv\", label = \"label\" }")
+    });
+    refused(&ended, 3, &["empty.csv", "no samples"]);
+    small_data(&deployment().path("untested"), 100, 0);
+    let mut simulate = Command::new(program("fedistill-simulate"));
+    simulate.arg("--data").arg(deployment().path("untested"));
+    let ended = run(simulate.arg("--out").arg(deployment().path("out")));
+    refused(&ended, 3, &["t10k-labels", "no samples"]);
+
     let ended = coordinator("no-teacher", |text| {
         text.replace("teacher.safetensors", "none.safetensors")
     });
@@ -154,6 +189,49 @@ fn data() {
     refused(&ended, 3, &["text.safetensors", "no safetensors file"]);
     let ended = coordinator("classes", |text| text.replace("\"9\"", "\"nine\""));
     refused(&ended, 3, &["teacher", "nine"]);
+}
+
+#[test]
+fn models_of_other_classes() {
+    let deployment = deployment();
+    let evaluate = |name: &str| {
+        let text = fs::read_to_string(deployment.coordinator_config()).unwrap();
+        let path = deployment.path(&format!("federation/{name}.toml"));
+        fs::write(&path, text.replace("\"9\"", "\"nine\"")).unwrap();
+        let mut teacher = deployment.coordinator("teacher");
+        run(teacher.args(["evaluate", "--config"]).arg(path))
+    };
+    let parts = ["teacher.safetensors", "8, nine", "same order"];
+    refused(&evaluate("other-classes"), 3, &parts);
+    // A student is a model as a teacher is one.
+    let state = deployment.path("state-evaluated");
+    fs::create_dir_all(&state).unwrap();
+    let teacher = deployment.path("federation/teacher.safetensors");
+    fs::copy(teacher, state.join("student.safetensors")).unwrap();
+    let text = fs::read_to_string(deployment.client_config(0)).unwrap();
+    let text = text.replace("state-0", "state-evaluated");
+    let path = deployment.path("evaluated.toml");
+    let evaluate = |text: String| {
+        fs::write(&path, text).unwrap();
+        run(deployment.client("evaluate", &path).arg("--private"))
+    };
+    refused(
+        &evaluate(text.replace("\"9\"", "\"nine\"")),
+        3,
+        &["state-evaluated", "8, nine"],
+    );
+    let ended = evaluate(text);
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+}
+
+#[test]
+fn addresses() {
+    for address in ["127.0.0.1", "127.0.0.1:99999", ""] {
+        let config = deployment().client_config(0);
+        let mut client = deployment().client("run", &config);
+        let ended = run(client.args(["--coordinator", address]));
+        refused(&ended, 2, &[&format!("{address:?}"), "HOST:PORT"]);
+    }
 }
 
 #[test]
@@ -174,6 +252,17 @@ fn certificates() {
         text.replace("client-0.pem", "expired.pem")
     });
     refused(&ended, 4, &["expired.pem", "expired on", "new bundle"]);
+    let ended = coordinator("client-bundle", |text| {
+        format!("bundle = \"../client-0.pem\"\n{text}")
+    });
+    refused(&ended, 4, &["client-0.pem", "client client-0", "init"]);
+    let bank = Authority::create("bank".parse().unwrap()).unwrap();
+    let bank = bank
+        .coordinator(&["localhost".to_owned()], Validity::days(1))
+        .unwrap();
+    write_new(&deployment.path("federation/bank.pem"), &bank, true).unwrap();
+    let ended = coordinator("bank", |text| format!("bundle = \"bank.pem\"\n{text}"));
+    refused(&ended, 4, &["bank.pem", "federation bank", "clinic"]);
     // Nothing is overwritten.
     let init = run(deployment
         .coordinator("init")
@@ -189,6 +278,65 @@ fn certificates() {
 }
 
 #[test]
+fn arguments() {
+    let folder = deployment().path("never");
+    for (flag, value) in [
+        ("--host", "bad host \u{fc}"),
+        ("--host", ""),
+        ("--days", "0"),
+        ("--days", "3000000"),
+        ("--days", "4294967295"),
+    ] {
+        let mut init = deployment().coordinator("init");
+        misused(&run(init.arg(&folder).args([flag, value])), flag);
+    }
+    for (flag, value) in [
+        ("--batch", "0"),
+        ("--epochs", "0"),
+        ("--learning-rate", "-1"),
+        ("--learning-rate", "nan"),
+    ] {
+        let mut teacher = deployment().coordinator("teacher");
+        misused(&run(teacher.args(["train", flag, value])), flag);
+    }
+    for (classes, part) in [
+        ("a,a", "\"a\" stands twice"),
+        ("a,,b", "no name"),
+        ("a", "two"),
+    ] {
+        let mut init = deployment().coordinator("init");
+        let ended = run(init.arg(&folder).args(["--classes", classes]));
+        refused(&ended, 2, &["classes", part]);
+    }
+    let mut cert = deployment().coordinator("client-cert");
+    misused(&run(cert.args(["ward-7", "--days", "3000000"])), "--days");
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough() {
+    let folder = deployment().path("piped");
+    let mut init = deployment().coordinator("init");
+    let mut child = init
+        .arg(&folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && told.is_empty(), "{told}");
+}
+
+/// What the argument parser says takes more than a line.
+#[track_caller]
+fn misused(ended: &Ended, flag: &str) {
+    assert_eq!(ended.code, Some(2), "{}", ended.told);
+    assert!(ended.told.contains(flag), "{}", ended.told);
+}
+
+#[test]
 fn a_client_of_another_root_is_told_so_and_so_is_its_user() {
     let own = Deployment::new(1, 1, "[round]\nleast = 1\n");
     let (_coordinator, address) = own.start("127.0.0.1:0");
@@ -201,6 +349,19 @@ fn a_client_of_another_root_is_told_so_and_so_is_its_user() {
     let mut client: Running = own.join(0, &address);
     let line = client.wait_for("next try in");
     assert!(line.contains("certificate"), "{line}");
+}
+
+#[test]
+fn a_state_folder_in_use() {
+    let own = Deployment::new(1, 1, "[round]\nleast = 1\nopen-with = 2\n");
+    let (_coordinator, address) = own.start("127.0.0.1:0");
+    let mut client = own.join(0, &address);
+    client.wait_for("in federation clinic");
+    let parts = ["state-0", "in use by another process"];
+    refused(&own.join(0, &address).end(), 3, &parts);
+    let mut second = own.coordinator("run");
+    let ended = run(second.arg("--config").arg(own.coordinator_config()));
+    refused(&ended, 3, &["state", "in use by another process"]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use fedistill_protocol::{
 };
 use fedistill_transport::memory::{self, Door, MemoryListener};
 use fedistill_transport::{Connection, Dial, Frames, Listen, Peer, blobs};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -209,6 +210,114 @@ async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() 
 }
 
 #[tokio::test]
+async fn of_thousands_of_announcements_one_is_fetched_at_a_time() {
+    let (listener, door) = memory::listen();
+    let quorum = Quorum::new(1, 2, Duration::from_secs(60), Duration::from_secs(90)).unwrap();
+    let coordinator = coordinator(Settings {
+        open_with: 2,
+        quorum,
+        ..settings()
+    })
+    .unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let mut good = Puppet::connect(&door, "good", classes()).await;
+    let mut flood = Puppet::connect(&door, "flood", classes()).await;
+    let mut id = None;
+    for puppet in [&mut good, &mut flood] {
+        assert!(matches!(puppet.next().await, Message::Welcome(_)));
+        let Message::Plan(plan) = puppet.next().await else {
+            panic!("no plan");
+        };
+        id = Some(plan.id);
+    }
+    let id = id.unwrap();
+    let fair = Answers::new(AnswerKind::Logits, 2, vec![0.5; 2 * ROWS as usize]).unwrap();
+    let fair = fair.pack(Precision::F32);
+    let bytes = fair.len() as u64;
+    let Puppet { connection, frames } = flood;
+    let Frames { mut writer, reader } = frames;
+    let announcing = tokio::spawn(async move {
+        for number in 0..5_000u32 {
+            let blob = Digest::of(&number.to_le_bytes());
+            let contribution = Contribution { id, blob, bytes };
+            // The same one twice, then another: the coordinator lets them wait where they are.
+            for _ in 0..2 {
+                writer.send(&contribution.into()).await.unwrap();
+            }
+        }
+    });
+    // Streams that are held and not served: one is asked for, and no more.
+    let _first = connection.accept().await.unwrap();
+    let second = tokio::time::timeout(Duration::from_millis(300), connection.accept()).await;
+    assert!(second.is_err(), "two contributions are fetched at a time");
+    // Nobody else is held up.
+    let receipt = good.contribute(id, bytes, fair).await;
+    assert!(matches!(receipt, Message::Receipt(_)), "{receipt:?}");
+    announcing.abort();
+    drop(reader);
+    run.abort();
+}
+
+#[tokio::test]
+async fn of_thousands_of_transfer_sets_a_client_fetches_one_at_a_time() {
+    let (listener, door) = memory::listen();
+    let deceive = async move {
+        let connection = listener.accept().await.unwrap();
+        let mut frames = Frames::new(connection.accept().await.unwrap());
+        assert!(frames.reader.next().await.unwrap().is_some());
+        let mut streams = Vec::new();
+        for number in 0..1_000u32 {
+            let mut other = welcome();
+            other.transfer.blob = Digest::of(&number.to_le_bytes());
+            frames.writer.send(&other.into()).await.unwrap();
+            streams.push(connection.accept().await.unwrap());
+        }
+        // A request that was given up ends before its first chunk is taken.
+        let mut open = 0;
+        for stream in &mut streams {
+            open += usize::from(stream.0.write_all(&[0]).await.is_ok());
+        }
+        open
+    };
+    tokio::select! {
+        ended = own_client(&door, classes()).run() => panic!("{ended:?}"),
+        open = deceive => assert!(open <= 2, "{open} transfer sets are fetched at a time"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_another_replaces_keeps_away_for_long() {
+    let (listener, door) = memory::listen();
+    let coordinator = coordinator(Settings {
+        open_with: 2,
+        ..settings()
+    })
+    .unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let client = own_client(&door, classes()).events(events);
+    let replaced = async {
+        let connected = heard.recv().await;
+        assert!(matches!(connected, Some(Event::Connected)), "{connected:?}");
+        let _other = Puppet::connect(&door, "ward-1", classes()).await;
+        loop {
+            match heard.recv().await.unwrap() {
+                Event::Lost { why, again } => break (why, again),
+                _ => continue,
+            }
+        }
+    };
+    tokio::select! {
+        ended = client.run() => panic!("{ended:?}"),
+        (why, again) = replaced => {
+            assert!(why.contains("ward-1") && why.contains("bundle"), "{why}");
+            assert!(again >= Duration::from_secs(300), "{again:?}");
+        }
+    }
+    run.abort();
+}
+
+#[tokio::test]
 async fn what_is_no_client_of_this_federation_is_turned_away() {
     let (listener, door) = memory::listen();
     let coordinator = coordinator(settings()).unwrap();
@@ -278,19 +387,8 @@ async fn too_few_clients_for_too_long_end_the_run() {
 /// A client of ours that meets a coordinator of the test's making.
 async fn meet(classes: Vec<String>, welcome: Welcome, set: Vec<u8>) -> Result<String, ClientError> {
     let (listener, door) = memory::listen();
-    let labels = (0..10).map(|i| i % 2).collect();
-    let data = Dataset::new(Path::new("data"), samples(10), labels, classes).unwrap();
-    let student = Learner::new(Architecture::MlpS.build(&[4], 2, 1).unwrap());
-    let own = name("ward-1");
-    let federation = name("clinic");
-    let dialer = door.dialer(Peer::Client {
-        federation: federation.clone(),
-        name: own.clone(),
-    });
     let (events, mut heard) = mpsc::unbounded_channel();
-    let client = Client::new(federation, own, student, data, Policy::default(), dialer)
-        .unwrap()
-        .events(events);
+    let client = own_client(&door, classes).events(events);
     let lost = async {
         while let Some(event) = heard.recv().await {
             if let Event::Lost { why, .. } = event {
@@ -304,6 +402,20 @@ async fn meet(classes: Vec<String>, welcome: Welcome, set: Vec<u8>) -> Result<St
         why = lost => Ok(why),
         () = deceive(listener, welcome, set) => unreachable!(),
     }
+}
+
+/// A client of ours, `ward-1` of the clinic.
+fn own_client(door: &Door, classes: Vec<String>) -> Client {
+    let labels = (0..10).map(|i| i % 2).collect();
+    let data = Dataset::new(Path::new("data"), samples(10), labels, classes).unwrap();
+    let student = Learner::new(Architecture::MlpS.build(&[4], 2, 1).unwrap());
+    let own = name("ward-1");
+    let federation = name("clinic");
+    let dialer = door.dialer(Peer::Client {
+        federation: federation.clone(),
+        name: own.clone(),
+    });
+    Client::new(federation, own, student, data, Policy::default(), dialer).unwrap()
 }
 
 async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {

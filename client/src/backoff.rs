@@ -40,6 +40,13 @@ impl Backoff {
         ceiling.mul_f64(rng.random::<f64>())
     }
 
+    /// The wait where coming back at once would do harm, as another device would be pushed out by
+    /// it: between five and ten times the highest ceiling.
+    pub fn long(&self, rng: &mut impl Rng) -> Duration {
+        let most = self.most.saturating_mul(10);
+        most.mul_f64(0.5 + 0.5 * rng.random::<f64>())
+    }
+
     /// Something worked: the next wait is a short one again.
     pub fn reset(&mut self) {
         self.failures = 0;
@@ -61,6 +68,8 @@ mod tests {
         let late = &waits[10..];
         assert!(late.iter().any(|wait| *wait < most / 10));
         assert!(late.iter().any(|wait| *wait > most * 9 / 10));
+        let long = backoff.long(&mut rng);
+        assert!(long >= most * 5 && long <= most * 10, "{long:?}");
         backoff.reset();
         assert!(backoff.next(&mut rng) <= base);
     }

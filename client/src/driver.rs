@@ -181,7 +181,7 @@ impl Client {
         let entropy = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
         let mut jitter = seed::stream(entropy, self.name.as_str());
         loop {
-            let why = match self.session().await {
+            let error = match self.session().await {
                 Ok(stop) => {
                     self.dial.told().await;
                     return match stop {
@@ -190,11 +190,24 @@ impl Client {
                         Stop::Unfit(why) => Err(ClientError::Unfit(why)),
                     };
                 }
-                Err(error) => error.to_string(),
+                Err(error) => error,
             };
             self.agent.handle(Input::Lost);
             while self.agent.poll_output().is_some() {}
-            let again = self.backoff.next(&mut jitter);
+            let (why, again) = match &error {
+                // Coming back pushes the other one out, which then comes back.
+                TransportError::Closed {
+                    code: CloseCode::Superseded,
+                    ..
+                } => {
+                    let why = format!(
+                        "another process has connected as {}: give each device a bundle of its own, or stop one of them",
+                        self.name
+                    );
+                    (why, self.backoff.long(&mut jitter))
+                }
+                error => (error.to_string(), self.backoff.next(&mut jitter)),
+            };
             tracing::warn!(client = %self.name, "{why}; next try in {} ms", again.as_millis());
             self.tell(Event::Lost { why, again });
             tokio::time::sleep(again).await;
@@ -234,16 +247,14 @@ impl Client {
 
     async fn converse(&mut self, connection: &Arc<dyn Connection>) -> Result<Stop, TransportError> {
         let shelf: Shelf = Arc::default();
-        let mut tasks = Tasks(JoinSet::new());
+        // They end with the session.
+        let mut tasks = JoinSet::new();
         let Frames { mut writer, reader } = Frames::new(connection.open().await?);
         let (frames, mut incoming) = mpsc::channel(16);
-        tasks
-            .0
-            .spawn(read_all(reader, Arc::clone(&self.meter), frames));
-        tasks
-            .0
-            .spawn(serve(Arc::clone(connection), Arc::clone(&shelf)));
-        let (fetched, mut blobs) = mpsc::unbounded_channel();
+        tasks.spawn(read_all(reader, Arc::clone(&self.meter), frames));
+        tasks.spawn(serve(Arc::clone(connection), Arc::clone(&shelf)));
+        // An agent needs one blob at a time: what it asks for next replaces what it asked for before.
+        let mut fetching = JoinSet::new();
         let mut beat = tokio::time::interval(Duration::from_secs(3600));
         self.agent.handle(Input::Connected);
         loop {
@@ -251,11 +262,10 @@ impl Client {
                 match output {
                     Output::Send(message) => writer.send(&message).await?,
                     Output::Fetch { blob, bytes } => {
-                        let (connection, fetched) = (Arc::clone(connection), fetched.clone());
-                        tasks.0.spawn(async move {
-                            let got = fetch(connection.as_ref(), blob, bytes).await;
-                            // A session that is over needs no blob.
-                            let _ = fetched.send((blob, got));
+                        let connection = Arc::clone(connection);
+                        fetching = JoinSet::new();
+                        fetching.spawn(async move {
+                            (blob, fetch(connection.as_ref(), blob, bytes).await)
                         });
                     }
                     Output::Train(job) => self.train(*job),
@@ -294,7 +304,8 @@ impl Client {
                     self.agent.handle(Input::Message(message));
                     self.shelve_again(&shelf);
                 }
-                Some((blob, got)) = blobs.recv() => {
+                Some(done) = fetching.join_next() => {
+                    let (blob, got) = done.map_err(|error| TransportError::Lost(error.to_string()))?;
                     self.agent.handle(Input::Fetched(blob, got?));
                 }
                 Some((id, result)) = self.results.1.recv() => {
@@ -380,9 +391,6 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
 fn lock(bench: &Mutex<Bench>) -> std::sync::MutexGuard<'_, Bench> {
     bench.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Tasks that end with the session.
-struct Tasks(JoinSet<()>);
 
 /// Hands on each message with the bytes that had come until its end.
 async fn read_all(

@@ -2,7 +2,7 @@
 
 mod args;
 
-use std::io::Write;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use fedistill_client::config::Config;
 use fedistill_client::{Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
-use fedistill_program::{Exit, Failure, OrExit, finish, log};
-use fedistill_transport::Peer;
+use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::QuicDialer;
+use fedistill_transport::{Peer, TransportError};
 use rand::RngExt;
 
 use crate::args::{Args, Command, ConfigFlag};
@@ -55,6 +55,11 @@ fn run(config: Config) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Identity, why));
     };
+    let dialer = QuicDialer::new(config.coordinator, config.server_name, &identity);
+    let dialer = dialer.map_err(|error| match error {
+        TransportError::Address { .. } => Failure::new(Exit::Usage, error),
+        error => Failure::new(Exit::Identity, error),
+    })?;
     let data = config
         .data
         .labelled(config.classes.clone())
@@ -72,10 +77,16 @@ fn run(config: Config) -> Result<(), Failure> {
     let own = || seed::stream(0, &format!("{federation}/{name}")).random();
     let card = ModelCard::new(name.as_str(), federation.as_str(), config.model, data.len());
     let drawn = config.seed.unwrap_or_else(own);
-    let (keeper, student) = Keeper::open(&config.state, about, config.model, drawn, card, held_out)
-        .or_exit(Exit::Data)?;
-    let dialer = QuicDialer::new(config.coordinator.clone(), config.server_name, &identity)
-        .or_exit(Exit::Identity)?;
+    let state = config.state.as_path();
+    fs::create_dir_all(state).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("cannot make {}: {error}", state.display()),
+        )
+    })?;
+    let _lock = lock::take(state)?;
+    let (keeper, student) =
+        Keeper::open(state, about, config.model, drawn, card, held_out).or_exit(Exit::Data)?;
     tracing::info!(
         "client {name} of federation {federation}: {} private samples, {}",
         data.len(),
@@ -138,15 +149,16 @@ fn evaluate(config: Config, private: bool) -> Result<(), Failure> {
             return Err(Failure::new(Exit::Usage, why));
         }
     };
-    let (mut student, _) = kept(&config.state).or_exit(Exit::Data)?;
+    let (mut student, about) = kept(&config.state).or_exit(Exit::Data)?;
     let data = source
         .labelled(config.classes.clone())
         .or_exit(Exit::Data)?;
+    let what = format!("the student in {}", config.state.display());
+    about.check(&what, &data).or_exit(Exit::Data)?;
     let evaluation = student
         .evaluate(data.samples(), data.labels())
         .or_exit(Exit::Data)?;
-    println!("student: {evaluation}");
-    Ok(())
+    print(format_args!("student: {evaluation}"))
 }
 
 fn predict(
@@ -174,23 +186,15 @@ fn predict(
     if all {
         text.extend(about.classes.iter().map(|class| format!(",{class}")));
     }
-    text.push('\n');
     for (index, row) in softmax(&logits, classes).chunks(classes).enumerate() {
         let best = (0..classes).fold(
             0,
             |best, class| if row[class] > row[best] { class } else { best },
         );
-        text += &format!("{index},{},{:.4}", about.classes[best], row[best]);
+        text += &format!("\n{index},{},{:.4}", about.classes[best], row[best]);
         if all {
             text.extend(row.iter().map(|probability| format!(",{probability:.4}")));
         }
-        text.push('\n');
     }
-    // A reader that has seen enough is no failure.
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, error))
-        }
-        _ => Ok(()),
-    }
+    print(text)
 }

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Parser, Subcommand};
 use fedistill_program::Exit;
+use fedistill_program::config::Steps;
 use fedistill_protocol::Name;
+use fedistill_transport::identity::{Validity, check_host};
 
 /// Hold a federation's teacher and public samples, and run its rounds with the clients that come.
 #[derive(Debug, Parser)]
@@ -25,13 +28,13 @@ pub(crate) enum Command {
         #[arg(long, default_value = "federation")]
         federation: Name,
         /// What clients call this machine: a name or an address; may be given again.
-        #[arg(long = "host", default_values = ["localhost", "127.0.0.1"])]
+        #[arg(long = "host", default_values = ["localhost", "127.0.0.1"], value_parser = host)]
         hosts: Vec<String>,
         /// Names of the classes.
         #[arg(long, value_delimiter = ',', default_value = "0,1,2,3,4,5,6,7,8,9")]
         classes: Vec<String>,
         /// Days for which the coordinator's certificate is valid.
-        #[arg(long, default_value_t = 365)]
+        #[arg(long, default_value_t = 365, value_parser = days())]
         days: u32,
     },
     /// Make the bundle that lets one device take part. It holds a private key: hand it over
@@ -46,7 +49,7 @@ pub(crate) enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
         /// Days for which it is valid.
-        #[arg(long, default_value_t = 90)]
+        #[arg(long, default_value_t = 90, value_parser = days())]
         days: u32,
     },
     /// Train, import or evaluate the teacher.
@@ -77,13 +80,13 @@ pub(crate) enum TeacherCommand {
         #[command(flatten)]
         config: ConfigFlag,
         /// Passes over the samples.
-        #[arg(long, default_value_t = 60)]
+        #[arg(long, default_value_t = 60, value_parser = count())]
         epochs: usize,
         /// Samples a step.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = count())]
         batch: usize,
         /// Length of a step of stochastic gradient descent.
-        #[arg(long, default_value_t = 0.1)]
+        #[arg(long, default_value_t = 0.1, value_parser = rate, allow_negative_numbers = true)]
         learning_rate: f32,
         /// Overwrite a teacher that is there.
         #[arg(long)]
@@ -119,4 +122,28 @@ pub(crate) struct ConfigFlag {
         env = "FEDISTILL_CONFIG"
     )]
     pub(crate) config: PathBuf,
+}
+
+fn days() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=Validity::MOST_DAYS.into())
+}
+
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn rate(text: &str) -> Result<f32, String> {
+    let learning_rate = text
+        .parse()
+        .map_err(|error: std::num::ParseFloatError| error.to_string())?;
+    let momentum = 0.0;
+    let steps = Steps::Sgd {
+        learning_rate,
+        momentum,
+    };
+    steps.check().map(|()| learning_rate)
+}
+
+fn host(text: &str) -> Result<String, String> {
+    check_host(text).map(|()| text.to_owned())
 }

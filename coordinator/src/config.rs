@@ -228,6 +228,14 @@ impl Config {
                 "training.private-epochs, training.distillation-epochs and training.batch must be at least 1".to_owned(),
             ));
         }
+        steps
+            .check()
+            .map_err(|why| CoordinatorError::Settings(format!("training.steps: {why}")))?;
+        if self.rounds == 0 {
+            return Err(CoordinatorError::Settings(
+                "rounds must be at least 1".to_owned(),
+            ));
+        }
         Ok(Settings {
             federation: self.federation.parse()?,
             classes: self.classes.clone(),
@@ -255,6 +263,27 @@ impl Config {
                 .collect::<Result<_, CoordinatorError>>()?,
         })
     }
+}
+
+/// Checks that answers can be told apart by these names of classes.
+///
+/// # Errors
+/// Fewer than two, one that is empty, or one that stands twice.
+pub fn check_classes(classes: &[String]) -> Result<(), CoordinatorError> {
+    let wrong = |why: String| Err(CoordinatorError::Settings(format!("classes: {why}")));
+    if classes.len() < 2 {
+        return wrong("a federation needs at least two".to_owned());
+    }
+    let mut known = std::collections::BTreeSet::new();
+    for class in classes {
+        if class.trim().is_empty() {
+            return wrong("one has no name: name all of them".to_owned());
+        }
+        if !known.insert(class) {
+            return wrong(format!("{class:?} stands twice: name each once"));
+        }
+    }
+    Ok(())
 }
 
 /// The configuration that `init` writes.
@@ -353,6 +382,12 @@ mod tests {
                 "round.most-seconds is -1",
             ),
             ("batch = 50", "batch = 0", "training.batch"),
+            ("rounds = 30", "rounds = 0", "rounds must be at least 1"),
+            (
+                "learning-rate = 0.1,",
+                "learning-rate = -0.1,",
+                "training.steps: learning-rate is -0.1",
+            ),
             ("\"logit-mean\"", "\"fedavg\"", "choose logit-mean"),
             (
                 "federation = \"clinic\"",

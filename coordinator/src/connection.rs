@@ -88,7 +88,7 @@ async fn converse(
     tasks.spawn(offer(Arc::clone(hub), Arc::clone(connection)));
     arrive(hub, Arrival::Joined(name.clone())).await;
     let result = tokio::select! {
-        result = read_all(hub, connection, name, &mut reader, &mut tasks) => result,
+        result = read_all(hub, connection, name, &mut reader) => result,
         error = connection.closed() => Err(error),
     };
     if hub.leave(name, serial) {
@@ -108,7 +108,7 @@ fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {
         return Err(Rejected {
             reason: RejectReason::WrongFederation,
             detail: format!(
-                "this is federation {ours}, not {asked}: check federation in the client's configuration"
+                "this is federation {ours}, not {asked}: use a bundle of this federation, or dial its own coordinator"
             ),
         });
     }
@@ -158,8 +158,8 @@ async fn read_all(
     connection: &Arc<dyn Connection>,
     name: &Name,
     reader: &mut FrameReader,
-    tasks: &mut JoinSet<()>,
 ) -> Result<(), TransportError> {
+    let mut intake = Intake::default();
     while let Some(message) = reader.next().await? {
         match message {
             Message::Heartbeat(_) => arrive(hub, Arrival::Heartbeat(name.clone())).await,
@@ -168,9 +168,7 @@ async fn read_all(
                 arrive(hub, Arrival::Refused(name.clone(), id, why)).await;
             }
             Message::Contribution(contribution) => {
-                let (hub, connection) = (Arc::clone(hub), Arc::clone(connection));
-                let name = name.clone();
-                tasks.spawn(async move { collect(&hub, &connection, &name, contribution).await });
+                intake.take(hub, connection, name, contribution).await;
             }
             Message::Goodbye(_) => return Ok(()),
             other => {
@@ -183,26 +181,75 @@ async fn read_all(
     Ok(())
 }
 
-/// Fetches a contribution, if the open round asks for one like it.
+/// Fetches what a client announces: one contribution at a time, however many are announced.
+#[derive(Default)]
+struct Intake {
+    /// What is fetched, or was fetched last.
+    latest: Option<Contribution>,
+    /// At most one task; it ends with the connection.
+    fetch: JoinSet<()>,
+}
+
+impl Intake {
+    /// Takes in an announcement. The same one again changes nothing while its fetch is under way;
+    /// one for a newer round replaces it; another one for the same round waits for it, and the
+    /// client's other messages wait with it.
+    async fn take(
+        &mut self,
+        hub: &Arc<Hub>,
+        connection: &Arc<dyn Connection>,
+        name: &Name,
+        contribution: Contribution,
+    ) {
+        while self.fetch.try_join_next().is_some() {}
+        let Contribution { id, blob, .. } = contribution;
+        let Some(plan) = hub.plan().filter(|plan| plan.id == id) else {
+            // The machine knows best what to say about a round that is not open.
+            let arrival = Arrival::Contributed {
+                client: name.clone(),
+                id,
+                blob,
+                answers: None,
+            };
+            return arrive(hub, arrival).await;
+        };
+        if let Some(latest) = self.latest.filter(|_| !self.fetch.is_empty()) {
+            if latest == contribution {
+                return;
+            }
+            if latest.id != id {
+                self.fetch.abort_all();
+            }
+            while self.fetch.join_next().await.is_some() {}
+        }
+        self.latest = Some(contribution);
+        let (hub, connection) = (Arc::clone(hub), Arc::clone(connection));
+        let name = name.clone();
+        self.fetch.spawn(async move {
+            collect(&hub, &connection, &name, &plan, contribution).await;
+        });
+    }
+}
+
+/// Fetches a contribution to the open round, and hands it on.
 async fn collect(
     hub: &Hub,
     connection: &Arc<dyn Connection>,
     name: &Name,
+    plan: &RoundPlan,
     contribution: Contribution,
 ) {
     let Contribution { id, blob, bytes } = contribution;
-    let contributed = |answers| Arrival::Contributed {
-        client: name.clone(),
-        id,
-        blob,
-        answers,
-    };
-    let Some(plan) = hub.plan().filter(|plan| plan.id == id) else {
-        // The machine knows best what to say about a round that is not open.
-        return arrive(hub, contributed(None)).await;
-    };
-    match fetch(hub, connection, &plan, blob, bytes).await {
-        Ok(answers) => arrive(hub, contributed(answers)).await,
+    match fetch(hub, connection, plan, blob, bytes).await {
+        Ok(answers) => {
+            let arrival = Arrival::Contributed {
+                client: name.clone(),
+                id,
+                blob,
+                answers,
+            };
+            arrive(hub, arrival).await;
+        }
         Err(TransportError::Protocol(error)) => {
             let detail = error.to_string().chars().take(300).collect();
             tracing::warn!(client = %name, "contribution to round {id} rejected: {detail}");

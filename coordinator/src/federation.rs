@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fedistill_federation::{
-    Ask, Committed, Input, Method, Output, Quorum, Round, RoundConfig, Training,
+    Ask, Committed, Input, Method, Output, Partial, Quorum, Round, RoundConfig, Training,
 };
 use fedistill_learning::{Samples, softmax};
 use fedistill_protocol::{
@@ -14,6 +14,7 @@ use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::check_classes;
 use crate::hub::{Arrival, Hub};
 use crate::plan::{Planner, stream_seed};
 use crate::store::OpenRound;
@@ -135,8 +136,13 @@ impl Coordinator {
                 "method {name} needs a teacher: add one, or choose another method"
             ));
         }
-        if settings.classes.len() < 2 {
-            return wrong("a federation needs at least two classes".to_owned());
+        check_classes(&settings.classes)?;
+        let most = heaviest(&settings);
+        if most > Partial::MOST_WEIGHT {
+            return wrong(format!(
+                "weights of a cohort add up to {most}, at most {} can be added up: make them smaller",
+                Partial::MOST_WEIGHT
+            ));
         }
         let set: Arc<[u8]> = transfer.pack().into();
         let manifest = TransferManifest {
@@ -552,6 +558,17 @@ impl Coordinator {
         let rows: Vec<usize> = rows.iter().map(|row| row as usize).collect();
         self.transfer.select(&rows)
     }
+}
+
+/// The most that the weights of a cohort and the teacher's can add up to.
+fn heaviest(settings: &Settings) -> u64 {
+    let mut weights: Vec<u64> = settings.weights.values().map(|&w| w.into()).collect();
+    weights.sort_unstable_by(|a, b| b.cmp(a));
+    weights.truncate(settings.cohort);
+    let others = settings.cohort.saturating_sub(weights.len()) as u64;
+    // The teacher votes as one client does.
+    let sum: u64 = weights.iter().map(|&weight| weight.max(1)).sum();
+    sum.saturating_add(others).saturating_add(1)
 }
 
 fn logits(

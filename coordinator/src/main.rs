@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use fedistill_coordinator::config::{Config, template};
+use fedistill_coordinator::config::{Config, check_classes, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
 use fedistill_learning::{Learner, checkpoint};
-use fedistill_program::{Exit, Failure, OrExit, finish, log};
+use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_protocol::Name;
+use fedistill_transport::Peer;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,7 @@ fn init(
     classes: &[String],
     days: u32,
 ) -> Result<(), Failure> {
+    check_classes(classes).or_exit(Exit::Usage)?;
     let shown = folder.display();
     fs::create_dir_all(folder)
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot make {shown}: {error}")))?;
@@ -79,24 +81,17 @@ fn init(
     authority.save(folder).or_exit(Exit::Identity)?;
     write_new(&folder.join("coordinator.pem"), &bundle, true).or_exit(Exit::Identity)?;
     write_new(&config, &template(&federation, classes), false).or_exit(Exit::Failed)?;
-    println!("made federation {federation} in {shown}:");
-    println!("  root.key          signs certificates: keep it safe, best on no server");
-    println!("  root.pem          what all sides trust");
-    println!(
-        "  coordinator.pem   the coordinator's certificate and key, for {}",
-        hosts.join(", ")
-    );
-    println!("  coordinator.toml  name your data in it");
-    println!("next: fedistill-coordinator client-cert NAME --folder {shown}");
-    println!(
-        "      fedistill-coordinator teacher train --config {}",
-        config.display()
-    );
-    println!(
-        "      fedistill-coordinator run --config {}",
-        config.display()
-    );
-    Ok(())
+    let (hosts, config) = (hosts.join(", "), config.display());
+    print(format_args!(
+        "made federation {federation} in {shown}:
+  root.key          signs certificates: keep it safe, best on no server
+  root.pem          what all sides trust
+  coordinator.pem   the coordinator's certificate and key, for {hosts}
+  coordinator.toml  name your data in it
+next: fedistill-coordinator client-cert NAME --folder {shown}
+      fedistill-coordinator teacher train --config {config}
+      fedistill-coordinator run --config {config}"
+    ))
 }
 
 fn client_cert(name: &Name, folder: &Path, out: &Path, days: u32) -> Result<(), Failure> {
@@ -105,28 +100,24 @@ fn client_cert(name: &Name, folder: &Path, out: &Path, days: u32) -> Result<(), 
         .client(name, Validity::days(days))
         .or_exit(Exit::Identity)?;
     write_new(out, &bundle, true).or_exit(Exit::Identity)?;
-    println!(
+    print(format_args!(
         "{}: client {name} of federation {}, valid for {days} days",
         out.display(),
         authority.federation()
-    );
-    Ok(())
+    ))
 }
 
 fn show(config: &Path, json: bool) -> Result<(), Failure> {
     let config = Config::from_file(config).or_exit(Exit::Usage)?;
     let status = status::read(&config.state).or_exit(Exit::Failed)?;
     match json {
-        true => println!(
-            "{}",
-            serde_json::to_string_pretty(&status).or_exit(Exit::Failed)?
-        ),
-        false => println!("{status}"),
+        true => print(serde_json::to_string_pretty(&status).or_exit(Exit::Failed)?),
+        false => print(status),
     }
-    Ok(())
 }
 
 fn run(config: Config) -> Result<(), Failure> {
+    let identity = identify(&config)?;
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
     let transfer = samples.publish().or_exit(Exit::Data)?;
     let settings = config.settings(transfer.samples()).or_exit(Exit::Usage)?;
@@ -139,7 +130,6 @@ fn run(config: Config) -> Result<(), Failure> {
         .map(|source| source.labelled(config.classes.clone()))
         .transpose()
         .or_exit(Exit::Data)?;
-    let identity = Identity::load(&config.bundle).or_exit(Exit::Identity)?;
     let folder = config.state.as_path();
     fs::create_dir_all(folder).map_err(|error| {
         Failure::new(
@@ -147,7 +137,8 @@ fn run(config: Config) -> Result<(), Failure> {
             format!("cannot make {}: {error}", folder.display()),
         )
     })?;
-    let store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Failed)?;
+    let _lock = lock::take(folder)?;
+    let store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Data)?;
     let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
     let coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
         .map_err(failure)?
@@ -178,6 +169,30 @@ fn run(config: Config) -> Result<(), Failure> {
         tracing::warn!("{error}");
     }
     ended.map(|_| ())
+}
+
+/// Reads the bundle and holds it against the federation that it is to serve.
+fn identify(config: &Config) -> Result<Identity, Failure> {
+    let identity = Identity::load(&config.bundle).or_exit(Exit::Identity)?;
+    let refuse = |why: String| {
+        let bundle = config.bundle.display();
+        Err(Failure::new(Exit::Identity, format!("{bundle}: {why}")))
+    };
+    if let Peer::Client { federation, name } = identity.peer() {
+        return refuse(format!(
+            "it is the bundle of client {name} of federation {federation}: name the coordinator's, which init wrote"
+        ));
+    }
+    match identity.federation() {
+        Some(federation) if federation.as_str() == config.federation => Ok(identity),
+        Some(federation) => refuse(format!(
+            "it is the bundle of federation {federation}, the configuration's is {}: make them the same",
+            config.federation
+        )),
+        None => {
+            refuse("its root is none of a federation: name the bundle that init wrote".to_owned())
+        }
+    }
 }
 
 /// Reads a teacher and holds it against the data that it is to teach.

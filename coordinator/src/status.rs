@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fedistill_learning::checkpoint::write_whole;
 use fedistill_learning::{Dataset, Evaluation};
+use fedistill_program::lock;
 use fedistill_protocol::{Name, RoundId};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,9 @@ pub enum Stage {
     Finished,
     /// It ended with an error; started again, it goes on.
     Failed,
+    /// It ended without a word: killed, or its machine was. Started again, it goes on. Never
+    /// written, only read.
+    Died,
 }
 
 /// What a coordinator is at.
@@ -132,11 +136,20 @@ fn write(folder: &Path, status: &Status) -> std::io::Result<()> {
     write_whole(&folder.join(STATUS), &serde_json::to_vec_pretty(status)?)
 }
 
-/// What the coordinator of this state folder last wrote.
+/// What the coordinator of this state folder last wrote; one that says that it runs and is not
+/// there any more has [`Stage::Died`].
 ///
 /// # Errors
 /// No such file, or none of ours, as one line.
 pub fn read(folder: &Path) -> Result<Status, String> {
+    let mut status = last(folder)?;
+    if status.stage == Stage::Running && lock::is_taken(folder) == Some(false) {
+        status.stage = Stage::Died;
+    }
+    Ok(status)
+}
+
+fn last(folder: &Path) -> Result<Status, String> {
     let path = folder.join(STATUS);
     let text = fs::read(&path)
         .map_err(|error| format!("{}: {error}: has the coordinator ever run?", path.display()))?;
@@ -151,7 +164,7 @@ pub fn end(folder: &Path, stage: Stage) -> Result<(), String> {
     let status = Status {
         stage,
         updated: now(),
-        ..read(folder)?
+        ..last(folder)?
     };
     write(folder, &status).map_err(|error| error.to_string())
 }
@@ -163,6 +176,7 @@ impl std::fmt::Display for Status {
             Stage::Stopped => "stopped",
             Stage::Finished => "finished",
             Stage::Failed => "failed",
+            Stage::Died => "died without a word (start it again, and it goes on)",
         };
         let (done, rounds) = (self.done.min(self.rounds), self.rounds);
         write!(

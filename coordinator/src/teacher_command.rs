@@ -6,7 +6,7 @@ use std::path::Path;
 use fedistill_coordinator::config::{Config, TeacherConfig};
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_learning::{Dataset, Learner, Schedule, Source};
-use fedistill_program::{Exit, Failure, OrExit};
+use fedistill_program::{Exit, Failure, OrExit, print};
 use fedistill_protocol::Optimiser;
 
 use crate::args::{ConfigFlag, TeacherCommand};
@@ -87,7 +87,9 @@ fn train(
     let tenth = (schedule.epochs / 10).max(1);
     let told = |epoch: usize, loss: f32| {
         if epoch.is_multiple_of(tenth) || epoch == schedule.epochs {
-            println!("epoch {epoch} of {}: loss {loss:.4}", schedule.epochs);
+            // Training goes on, whoever listens.
+            let epochs = schedule.epochs;
+            let _ = print(format_args!("epoch {epoch} of {epochs}: loss {loss:.4}"));
         }
     };
     learner
@@ -129,13 +131,13 @@ fn save(
     };
     checkpoint::save(&teacher.file, learner.model(), &about, None).or_exit(Exit::Failed)?;
     let parameters = learner.model().weights().len();
-    println!(
+    print(format_args!(
         "{}: {}, {parameters} parameters",
         teacher.file.display(),
         teacher.model
-    );
+    ))?;
     match &config.held_out {
-        Some(source) => tell(config, source, &mut learner),
+        Some(source) => tell(&labelled(config, Some(source), "held-out")?, &mut learner),
         None => Ok(()),
     }
 }
@@ -143,21 +145,21 @@ fn save(
 fn evaluate(flag: &ConfigFlag) -> Result<(), Failure> {
     let (config, teacher) = read(flag)?;
     let saved = checkpoint::load(&teacher.file).or_exit(Exit::Data)?;
-    let mut learner = Learner::new(saved.net().or_exit(Exit::Data)?);
     let source = config.held_out.as_ref().ok_or_else(|| {
         Failure::new(
             Exit::Usage,
             "the configuration names no held-out samples: add [held-out]",
         )
     })?;
-    tell(&config, source, &mut learner)
+    let data = labelled(&config, Some(source), "held-out")?;
+    let what = format!("teacher {}", teacher.file.display());
+    saved.about.check(&what, &data).or_exit(Exit::Data)?;
+    tell(&data, &mut Learner::new(saved.net().or_exit(Exit::Data)?))
 }
 
-fn tell(config: &Config, source: &Source, learner: &mut Learner) -> Result<(), Failure> {
-    let data = labelled(config, Some(source), "held-out")?;
+fn tell(data: &Dataset, learner: &mut Learner) -> Result<(), Failure> {
     let evaluation = learner
         .evaluate(data.samples(), data.labels())
         .or_exit(Exit::Data)?;
-    println!("held-out: {evaluation}");
-    Ok(())
+    print(format_args!("held-out: {evaluation}"))
 }

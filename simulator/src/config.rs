@@ -70,7 +70,7 @@ impl Default for Config {
             transport: Transport::Quic,
             seed: 1,
             out: "fedistill-report".into(),
-            threads: std::thread::available_parallelism().map_or(1, Into::into),
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)),
             models: vec![Architecture::MlpS],
             teacher_model: Architecture::MlpM,
             public: 0.3,
@@ -94,6 +94,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "FEDISTILL_CONFIG")]
     pub config: Option<PathBuf>,
     /// fashion-mnist-mini, fashion-mnist, mnist, or a folder of four IDX files with MNIST's names.
+    /// Names are looked for in $FEDISTILL_DATA, ./fixtures and ./data.
     #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
     pub data: Option<String>,
     /// logit-mean, ds-fl:sa, ds-fl:era, teacher-only or local.
@@ -120,7 +121,7 @@ pub struct Args {
     /// The folder that summary.json, rounds.jsonl and report.html are written to.
     #[arg(long, value_name = "DIR", env = "FEDISTILL_OUT")]
     pub out: Option<PathBuf>,
-    /// Clients that train at a time; no result depends on it. All cores by default.
+    /// Clients that train at a time, 1 to 1024; no result depends on it. All cores by default.
     #[arg(long, value_name = "N", env = "FEDISTILL_THREADS")]
     pub threads: Option<usize>,
     /// The clients' nets, dealt out in turn: mlp-s, mlp-m, mlp-l, conv-s, conv-m, conv-l.
@@ -198,7 +199,10 @@ impl Config {
                 self.rounds == 0 || self.rounds > 100_000,
                 "rounds must be 1 to 100000",
             ),
-            (self.threads == 0, "threads must be at least 1"),
+            (
+                self.threads == 0 || self.threads > MOST_THREADS,
+                "threads must be 1 to 1024",
+            ),
             (self.models.is_empty(), "models must name at least one net"),
             (
                 !(self.public > 0.0 && self.public < 1.0),
@@ -217,7 +221,7 @@ impl Config {
         ];
         match wrong.into_iter().find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(SimulationError::Settings(why.to_owned())),
-            None => Ok(()),
+            None => self.steps.check().map_err(SimulationError::Settings),
         }
     }
 
@@ -256,6 +260,9 @@ impl Config {
         })
     }
 }
+
+/// Each is a thread of the system.
+const MOST_THREADS: usize = 1024;
 
 const KNOWN: [&str; 3] = ["fashion-mnist-mini", "fashion-mnist", "mnist"];
 
@@ -310,8 +317,28 @@ mod tests {
             (["x", "--rounds", "0"], "rounds must be"),
             (["x", "--method", "fedavg"], "choose logit-mean"),
             (["x", "--threads", "0"], "threads"),
+            (["x", "--threads", "1025"], "threads must be 1 to 1024"),
+            (["x", "--threads", "18446744073709551615"], "threads"),
         ] {
             let error = Config::from_args(Args::parse_from(args)).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.toml");
+        for (text, part) in [
+            ("threads = 100000", "threads must be"),
+            (
+                "steps = { sgd = { learning-rate = -1 } }",
+                "learning-rate is -1",
+            ),
+            (
+                "steps = { adamw = { learning-rate = nan } }",
+                "learning-rate is NaN",
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let args = Args::parse_from(["x", "--config", path.to_str().unwrap()]);
+            let error = Config::from_args(args).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
         for args in [

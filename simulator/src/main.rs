@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fedistill_coordinator::CoordinatorError;
-use fedistill_program::{Exit, Failure, OrExit, finish, log};
+use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
 use fedistill_simulator::config::{Args, Config};
 use fedistill_simulator::{Experiment, Progress, SimulationError, experiment, output, share_out};
 
@@ -19,8 +19,7 @@ fn simulate(args: Args) -> Result<(), Failure> {
     let config = Config::from_args(args).map_err(failure)?;
     if let Some(folder) = folder {
         share_out(&config, &folder).map_err(failure)?;
-        println!("shared out to {}", folder.display());
-        return Ok(());
+        return print(format_args!("shared out to {}", folder.display()));
     }
     output::prepare(&config.out).or_exit(Exit::Failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -36,9 +35,9 @@ fn simulate(args: Args) -> Result<(), Failure> {
 
 fn tell(experiment: &Experiment, out: &Path) -> Result<(), Failure> {
     output::write(experiment, out).or_exit(Exit::Failed)?;
-    println!("{}", fedistill_simulator::table(experiment));
-    println!("report: {}", out.join("report.html").display());
-    Ok(())
+    let table = fedistill_simulator::table(experiment);
+    let report = out.join("report.html");
+    print(format_args!("{table}\nreport: {}", report.display()))
 }
 
 fn failure(error: SimulationError) -> Failure {

@@ -6,12 +6,16 @@ use std::path::Path;
 
 use crate::{Experiment, Summary, report};
 
-/// Makes the folder before the work is done, not after it.
+/// Makes the folder, and writes to it once, before the work is done, not after it.
 ///
 /// # Errors
-/// A folder that cannot be made.
+/// A folder that cannot be made or written to.
 pub fn prepare(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| {
+    let probe = folder.join("report.html.new");
+    let made = fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&probe, "-"))
+        .and_then(|()| fs::remove_file(&probe));
+    made.map_err(|error| {
         let folder = folder.display();
         Error::new(
             error.kind(),

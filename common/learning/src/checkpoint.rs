@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fedistill_protocol::Optimiser;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Architecture, ArchitectureError, Model, ModelError, Net, OptimiserState};
+use crate::{Architecture, ArchitectureError, Dataset, Model, ModelError, Net, OptimiserState};
 
 /// What a checkpoint says about its model.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -23,6 +24,30 @@ pub struct About {
     pub input: Vec<u32>,
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
+}
+
+impl About {
+    /// Holds data against the model; `what` says in messages which model it is.
+    ///
+    /// # Errors
+    /// Classes or a shape of samples that are not the model's.
+    pub fn check(&self, what: &str, data: &Dataset) -> Result<(), ModelError> {
+        let shape = data.samples().shape();
+        if self.classes != data.classes() {
+            return Err(ModelError::Other(format!(
+                "{what} knows the classes {}, the configuration names {}: make them the same, in the same order",
+                self.classes.join(", "),
+                data.classes().join(", ")
+            )));
+        }
+        match self.input == shape {
+            true => Ok(()),
+            false => Err(ModelError::Other(format!(
+                "{what} takes samples of shape {:?}, the data's have {shape:?}",
+                self.input
+            ))),
+        }
+    }
 }
 
 /// A tensor's name, shape and values.
@@ -112,7 +137,8 @@ impl View for Floats<'_> {
     }
 }
 
-/// Writes `model` to `path`, whole or not at all.
+/// Writes `model` to `path`, whole or not at all, readable by its owner alone: parameters tell of
+/// what they were learnt from.
 ///
 /// # Errors
 /// A path that cannot be written.
@@ -150,7 +176,7 @@ pub fn save(
     let meta = HashMap::from([(KEY.to_owned(), meta)]);
     let bytes = safetensors::serialize(tensors, Some(meta))
         .map_err(|error| malformed(error.to_string()))?;
-    write_whole(path, &bytes).map_err(|source| CheckpointError::Io {
+    write(path, &bytes, true).map_err(|source| CheckpointError::Io {
         path: path.to_owned(),
         source,
     })
@@ -161,10 +187,23 @@ pub fn save(
 /// # Errors
 /// What the system reports.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write(path, bytes, false)
+}
+
+fn write(path: &Path, bytes: &[u8], secret: bool) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let mut file = File::create(&new)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    if secret {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = secret;
+    let mut file = options.open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)
@@ -221,34 +260,45 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
 
 /// All tensors of a safetensors file, in its order.
 fn tensors(path: &Path, bytes: &[u8]) -> Result<Vec<Tensor>, CheckpointError> {
+    let read = |(name, view): (String, TensorView<'_>)| {
+        let values = values(path, &name, &view)?;
+        Ok((name, view.shape().to_vec(), values))
+    };
+    views(path, bytes)?.into_iter().map(read).collect()
+}
+
+fn views<'a>(
+    path: &Path,
+    bytes: &'a [u8],
+) -> Result<Vec<(String, TensorView<'a>)>, CheckpointError> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| CheckpointError::Malformed {
+        path: path.to_owned(),
+        why: format!("no safetensors file: {error}"),
+    })?;
+    Ok(file.tensors())
+}
+
+fn values(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, CheckpointError> {
     let malformed = |why: String| CheckpointError::Malformed {
         path: path.to_owned(),
         why,
     };
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|error| malformed(format!("no safetensors file: {error}")))?;
-    let mut tensors = Vec::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(malformed(format!(
-                "tensor {name} holds {:?}, not F32",
-                view.dtype()
-            )));
-        }
-        let (values, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(malformed(format!(
-                "tensor {name} holds a value that is not finite"
-            )));
-        }
-        tensors.push((name, view.shape().to_vec(), values));
+    if view.dtype() != Dtype::F32 {
+        let kind = view.dtype();
+        return Err(malformed(format!("tensor {name} holds {kind:?}, not F32")));
     }
-    Ok(tensors)
+    let (values, _) = view.data().as_chunks::<4>();
+    let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values),
+        false => Err(malformed(format!(
+            "tensor {name} holds a value that is not finite"
+        ))),
+    }
 }
 
 /// Fills `model` from any safetensors file; `names` says what a parameter is called there, where
-/// it is not called as here.
+/// it is not called as here. What else is in the file is passed over, whatever it holds.
 ///
 /// # Errors
 /// A file that cannot be used, or that lacks a parameter of this shape: the error lists what the
@@ -262,17 +312,17 @@ pub fn import(
         path: path.to_owned(),
         source,
     })?;
-    let tensors = tensors(path, &bytes)?;
+    let tensors = views(path, &bytes)?;
     let mut weights = Vec::with_capacity(model.weights().len());
     for parameter in model.parameters() {
         let theirs = names.get(&parameter.name).unwrap_or(&parameter.name);
         let found = tensors
             .iter()
-            .find(|(name, shape, _)| name == theirs && *shape == parameter.shape);
-        let Some((_, _, values)) = found else {
+            .find(|(name, view)| name == theirs && *view.shape() == parameter.shape);
+        let Some((_, view)) = found else {
             let has: Vec<String> = tensors
                 .iter()
-                .map(|(n, s, _)| format!("{n} {s:?}"))
+                .map(|(name, view)| format!("{name} {:?}", view.shape()))
                 .collect();
             let needs = model.parameters().iter();
             let needs: Vec<String> = needs.map(|p| format!("{} {:?}", p.name, p.shape)).collect();
@@ -286,7 +336,7 @@ pub fn import(
                 ),
             });
         };
-        weights.extend(parameter.from_file(values));
+        weights.extend(parameter.from_file(&values(path, theirs, view)?));
     }
     Ok(model.set_weights(&weights)?)
 }
@@ -396,6 +446,12 @@ mod tests {
         assert_eq!(loaded.about, about);
         assert_eq!(loaded.optimiser, Some(optimiser));
         assert_eq!(loaded.net().unwrap().weights(), net.weights());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
         let bytes = fs::read(&path).unwrap();
         save(&path, &net, &about, loaded.optimiser.as_ref()).unwrap();
         assert_eq!(
@@ -415,6 +471,15 @@ mod tests {
             error.contains("no tensor other") && error.contains("the file has"),
             "{error}"
         );
+
+        // As PyTorch's batch norm has it.
+        let counter = TensorView::new(Dtype::I64, vec![], &[7; 8]).unwrap();
+        let more = views(&path, &bytes).unwrap().into_iter();
+        let more = more.chain([("bn.num_batches_tracked".to_owned(), counter)]);
+        let more = safetensors::serialize(more, None).unwrap();
+        let foreign = folder.path().join("foreign.safetensors");
+        fs::write(&foreign, more).unwrap();
+        import(&foreign, &mut same, &BTreeMap::new()).unwrap();
 
         let mut other = Architecture::MlpS.build(&[1, 8, 8], 3, 7).unwrap();
         let error = loaded.restore(&mut other).unwrap_err().to_string();

@@ -92,7 +92,7 @@ impl Dataset {
     /// Labelled samples; `path` is where they come from, for messages.
     ///
     /// # Errors
-    /// Another number of labels than of samples, or a label beyond the classes.
+    /// No samples, another number of labels than of samples, or a label beyond the classes.
     pub fn new(
         path: &Path,
         samples: Samples,
@@ -105,6 +105,9 @@ impl Dataset {
                 labels: labels.len(),
                 samples: samples.len(),
             });
+        }
+        if labels.is_empty() {
+            return Err(DataError::malformed(path, "no samples in it"));
         }
         let beyond = |label: &u32| *label as usize >= classes.len();
         if let Some(sample) = labels.iter().position(beyond) {
@@ -220,8 +223,13 @@ impl Dataset {
 fn idx_images(path: &Path) -> Result<Samples, DataError> {
     let images = idx::read(path, 3)?;
     let shape = vec![1, images.shape[1], images.shape[2]];
-    Samples::new(shape, Elements::U8(images.values))
-        .ok_or_else(|| DataError::malformed(path, "its images have no pixels"))
+    Samples::new(shape, Elements::U8(images.values)).ok_or_else(|| {
+        let most = Samples::MOST_VALUES;
+        DataError::malformed(
+            path,
+            format!("its images have no pixels, or more than {most}"),
+        )
+    })
 }
 
 impl Samples {

@@ -77,6 +77,11 @@ fn read(path: &Path, shape: &[u32], values: &mut Vec<u8>) -> Result<(), DataErro
         let why = format!("images are [1 or 3, height, width], asked for is {shape:?}");
         return Err(DataError::malformed(path, why));
     };
+    if Samples::values(shape).is_none() {
+        let most = Samples::MOST_VALUES;
+        let why = format!("asked for is {shape:?}: a sample may have at most {most} values");
+        return Err(DataError::malformed(path, why));
+    }
     let image = image::open(path).map_err(|error| DataError::malformed(path, error))?;
     let image = match (image.width(), image.height()) == (width, height) {
         true => image,

@@ -12,19 +12,28 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// The most values that a sample may have; nets get as wide, so more is a mistake.
+    pub const MOST_VALUES: usize = 1 << 22;
+
     /// Samples of `shape` each, outermost dimension first: `[1, 28, 28]` for a grey image.
     ///
-    /// Returns `None` where the elements are not a whole number of samples, or the shape is empty.
+    /// Returns `None` where the elements are not a whole number of samples, or the shape is empty or
+    /// has more than [`Self::MOST_VALUES`].
     pub fn new(shape: Vec<u32>, elements: Elements) -> Option<Self> {
-        let width = shape
-            .iter()
-            .try_fold(1usize, |width, &side| width.checked_mul(side as usize))?;
+        let width = Self::values(&shape)?;
         let count = elements.len().checked_div(width)?;
         (count * width == elements.len()).then_some(Self {
             shape,
             count,
             elements,
         })
+    }
+
+    /// Values of a sample of this shape, if it may have so many.
+    pub(crate) fn values(shape: &[u32]) -> Option<usize> {
+        let sides = shape.iter().map(|&side| side as usize);
+        let width = sides.fold(1usize, usize::saturating_mul);
+        (width <= Self::MOST_VALUES).then_some(width)
     }
 
     /// Shape of a sample, outermost dimension first.
@@ -151,6 +160,7 @@ mod tests {
         assert_eq!((chosen.len(), chosen.width()), (1, 2));
         assert!(Samples::new(vec![3], Elements::F32(vec![0.0; 4])).is_none());
         assert!(Samples::new(vec![0], Elements::F32(vec![])).is_none());
+        assert!(Samples::new(vec![3, 100_000, 100_000], Elements::U8(vec![])).is_none());
     }
 
     #[test]

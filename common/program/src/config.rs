@@ -112,6 +112,41 @@ pub enum Steps {
     },
 }
 
+impl Steps {
+    /// Checks that such steps lead anywhere.
+    ///
+    /// # Errors
+    /// The key and what to write there, as one line.
+    pub fn check(&self) -> Result<(), String> {
+        let (learning_rate, other) = match *self {
+            Self::Sgd {
+                learning_rate,
+                momentum,
+            } if !(0.0..1.0).contains(&momentum) => {
+                let other = format!("momentum is {momentum}: write a number from 0 to below 1");
+                (learning_rate, Some(other))
+            }
+            Self::Adamw {
+                learning_rate,
+                weight_decay,
+            } if !(0.0..=f32::MAX).contains(&weight_decay) => {
+                let other = format!("weight-decay is {weight_decay}: write a number from 0 on");
+                (learning_rate, Some(other))
+            }
+            Self::Sgd { learning_rate, .. } | Self::Adamw { learning_rate, .. } => {
+                (learning_rate, None)
+            }
+        };
+        match (learning_rate.is_finite() && learning_rate > 0.0, other) {
+            (false, _) => Err(format!(
+                "learning-rate is {learning_rate}: write a number above 0"
+            )),
+            (true, Some(other)) => Err(other),
+            (true, None) => Ok(()),
+        }
+    }
+}
+
 impl Default for Steps {
     fn default() -> Self {
         Self::Sgd {
@@ -182,6 +217,31 @@ mod tests {
         );
         let error = read::<Example>(&folder.path().join("none.toml")).unwrap_err();
         assert!(error.to_string().contains("none.toml: cannot read it"));
+    }
+
+    #[test]
+    fn steps_that_lead_nowhere_are_refused() {
+        assert_eq!(Steps::default().check(), Ok(()));
+        for (learning_rate, momentum, part) in [
+            (0.0, 0.0, "learning-rate is 0:"),
+            (-0.1, 0.0, "learning-rate is -0.1:"),
+            (f32::NAN, 0.0, "learning-rate is NaN:"),
+            (f32::INFINITY, 0.0, "learning-rate is inf:"),
+            (0.1, 1.0, "momentum is 1:"),
+            (0.1, f32::NAN, "momentum is NaN:"),
+        ] {
+            let steps = Steps::Sgd {
+                learning_rate,
+                momentum,
+            };
+            let why = steps.check().unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
+        let decay = Steps::Adamw {
+            learning_rate: 0.1,
+            weight_decay: -1.0,
+        };
+        assert!(decay.check().unwrap_err().contains("weight-decay is -1:"));
     }
 
     #[test]

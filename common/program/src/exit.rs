@@ -1,4 +1,5 @@
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// How a program ends; the numbers are part of its interface. 2 is what the argument parser
@@ -9,7 +10,7 @@ pub enum Exit {
     Failed,
     /// Bad arguments or a bad configuration.
     Usage,
-    /// Data or a model cannot be used.
+    /// Data, a model or a state folder cannot be used.
     Data,
     /// A certificate, key or bundle cannot be used.
     Identity,
@@ -36,7 +37,7 @@ impl Exit {
     }
 
     /// What `--help` says about exit codes.
-    pub const HELP: &'static str = "Exit codes: 0 done, 1 failed, 2 bad arguments or configuration, 3 bad data or model, 4 bad certificate or key, 5 network, 6 not welcome in the federation, 7 too few clients";
+    pub const HELP: &'static str = "Exit codes: 0 done, 1 failed, 2 bad arguments or configuration, 3 bad data, model or state, 4 bad certificate or key, 5 network, 6 not welcome in the federation, 7 too few clients";
 }
 
 /// Why a program ends early.
@@ -77,7 +78,8 @@ pub fn finish(program: &str, result: Result<(), Failure>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let why = failure.why.split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("{program}: {why}");
+            // Nothing is left to tell it to when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{program}: {why}");
             ExitCode::from(failure.exit.code())
         }
     }

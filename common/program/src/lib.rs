@@ -2,12 +2,17 @@
 //!
 //! * [`config`]: TOML files in which nothing is ignored.
 //! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
+//! * [`print()`]: what is told on standard output.
+//! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
 #![forbid(unsafe_code)]
 
 pub mod config;
 mod exit;
+pub mod lock;
 pub mod log;
+mod output;
 
 pub use config::ConfigError;
 pub use exit::{Exit, Failure, OrExit, finish};
+pub use output::print;

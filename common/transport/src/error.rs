@@ -18,6 +18,14 @@ pub enum TransportError {
         /// What the system said.
         why: String,
     },
+    /// An address that no name service can make one of.
+    #[error("{address:?} is no address of a coordinator: {why}")]
+    Address {
+        /// The address as it was given.
+        address: String,
+        /// What is wrong with it and what to do.
+        why: String,
+    },
     /// The address cannot be resolved.
     #[error("cannot resolve {address}: {why}")]
     Resolve {
@@ -48,6 +56,18 @@ pub enum TransportError {
     /// The connection is lost, or was never made.
     #[error("connection lost: {0}")]
     Lost(String),
+    /// Nobody answers at an address.
+    #[error(
+        "no answer from {address} ({resolved}) within {seconds} s: check that the coordinator runs there, and that UDP gets through"
+    )]
+    NoAnswer {
+        /// The address as it was given.
+        address: String,
+        /// What it was resolved to.
+        resolved: SocketAddr,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The peer takes too long.
     #[error("the other side has not {0} in time")]
     Timeout(&'static str),

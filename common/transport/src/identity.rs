@@ -15,7 +15,7 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -70,12 +70,15 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From an hour ago, as clocks differ, for `days` days from now.
+    /// The days for which a root is valid: a certificate that outlives its root proves nothing.
+    pub const MOST_DAYS: u32 = 3650;
+
+    /// From an hour ago, as clocks differ, for `days` days from now, at most [`Self::MOST_DAYS`].
     pub fn days(days: u32) -> Self {
         let now = OffsetDateTime::now_utc();
         Self {
             from: now - Duration::hours(1),
-            to: now + Duration::days(days.into()),
+            to: now + Duration::days(days.min(Self::MOST_DAYS).into()),
         }
     }
 
@@ -112,7 +115,7 @@ impl Authority {
     pub fn create(federation: Name) -> Result<Self, TransportError> {
         let key = KeyPair::generate().map_err(generation)?;
         let mut params = params(
-            Validity::days(3650),
+            Validity::days(Validity::MOST_DAYS),
             &format!("fedistill root of {federation}"),
         );
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -142,10 +145,8 @@ impl Authority {
         let (path, certificate) = read("root.pem")?;
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(|error| bad(&path, format!("no certificate in it: {error}")))?;
-        let federation = uris(&der)
-            .into_iter()
-            .find_map(|uri| uri.strip_prefix(SCHEME)?.parse().ok())
-            .ok_or_else(|| bad(&path, "no root of a federation"))?;
+        let federation =
+            federation_of(&der).ok_or_else(|| bad(&path, "no root of a federation"))?;
         let (path, key) = read("root.key")?;
         let key =
             KeyPair::from_pem(&key).map_err(|error| bad(&path, format!("no key: {error}")))?;
@@ -183,7 +184,10 @@ impl Authority {
         for host in hosts {
             params.subject_alt_names.push(match host.parse::<IpAddr>() {
                 Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(host.as_str().try_into().map_err(generation)?),
+                Err(_) => {
+                    check_host(host).map_err(|why| bad(Path::new("certificate"), why))?;
+                    SanType::DnsName(host.as_str().try_into().map_err(generation)?)
+                }
             });
         }
         self.bundle(params)
@@ -229,6 +233,19 @@ fn params(valid: Validity, common_name: &str) -> CertificateParams {
 
 fn uri(text: &str) -> Result<SanType, TransportError> {
     Ok(SanType::URI(text.try_into().map_err(generation)?))
+}
+
+/// Checks that `host` can stand in a certificate: a DNS name or an IP address.
+///
+/// # Errors
+/// What is wrong with it, as one line.
+pub fn check_host(host: &str) -> Result<(), String> {
+    let name = ServerName::try_from(host);
+    name.map(drop).map_err(|_| {
+        format!(
+            "{host:?} is no host: write a DNS name (a-z, 0-9, - and ., others as xn--) or an IP address"
+        )
+    })
 }
 
 /// Writes a file that must not exist yet; a secret one is readable by its owner alone.
@@ -294,6 +311,11 @@ impl Identity {
         &self.peer
     }
 
+    /// The federation whose root signs for this identity; `None` where the root is none of ours.
+    pub fn federation(&self) -> Option<Name> {
+        federation_of(&self.root)
+    }
+
     fn check_time(&self, path: &Path) -> Result<(), TransportError> {
         let own = &self.chain[0];
         let (_, certificate) = X509Certificate::from_der(own)
@@ -313,6 +335,12 @@ impl Identity {
         }
         Ok(())
     }
+}
+
+/// The federation that a root's certificate names.
+fn federation_of(root: &CertificateDer<'_>) -> Option<Name> {
+    let mut uris = uris(root).into_iter();
+    uris.find_map(|uri| uri.strip_prefix(SCHEME)?.parse().ok())
 }
 
 /// The client that a certificate names; `None` where it names none.
@@ -361,6 +389,7 @@ mod tests {
         write_new(&path, &bundle, true).unwrap();
         let identity = Identity::load(&path).unwrap();
         let federation = "clinic".parse().unwrap();
+        assert_eq!(identity.federation().as_ref(), Some(&federation));
         assert_eq!(*identity.peer(), Peer::Client { federation, name });
         assert!(!format!("{identity:?}").contains("KEY"));
         #[cfg(unix)]
@@ -373,6 +402,24 @@ mod tests {
                     .mode();
                 assert_eq!(mode & 0o777, 0o600, "{secret}");
             }
+        }
+    }
+
+    #[test]
+    fn no_number_of_days_is_too_large_and_hosts_are_checked() {
+        let ten_years = Validity::days(Validity::MOST_DAYS);
+        assert!(Validity::days(u32::MAX).to - ten_years.to < Duration::minutes(1));
+        let authority = Authority::create("clinic".parse().unwrap()).unwrap();
+        for good in ["localhost", "a.example.org", "10.0.0.7", "::1"] {
+            assert_eq!(check_host(good), Ok(()));
+            let bundle = authority.coordinator(&[good.to_owned()], Validity::days(u32::MAX));
+            assert!(bundle.is_ok());
+        }
+        for wrong in ["", "bad host", "h\u{fc}tte", "a:4433", "-a"] {
+            assert!(check_host(wrong).is_err(), "{wrong}");
+            let error = authority.coordinator(&[wrong.to_owned()], Validity::days(1));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong:?} is no host")), "{error}");
         }
     }
 

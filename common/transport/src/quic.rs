@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::identity::{Identity, peer_of};
+use crate::identity::{Identity, check_host, peer_of};
 use crate::{BoxFuture, CloseCode, Connection, Dial, Listen, Peer, Stream, TransportError};
 
 /// What both sides must speak; the number is the protocol's version.
@@ -178,19 +178,23 @@ impl QuicDialer {
     /// host itself.
     ///
     /// # Errors
-    /// An identity that TLS cannot use.
+    /// Text that is no address, a server name that is none, or an identity that TLS cannot use.
+    /// Whether a name can be resolved shows only when dialling.
     pub fn new(
         address: String,
         server_name: Option<String>,
         identity: &Identity,
     ) -> Result<Self, TransportError> {
-        let host = address
-            .rsplit_once(':')
-            .map_or(address.as_str(), |(host, _)| host);
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let host = host(&address).map_err(|why| TransportError::Address {
+            address: address.clone(),
+            why,
+        })?;
+        if let Some(name) = &server_name {
+            check_host(name).map_err(|why| TransportError::Address {
+                address: address.clone(),
+                why: format!("its server name {why}"),
+            })?;
+        }
         Ok(Self {
             endpoints: Endpoints {
                 config: settings::client(identity)?,
@@ -230,6 +234,26 @@ impl QuicDialer {
     }
 }
 
+/// The host in `HOST:PORT`, or what is wrong with it.
+fn host(address: &str) -> Result<String, String> {
+    let (host, port) = address
+        .rsplit_once(':')
+        .ok_or("it has no port: write HOST:PORT")?;
+    let number: u16 = port.parse().unwrap_or(0);
+    if number == 0 {
+        return Err(format!(
+            "{port:?} is no port: write HOST:PORT, with a port from 1 to 65535"
+        ));
+    }
+    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    if inner.is_none() && host.contains(':') {
+        return Err("write an IPv6 address as [ADDRESS]:PORT".to_owned());
+    }
+    let host = inner.unwrap_or(host);
+    check_host(host)?;
+    Ok(host.to_owned())
+}
+
 impl Endpoints {
     fn towards(&self, address: SocketAddr) -> Result<&Endpoint, TransportError> {
         let (cell, any): (_, IpAddr) = match address {
@@ -258,7 +282,11 @@ impl Dial for QuicDialer {
                 .towards(address)?
                 .connect(address, &self.server_name)
                 .map_err(|error| TransportError::Refused(error.to_string()))?;
-            let late = |_| TransportError::Timeout("answered");
+            let late = |_| TransportError::NoAnswer {
+                address: self.address.clone(),
+                resolved: address,
+                seconds: HANDSHAKE.as_secs(),
+            };
             let connection = timeout(HANDSHAKE, connecting).await.map_err(late)?;
             let inner = connection.map_err(|error| explain(&error))?;
             let connection: Arc<dyn Connection> = Arc::new(QuicConnection {
@@ -373,5 +401,34 @@ fn meaning(alert: u64) -> String {
         116 => "no certificate was shown: dial with a bundle of this federation".to_owned(),
         120 => "no common protocol version: update the older side".to_owned(),
         other => format!("TLS alert {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for (address, expected) in [
+            ("localhost:4433", "localhost"),
+            ("10.0.0.7:1", "10.0.0.7"),
+            ("[::1]:4433", "::1"),
+        ] {
+            assert_eq!(host(address).as_deref(), Ok(expected));
+        }
+        for (address, part) in [
+            ("", "no port"),
+            ("127.0.0.1", "no port"),
+            ("127.0.0.1:99999", "65535"),
+            ("localhost:0", "65535"),
+            ("localhost:", "65535"),
+            (":4433", "no host"),
+            ("two words:4433", "no host"),
+            ("::1:4433", "[ADDRESS]:PORT"),
+        ] {
+            let why = host(address).unwrap_err();
+            assert!(why.contains(part), "{address}: {why}");
+        }
     }
 }

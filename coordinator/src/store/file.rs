@@ -6,6 +6,7 @@ use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
     AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan, Rows,
 };
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
@@ -71,12 +72,24 @@ fn kind(probabilities: bool) -> AnswerKind {
 }
 
 impl FileStore {
-    /// Opens the store in `path`, or makes it.
+    /// Opens the store in `path`, or makes it, readable by its owner alone.
     ///
     /// # Errors
     /// A file that another process has open, or that cannot be used.
     pub fn open_at(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| match error {
+        let failed = |error: std::io::Error| StoreError::Failed {
+            path: path.to_owned(),
+            why: error.to_string(),
+        };
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        // Contributions are in it.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path).map_err(failed)?;
+        let opened = FileBackend::new(file)
+            .and_then(|backend| Database::builder().create_with_backend(backend));
+        let database = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
                 path: path.to_owned(),
             },
