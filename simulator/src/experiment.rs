@@ -1,12 +1,13 @@
 //! A federation and the baselines that every table needs beside it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use fedistill_coordinator::Teacher;
 use fedistill_learning::{Dataset, Evaluation};
 
 use crate::config::{Config, locate};
-use crate::{Outcome, Progress, SimulationError, Transport, World, pooled, simulate};
+use crate::{Outcome, Progress, SimulationError, Transport, View, World, pooled, simulate};
 
 /// A federation and what it is compared with.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub async fn run(
 ) -> Result<Experiment, SimulationError> {
     let begun = Instant::now();
     let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
+    let train = Arc::new(train);
     let world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
     drop(train);
     let run = async |method: &str, transport: Transport| {
@@ -75,7 +77,7 @@ pub async fn run(
         false => None,
     };
     Ok(Experiment {
-        labels: world.private.iter().map(counts).collect(),
+        labels: world.private.iter().map(View::counts).collect(),
         classes: world.test.classes().to_vec(),
         config: config.clone(),
         federated,
@@ -84,12 +86,4 @@ pub async fn run(
         pooled,
         seconds: begun.elapsed().as_secs_f64(),
     })
-}
-
-fn counts(data: &Dataset) -> Vec<usize> {
-    let mut counts = vec![0; data.classes().len()];
-    for &label in data.labels() {
-        counts[label as usize] += 1;
-    }
-    counts
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`World`]: one data set, split into what the teacher has, the transfer set, what each client has,
 //!   and test samples that are only ever used to report.
+//! * [`View`]: some samples of a shared set; clients' private data is held as this.
 //! * [`Partition`]: how labels are spread over clients.
 //! * [`share_out`]: the same split as files, for a federation of processes.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
@@ -19,6 +20,7 @@ mod report;
 mod run;
 mod share_out;
 mod summary;
+mod view;
 mod world;
 
 pub use error::SimulationError;
@@ -28,4 +30,5 @@ pub use progress::Progress;
 pub use run::{Outcome, Plan, RoundRow, Transport, pooled, simulate};
 pub use share_out::share_out;
 pub use summary::{Accuracy, Bytes, Ece, Seconds, Summary, table};
+pub use view::View;
 pub use world::{Sizes, TeacherSource, World};

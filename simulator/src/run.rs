@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use fedistill_client::{Client, Event, Policy, Student, Watcher};
+use fedistill_client::{Client, Event, Policy, PrivateData, Student, Watcher};
 use fedistill_coordinator::{Coordinator, MemoryStore, Observer, Settings, Teacher};
 use fedistill_federation::{Method, Quorum, Training};
 use fedistill_learning::{Architecture, Dataset, Evaluation, Learner, Schedule};
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::seed_of;
-use crate::{Progress, SimulationError, World};
+use crate::{Progress, SimulationError, View, World};
 
 /// What carries the bytes of a simulated federation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
@@ -228,7 +228,7 @@ pub async fn simulate(
         let data = &world.private[index];
         let architecture = plan.models[index % plan.models.len().max(1)];
         let own = seed_of(plan.seed, &format!("student/{index}"));
-        let net = architecture.build(data.samples().shape(), data.classes().len(), own)?;
+        let net = architecture.build(data.shape(), data.classes().len(), own)?;
         let watch = StudentWatch {
             index,
             test: Arc::clone(&world.test),
@@ -399,7 +399,9 @@ pub fn pooled(
     plan: &Plan,
     progress: &Progress,
 ) -> Result<Evaluation, SimulationError> {
-    let all = Dataset::join(&world.private)?;
+    let all = View::join(&world.private)
+        .ok_or_else(|| SimulationError::Internal("no private data".to_owned()))?
+        .to_dataset();
     let (shape, classes) = (all.samples().shape(), all.classes().len());
     let architecture = plan.models.first().copied().unwrap_or(Architecture::MlpS);
     let seed = seed_of(plan.seed, "pooled");
