@@ -131,9 +131,9 @@ async fn arrive(hub: &Hub, arrival: Arrival) {
     let _ = hub.arrivals.send(arrival).await;
 }
 
-async fn write_all(mut writer: FrameWriter, mut messages: mpsc::Receiver<Message>) {
-    while let Some(message) = messages.recv().await {
-        if writer.send(&message).await.is_err() {
+async fn write_all(mut writer: FrameWriter, mut frames: mpsc::Receiver<Arc<[u8]>>) {
+    while let Some(frame) = frames.recv().await {
+        if writer.send_encoded(&frame).await.is_err() {
             return;
         }
     }
@@ -207,7 +207,7 @@ async fn collect(
             let detail = error.to_string().chars().take(300).collect();
             tracing::warn!(client = %name, "contribution to round {id} rejected: {detail}");
             let reason = RejectReason::Malformed;
-            hub.send(name, Rejected { reason, detail }.into());
+            hub.send(name, &Rejected { reason, detail }.into());
             arrive(hub, Arrival::Malformed(name.clone(), id)).await;
         }
         // It will come again with the next connection.

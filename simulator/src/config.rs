@@ -9,7 +9,7 @@ use fedistill_program::config::{self, Packing, Steps};
 use fedistill_program::{ConfigError, Exit};
 use serde::{Deserialize, Serialize};
 
-use crate::{Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
+use crate::{Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
 
 /// A simulation, whole; every key has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -22,6 +22,8 @@ pub struct Config {
     pub method: String,
     /// Number of clients.
     pub clients: usize,
+    /// Clients that a round asks; all where it is not given.
+    pub per_round: Option<usize>,
     /// Number of rounds.
     pub rounds: u32,
     /// How labels are spread over clients.
@@ -36,6 +38,9 @@ pub struct Config {
     pub out: PathBuf,
     /// Clients that train at a time. No result depends on it.
     pub threads: usize,
+    /// Megabytes that students may take in memory while they do not train; beyond that they are
+    /// kept in a file in the folder for results. No result depends on it.
+    pub memory_budget_mb: u64,
     /// The clients' nets; client i has the i-th, and so on from the start.
     pub models: Vec<Architecture>,
     /// The teacher's net, where it is trained here.
@@ -64,6 +69,7 @@ impl Default for Config {
             data: "fashion-mnist-mini".to_owned(),
             method: "logit-mean".to_owned(),
             clients: 10,
+            per_round: None,
             rounds: 30,
             partition: Partition::Dirichlet(0.3),
             teacher: TeacherSource::Train(100),
@@ -71,6 +77,7 @@ impl Default for Config {
             seed: 1,
             out: "fedistill-report".into(),
             threads: std::thread::available_parallelism().map_or(1, Into::into),
+            memory_budget_mb: 512,
             models: vec![Architecture::MlpS],
             teacher_model: Architecture::MlpM,
             public: 0.3,
@@ -102,6 +109,9 @@ pub struct Args {
     /// Number of clients.
     #[arg(long, value_name = "N", env = "FEDISTILL_CLIENTS")]
     pub clients: Option<usize>,
+    /// Clients that a round asks, chosen by chance for each; all by default.
+    #[arg(long, value_name = "N", env = "FEDISTILL_PER_ROUND")]
+    pub per_round: Option<usize>,
     /// Number of rounds.
     #[arg(long, value_name = "N", env = "FEDISTILL_ROUNDS")]
     pub rounds: Option<u32>,
@@ -158,6 +168,7 @@ impl Config {
         set(&mut config.data, args.data);
         set(&mut config.method, args.method);
         set(&mut config.clients, args.clients);
+        config.per_round = args.per_round.or(config.per_round);
         set(&mut config.rounds, args.rounds);
         set(&mut config.partition, args.partition);
         set(&mut config.teacher, args.teacher);
@@ -197,6 +208,11 @@ impl Config {
             (
                 self.rounds == 0 || self.rounds > 100_000,
                 "rounds must be 1 to 100000",
+            ),
+            (
+                self.per_round
+                    .is_some_and(|count| count == 0 || count > self.clients),
+                "per-round must be 1 to the number of clients",
             ),
             (self.threads == 0, "threads must be at least 1"),
             (self.models.is_empty(), "models must name at least one net"),
@@ -252,6 +268,11 @@ impl Config {
             models: self.models.clone(),
             transport: self.transport,
             threads: self.threads,
+            per_round: self.per_round,
+            keep: Keep {
+                memory: self.memory_budget_mb.saturating_mul(1_000_000),
+                folder: self.out.clone(),
+            },
             seed: self.seed,
         })
     }

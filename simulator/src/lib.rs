@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod engine;
 mod error;
 pub mod experiment;
 pub mod output;
@@ -19,6 +20,7 @@ mod progress;
 mod report;
 mod run;
 mod share_out;
+mod students;
 mod summary;
 mod view;
 mod world;
@@ -27,7 +29,7 @@ pub use error::SimulationError;
 pub use experiment::Experiment;
 pub use partition::{Partition, PartitionError};
 pub use progress::Progress;
-pub use run::{Outcome, Plan, RoundRow, Transport, pooled, simulate};
+pub use run::{Keep, Outcome, Plan, RoundRow, Transport, pooled, simulate, simulate_with};
 pub use share_out::share_out;
 pub use summary::{Accuracy, Bytes, Ece, Seconds, Summary, table};
 pub use view::View;
