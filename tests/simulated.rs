@@ -138,6 +138,35 @@ async fn a_round_asks_as_many_as_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    for method in ["fedavg", "feddf"] {
+        let config = Config {
+            method: method.to_owned(),
+            per_round: Some(3),
+            rounds: 8,
+            ..small(folder.path())
+        };
+        let mut digests = Vec::new();
+        for threads in [1, 3] {
+            let done = run(&Config {
+                threads,
+                ..config.clone()
+            })
+            .await;
+            let parameters = done.federated.parameters[0] as u64;
+            for row in &done.federated.rounds {
+                assert_eq!((&row.up, &row.down), (&vec![4 * parameters; 3], &row.up));
+            }
+            let accuracy = done.federated.students[0].accuracy;
+            assert!(accuracy > 0.3, "{method} reaches {accuracy}");
+            digests.push(done.federated.digest);
+        }
+        assert_eq!(digests[0], digests[1]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_are_written_whole() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {

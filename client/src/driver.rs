@@ -274,6 +274,8 @@ impl Client {
                         let (connection, fetched) = (Arc::clone(connection), fetched.clone());
                         let shared = self.blobs.clone().zip(self.agent.wanted(blob));
                         let meter = Arc::clone(&self.meter);
+                        // A task that is done keeps its memory until it is joined.
+                        while tasks.0.try_join_next().is_some() {}
                         tasks.0.spawn(async move {
                             let got = fetch(connection.as_ref(), blob, bytes, shared, &meter);
                             // A session that is over needs no blob.

@@ -170,6 +170,8 @@ async fn read_all(
             Message::Contribution(contribution) => {
                 let (hub, connection) = (Arc::clone(hub), Arc::clone(connection));
                 let name = name.clone();
+                // A task that is done keeps its memory until it is joined.
+                while tasks.try_join_next().is_some() {}
                 tasks.spawn(async move { collect(&hub, &connection, &name, contribution).await });
             }
             Message::Goodbye(_) => return Ok(()),

@@ -9,7 +9,7 @@ use fedistill_program::config::{self, Packing, Steps};
 use fedistill_program::{ConfigError, Exit};
 use serde::{Deserialize, Serialize};
 
-use crate::{Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
+use crate::{Averaging, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
 
 /// A simulation, whole; every key has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -103,7 +103,8 @@ pub struct Args {
     /// fashion-mnist-mini, fashion-mnist, mnist, or a folder of four IDX files with MNIST's names.
     #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
     pub data: Option<String>,
-    /// logit-mean, ds-fl:sa, ds-fl:era, teacher-only or local.
+    /// logit-mean, ds-fl:sa, ds-fl:era, teacher-only or local; or, to compare with and in a
+    /// simulation only, fedavg or feddf.
     #[arg(long, value_name = "NAME", env = "FEDISTILL_METHOD")]
     pub method: Option<String>,
     /// Number of clients.
@@ -199,8 +200,16 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), SimulationError> {
-        method::by_name(&self.method)?;
+        let averaging = Averaging::by_name(&self.method);
+        if let (None, Err(error)) = (averaging, method::by_name(&self.method)) {
+            let why = format!("{error}; or fedavg or feddf, in a simulation only");
+            return Err(SimulationError::Settings(why));
+        }
         let wrong = [
+            (
+                averaging.is_some() && self.models.iter().any(|model| *model != self.models[0]),
+                "fedavg and feddf average parameters: give all clients one model",
+            ),
             (
                 self.clients == 0 || self.clients > 10_000,
                 "clients must be 1 to 10000",
@@ -329,12 +338,15 @@ mod tests {
         for (args, part) in [
             (["x", "--clients", "0"], "clients must be"),
             (["x", "--rounds", "0"], "rounds must be"),
-            (["x", "--method", "fedavg"], "choose logit-mean"),
+            (["x", "--method", "fedprox"], "choose logit-mean"),
             (["x", "--threads", "0"], "threads"),
         ] {
             let error = Config::from_args(Args::parse_from(args)).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
+        let mixed = ["x", "--method", "feddf", "--models", "mlp-s,conv-s"];
+        let error = Config::from_args(Args::parse_from(mixed)).unwrap_err();
+        assert!(error.to_string().contains("one model"), "{error}");
         for args in [
             ["x", "--partition", "even"],
             ["x", "--models", "gpt"],

@@ -7,7 +7,10 @@ use fedistill_coordinator::Teacher;
 use fedistill_learning::{Dataset, Evaluation};
 
 use crate::config::{Config, locate};
-use crate::{Outcome, Progress, SimulationError, Transport, View, World, pooled, simulate};
+use crate::{
+    Averaging, Outcome, Progress, SimulationError, Transport, View, World, average, pooled,
+    simulate,
+};
 
 /// A federation and what it is compared with.
 #[derive(Clone, Debug)]
@@ -53,7 +56,15 @@ pub async fn run(
         progress.finish();
         outcome
     };
-    let federated = run(&config.method, config.transport).await?;
+    let federated = match Averaging::by_name(&config.method) {
+        Some(which) => {
+            let progress = progress(&config.method, config.rounds);
+            let outcome = average(&world, &config.plan("local")?, which, &progress);
+            progress.finish();
+            outcome?
+        }
+        None => run(&config.method, config.transport).await?,
+    };
     // What is only compared with needs no network; its results do not depend on one.
     let baseline = async |method: &str, wanted: bool| match wanted && config.baselines {
         true if config.method == method => Ok(Some(federated.clone())),

@@ -6,10 +6,12 @@
 //! * [`Partition`]: how labels are spread over clients.
 //! * [`share_out`]: the same split as files, for a federation of processes.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
+//! * [`average`]: methods that average parameters, to compare with.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
 
+mod averaging;
 pub mod config;
 mod engine;
 mod error;
@@ -25,6 +27,7 @@ mod summary;
 mod view;
 mod world;
 
+pub use averaging::{Averaging, average};
 pub use error::SimulationError;
 pub use experiment::Experiment;
 pub use partition::{Partition, PartitionError};

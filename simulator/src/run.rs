@@ -325,15 +325,7 @@ pub async fn simulate_with(
             board: Arc::clone(&board),
             progress: progress.clone(),
         });
-    let names: Vec<Name> = (0..clients)
-        .map(|index| {
-            format!(
-                "client-{index:0width$}",
-                width = clients.ilog10() as usize + 1
-            )
-            .parse()
-        })
-        .collect::<Result<_, _>>()?;
+    let names = names(clients)?;
     let (listener, dialers) = connect(plan.transport, &federation, &names)?;
     let permits = Arc::new(Semaphore::new(plan.threads.max(1)));
     let blobs = Arc::<Blobs>::default();
@@ -432,6 +424,13 @@ fn gather(outcome: &mut Outcome, board: &Board, clients: usize) {
     outcome.teacher_before = board.before;
     outcome.teacher_after = board.teacher.last().map(|(_, e)| *e).or(board.before);
     outcome.network = board.network;
+}
+
+/// Names of so many clients, in their order.
+pub(crate) fn names(clients: usize) -> Result<Vec<Name>, SimulationError> {
+    let width = clients.max(1).ilog10() as usize + 1;
+    let name = |index| format!("client-{index:0width$}").parse();
+    Ok((0..clients).map(name).collect::<Result<_, _>>()?)
 }
 
 type Ways = (Arc<dyn Listen>, Vec<Box<dyn Dial>>);
