@@ -431,13 +431,15 @@ async fn read_all(
 /// Lets the coordinator fetch what is offered, and nothing else.
 async fn serve(connection: Arc<dyn Connection>, shelf: Shelf) {
     while let Ok(mut stream) = connection.accept().await {
-        let Ok(request) = blobs::requested(&mut stream).await else {
-            continue;
+        let give = async {
+            let request = blobs::requested(&mut stream).await?;
+            let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let bytes = offered.filter(|(digest, _)| *digest == request.blob);
+            let bytes: &[u8] = bytes.as_ref().map_or(&[], |(_, bytes)| bytes);
+            blobs::send(&mut stream, bytes, request.offset).await
         };
-        let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let bytes = offered.filter(|(digest, _)| *digest == request.blob);
-        let bytes: &[u8] = bytes.as_ref().map_or(&[], |(_, bytes)| bytes);
-        if let Err(error) = blobs::send(&mut stream, bytes, request.offset).await {
+        // On the heap, so that a client that gives nothing takes no room for it.
+        if let Err(error) = Box::pin(give).await {
             tracing::warn!("a contribution was not taken: {error}");
         }
     }

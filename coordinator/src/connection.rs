@@ -142,12 +142,14 @@ async fn write_all(mut writer: FrameWriter, mut frames: mpsc::Receiver<Arc<[u8]>
 /// Lets the client fetch the transfer set and the knowledge of the open round.
 async fn offer(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
     while let Ok(mut stream) = connection.accept().await {
-        let Ok(request) = blobs::requested(&mut stream).await else {
-            continue;
+        let give = async {
+            let request = blobs::requested(&mut stream).await?;
+            let blob = hub.blob(request.blob);
+            let bytes: &[u8] = blob.as_deref().unwrap_or_default();
+            blobs::send(&mut stream, bytes, request.offset).await
         };
-        let blob = hub.blob(request.blob);
-        let bytes: &[u8] = blob.as_deref().unwrap_or_default();
-        if let Err(error) = blobs::send(&mut stream, bytes, request.offset).await {
+        // On the heap, so that a client that fetches nothing takes no room for it.
+        if let Err(error) = Box::pin(give).await {
             tracing::debug!("a blob was not taken: {error}");
         }
     }
