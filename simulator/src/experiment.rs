@@ -8,8 +8,8 @@ use fedistill_learning::{Dataset, Evaluation};
 
 use crate::config::{Config, locate};
 use crate::{
-    Averaging, Outcome, Progress, SimulationError, Transport, View, World, average, pooled,
-    simulate,
+    Averaging, MemoryBound, Outcome, Progress, SimulationError, Transport, View, World, average,
+    pooled, simulate,
 };
 
 /// A federation and what it is compared with.
@@ -52,6 +52,8 @@ pub async fn run(
         let teacher = world.teacher(&config.teacher, config.teacher_model, config.seed)?;
         let teacher = teacher.map(|teacher| Box::new(teacher) as Box<dyn Teacher>);
         let progress = progress(method, config.rounds);
+        let bound = MemoryBound::of(&world, &plan, config.teacher_model)?;
+        progress.note(&bound.to_string());
         let outcome = simulate(&world, &plan, teacher, progress.clone()).await;
         progress.finish();
         outcome

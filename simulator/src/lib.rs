@@ -7,6 +7,7 @@
 //! * [`share_out`]: the same split as files, for a federation of processes.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
 //! * [`average`]: methods that average parameters, to compare with.
+//! * [`MemoryBound`]: what a run will hold at most.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ pub mod config;
 mod engine;
 mod error;
 pub mod experiment;
+mod memory;
 pub mod output;
 mod partition;
 mod progress;
@@ -30,6 +32,7 @@ mod world;
 pub use averaging::{Averaging, average};
 pub use error::SimulationError;
 pub use experiment::Experiment;
+pub use memory::MemoryBound;
 pub use partition::{Partition, PartitionError};
 pub use progress::Progress;
 pub use run::{Keep, Outcome, Plan, RoundRow, Transport, pooled, simulate, simulate_with};

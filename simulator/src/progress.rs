@@ -83,6 +83,15 @@ impl Progress {
         }
     }
 
+    /// Something that a person should know before the run.
+    pub fn note(&self, note: &str) {
+        match &self.kind {
+            Kind::Silent => {}
+            Kind::Lines { what, .. } => eprintln!("{what}: {note}"),
+            Kind::Bar(bar) => bar.println(note),
+        }
+    }
+
     /// A pass over samples is done.
     pub fn epoch(&self, epoch: u32, epochs: u32, loss: f32) {
         match &self.kind {

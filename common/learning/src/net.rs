@@ -64,6 +64,14 @@ impl Net {
         }
     }
 
+    /// The most values that the net holds for each sample of a batch, beside its parameters: layers'
+    /// outputs, what they keep for the backward pass, and gradients on their way.
+    pub fn activations(&self) -> usize {
+        let outputs = || self.layers.iter().map(|placed| placed.layer.output());
+        let widest = outputs().max().unwrap_or(0).max(self.width());
+        2 * self.width() + 2 * outputs().sum::<usize>() + 2 * widest
+    }
+
     fn width(&self) -> usize {
         self.input.iter().map(|&side| side as usize).product()
     }
