@@ -54,6 +54,17 @@ async fn one_seed_gives_one_result_over_any_transport_and_any_number_of_threads(
             digests.push(done.federated.digest);
         }
     }
+    // Students in a file are what they are in memory.
+    for threads in [1, 2] {
+        let done = run(&Config {
+            threads,
+            memory_budget_mb: 0,
+            out: folder.path().join("out"),
+            ..config.clone()
+        })
+        .await;
+        digests.push(done.federated.digest);
+    }
     digests.dedup();
     assert_eq!(digests.len(), 1);
     let other = run(&Config { seed: 2, ..config }).await;
@@ -88,6 +99,71 @@ async fn payloads_do_not_know_the_model() {
             .iter()
             .all(|(up, _)| up.iter().all(|&bytes| bytes > 0))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_asks_as_many_as_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        clients: 60,
+        per_round: Some(5),
+        models: vec![Architecture::MlpS, Architecture::ConvS],
+        ..small(folder.path())
+    };
+    let done = run(&config).await;
+    let mut digests = vec![done.federated.digest.clone()];
+    for row in &done.federated.rounds {
+        let clients = row.clients.as_ref().unwrap();
+        assert_eq!((clients.len(), row.students.len(), row.up.len()), (5, 5, 5));
+        assert!(row.students.iter().all(|accuracy| accuracy.is_finite()));
+    }
+    let first = |row: usize| done.federated.rounds[row].clients.clone();
+    assert_ne!(first(0), first(1));
+    assert!((5..=20).contains(&done.federated.parameters.len()));
+    let out = folder.path().join("out");
+    output::prepare(&out).unwrap();
+    output::write(&done, &out).unwrap();
+    for (threads, memory_budget_mb) in [(1, 512), (3, 0)] {
+        let done = run(&Config {
+            threads,
+            memory_budget_mb,
+            out: out.clone(),
+            ..config.clone()
+        })
+        .await;
+        digests.push(done.federated.digest);
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    for method in ["fedavg", "feddf"] {
+        let config = Config {
+            method: method.to_owned(),
+            per_round: Some(3),
+            rounds: 8,
+            ..small(folder.path())
+        };
+        let mut digests = Vec::new();
+        for threads in [1, 3] {
+            let done = run(&Config {
+                threads,
+                ..config.clone()
+            })
+            .await;
+            let parameters = done.federated.parameters[0] as u64;
+            for row in &done.federated.rounds {
+                assert_eq!((&row.up, &row.down), (&vec![4 * parameters; 3], &row.up));
+            }
+            let accuracy = done.federated.students[0].accuracy;
+            assert!(accuracy > 0.3, "{method} reaches {accuracy}");
+            digests.push(done.federated.digest);
+        }
+        assert_eq!(digests[0], digests[1]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use fedistill_protocol::{
     RoundId, RoundPlan, TransferManifest, TransferSet, Welcome,
 };
 
-use crate::Policy;
+use crate::{Held, Policy, Wanted};
 
 /// Who the agent speaks for.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub enum Input {
     Message(Message),
     /// A blob that was to be fetched is here, whole and of this digest.
     Fetched(Digest, Vec<u8>),
+    /// A blob that was to be fetched is here, verified and unpacked as [`Agent::wanted`] says.
+    Held(Digest, Held),
     /// The training for a round is over: answers where the plan asked for some, or why it failed.
     Trained(RoundId, Result<Option<Answers>, String>),
 }
@@ -69,9 +71,9 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// What is asked, checked.
-    pub plan: RoundPlan,
+    pub plan: Arc<RoundPlan>,
     /// The soft labels that come with it.
-    pub knowledge: Option<Answers>,
+    pub knowledge: Option<Arc<Answers>>,
     /// The public samples.
     pub transfer: Arc<Samples>,
 }
@@ -103,8 +105,8 @@ pub struct Agent {
 enum Work {
     Idle,
     /// A plan waits for the transfer set or its knowledge.
-    Waiting(Box<RoundPlan>),
-    Training(Box<RoundPlan>),
+    Waiting(Arc<RoundPlan>),
+    Training(Arc<RoundPlan>),
     Done {
         contribution: Contribution,
         bytes: Arc<[u8]>,
@@ -173,7 +175,15 @@ impl Agent {
                 }
             }
             Input::Message(message) => self.hear(message),
-            Input::Fetched(blob, bytes) => self.fetched(blob, &bytes),
+            Input::Fetched(blob, bytes) => {
+                let unpacked = self.wanted(blob).map(|wanted| wanted.unpack(&bytes));
+                match unpacked {
+                    None => {}
+                    Some(Ok(held)) => self.held(blob, held),
+                    Some(Err(error)) => self.unusable(blob, &error.to_string()),
+                }
+            }
+            Input::Held(blob, held) => self.held(blob, held),
             Input::Trained(id, result) => self.trained(id, result),
         }
     }
@@ -262,7 +272,7 @@ impl Agent {
             let why = cut(why);
             return self.put(Output::Send(Refusal { id: plan.id, why }.into()));
         }
-        self.work = Work::Waiting(Box::new(plan));
+        self.work = Work::Waiting(Arc::new(plan));
         if self.transfer.is_some() {
             self.prepare();
         }
@@ -282,59 +292,74 @@ impl Agent {
         }
     }
 
-    fn fetched(&mut self, blob: Digest, bytes: &[u8]) {
-        if let Some(welcome) = &self.welcome
-            && welcome.transfer.blob == blob
-            && self.transfer.is_none()
-        {
-            let manifest = &welcome.transfer;
-            let set = TransferSet::unpack(bytes).map_err(|error| error.to_string());
-            let set = set.and_then(|set| {
-                match set.shape() == manifest.shape && set.samples() == manifest.samples {
-                    true => Ok(set),
-                    false => Err(format!(
-                        "it has {} samples of shape {:?}, announced were {} of {:?}",
-                        set.samples(),
-                        set.shape(),
-                        manifest.samples,
-                        manifest.shape
-                    )),
-                }
-            });
-            return match set {
-                Ok(set) => {
-                    self.transfer = Some((blob, Arc::new(set.into())));
-                    self.prepare();
-                }
-                Err(why) => {
-                    let why = format!("the transfer set cannot be used: {why}");
-                    self.put(Output::Stop(Stop::Unfit(why)));
-                }
-            };
+    /// What a blob that is to be fetched has to be; `None` for one that nothing waits for.
+    pub fn wanted(&self, blob: Digest) -> Option<Wanted> {
+        let manifest = &self.welcome.as_ref()?.transfer;
+        if manifest.blob == blob && self.transfer.is_none() {
+            return Some(Wanted::Transfer);
         }
-        let Work::Waiting(plan) = &self.work else {
+        match &self.work {
+            Work::Waiting(plan) => plan.knowledge.as_ref(),
+            _ => None,
+        }
+        .filter(|knowledge| knowledge.blob == blob)
+        .map(|knowledge| Wanted::Knowledge {
+            kind: knowledge.kind,
+            rows: knowledge.rows.count(),
+            classes: manifest.classes.len() as u32,
+        })
+    }
+
+    fn held(&mut self, blob: Digest, held: Held) {
+        let (Some(wanted), Some(welcome)) = (self.wanted(blob), &self.welcome) else {
             return;
         };
-        let (Some(welcome), Some(knowledge)) = (&self.welcome, &plan.knowledge) else {
-            return;
-        };
-        if knowledge.blob != blob {
-            return;
+        match (wanted, held) {
+            (Wanted::Transfer, Held::Transfer(set)) => {
+                let TransferManifest { shape, samples, .. } = &welcome.transfer;
+                if set.shape() == shape && set.len() == *samples as usize {
+                    self.transfer = Some((blob, set));
+                    return self.prepare();
+                }
+                let why = format!(
+                    "it has {} samples of shape {:?}, announced were {samples} of {shape:?}",
+                    set.len(),
+                    set.shape()
+                );
+                self.unusable(blob, &why);
+            }
+            (
+                Wanted::Knowledge {
+                    kind,
+                    rows,
+                    classes,
+                },
+                Held::Knowledge(answers),
+            ) if (answers.kind(), answers.rows(), answers.classes()) == (kind, rows, classes) => {
+                self.train(Some(answers));
+            }
+            _ => self.unusable(blob, "it is held as something else"),
         }
-        let classes = welcome.transfer.classes.len() as u32;
-        let rows = knowledge.rows.count();
-        match Answers::unpack(bytes, knowledge.kind, rows, classes) {
-            Ok(answers) => self.train(Some(answers)),
-            Err(error) => {
-                let id = plan.id;
-                self.work = Work::Idle;
-                let why = cut(format!("the knowledge cannot be used: {error}"));
-                self.put(Output::Send(Refusal { id, why }.into()));
+    }
+
+    /// A blob is here and cannot be used.
+    fn unusable(&mut self, blob: Digest, why: &str) {
+        match self.wanted(blob) {
+            None => {}
+            Some(Wanted::Transfer) => {
+                let why = format!("the transfer set cannot be used: {why}");
+                self.put(Output::Stop(Stop::Unfit(why)));
+            }
+            Some(Wanted::Knowledge { .. }) => {
+                if let Work::Waiting(plan) = std::mem::replace(&mut self.work, Work::Idle) {
+                    let why = cut(format!("the knowledge cannot be used: {why}"));
+                    self.put(Output::Send(Refusal { id: plan.id, why }.into()));
+                }
             }
         }
     }
 
-    fn train(&mut self, knowledge: Option<Answers>) {
+    fn train(&mut self, knowledge: Option<Arc<Answers>>) {
         let Work::Waiting(plan) = std::mem::replace(&mut self.work, Work::Idle) else {
             return;
         };
@@ -342,7 +367,7 @@ impl Agent {
             return;
         };
         let job = Job {
-            plan: (*plan).clone(),
+            plan: Arc::clone(&plan),
             knowledge,
             transfer: Arc::clone(transfer),
         };

@@ -8,15 +8,17 @@ use fedistill_learning::seed;
 use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{Answers, Digest, Heartbeat, Message, Name, RoundId};
 use fedistill_transport::{
-    CloseCode, Connection, Dial, FrameReader, Frames, Meter, Metered, TransportError, blobs,
+    CloseCode, Connection, Dial, Direction, FrameReader, Frames, Meter, Metered, TransportError,
+    blobs,
 };
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::agent::{Agent, AgentConfig, Input, Job, Output, Stop};
+use crate::held::Unshared;
 use crate::train::{Bench, Carried, Watcher, carry_out};
-use crate::{Backoff, Policy, PrivateData, Student};
+use crate::{Backoff, Blobs, Policy, PrivateData, Student, Wanted};
 
 /// A device of a federation: a student, its private data, and how to reach the coordinator.
 pub struct Client {
@@ -27,10 +29,11 @@ pub struct Client {
     meter: Arc<Meter>,
     backoff: Backoff,
     permits: Option<Arc<Semaphore>>,
-    events: Option<mpsc::UnboundedSender<Event>>,
+    blobs: Option<Arc<Blobs>>,
+    events: Option<Box<dyn Fn(Event) + Send + Sync>>,
     results: (
-        mpsc::UnboundedSender<Trained>,
-        mpsc::UnboundedReceiver<Trained>,
+        mpsc::UnboundedSender<Box<Trained>>,
+        mpsc::UnboundedReceiver<Box<Trained>>,
     ),
     cancel: Arc<AtomicBool>,
 }
@@ -130,6 +133,7 @@ impl Client {
             meter: Arc::default(),
             backoff: Backoff::default(),
             permits: None,
+            blobs: None,
             events: None,
             results: mpsc::unbounded_channel(),
             cancel: Arc::default(),
@@ -164,10 +168,26 @@ impl Client {
         self
     }
 
+    /// Holds blobs together with the other clients of this process.
+    #[must_use]
+    pub fn sharing(mut self, blobs: Arc<Blobs>) -> Self {
+        self.blobs = Some(blobs);
+        self
+    }
+
     /// Tells what happens.
     #[must_use]
-    pub fn events(mut self, events: mpsc::UnboundedSender<Event>) -> Self {
-        self.events = Some(events);
+    pub fn events(self, events: mpsc::UnboundedSender<Event>) -> Self {
+        self.telling(move |event| {
+            // Nobody has to listen.
+            let _ = events.send(event);
+        })
+    }
+
+    /// Tells `hear` what happens, on the thread on which it does.
+    #[must_use]
+    pub fn telling(mut self, hear: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.events = Some(Box::new(hear));
         self
     }
 
@@ -263,9 +283,12 @@ impl Client {
                     Output::Send(message) => writer.send(&message).await?,
                     Output::Fetch { blob, bytes } => {
                         let connection = Arc::clone(connection);
+                        let shared = self.blobs.clone().zip(self.agent.wanted(blob));
+                        let meter = Arc::clone(&self.meter);
                         fetching = JoinSet::new();
                         fetching.spawn(async move {
-                            (blob, fetch(connection.as_ref(), blob, bytes).await)
+                            let got = fetch(connection.as_ref(), blob, bytes, shared, &meter);
+                            Box::new(got.await)
                         });
                     }
                     Output::Train(job) => self.train(*job),
@@ -287,13 +310,15 @@ impl Client {
             }
             tokio::select! {
                 frame = incoming.recv() => {
-                    let Some((message, received)) = frame.transpose()? else {
+                    let Some((message, received)) = frame.map(|frame| *frame).transpose()? else {
                         return Err(TransportError::Lost("the coordinator ended the conversation".to_owned()));
                     };
                     if let Message::Welcome(welcome) = &message {
                         self.backoff.reset();
                         let third = u64::from(welcome.heartbeat_ms).max(3) / 3;
-                        beat = tokio::time::interval(Duration::from_millis(third));
+                        let third = Duration::from_millis(third);
+                        // The first one is not due at once: joining says as much.
+                        beat = tokio::time::interval_at(tokio::time::Instant::now() + third, third);
                         tracing::info!(client = %self.name, "in federation {}", welcome.federation);
                         self.tell(Event::Connected);
                     }
@@ -305,10 +330,11 @@ impl Client {
                     self.shelve_again(&shelf);
                 }
                 Some(done) = fetching.join_next() => {
-                    let (blob, got) = done.map_err(|error| TransportError::Lost(error.to_string()))?;
-                    self.agent.handle(Input::Fetched(blob, got?));
+                    let got = done.map_err(|error| TransportError::Lost(error.to_string()))?;
+                    self.agent.handle((*got)?);
                 }
-                Some((id, result)) = self.results.1.recv() => {
+                Some(trained) = self.results.1.recv() => {
+                    let (id, result) = *trained;
                     self.agent.handle(Input::Trained(id, result));
                 }
                 _ = beat.tick() => {
@@ -355,14 +381,13 @@ impl Client {
                 Err(error) => Err(format!("the student failed: {error}")),
             };
             // Nobody listens once the client has ended.
-            let _ = results.send((id, result));
+            let _ = results.send(Box::new((id, result)));
         });
     }
 
     fn tell(&self, event: Event) {
-        if let Some(events) = &self.events {
-            // Nobody has to listen.
-            let _ = events.send(event);
+        if let Some(hear) = &self.events {
+            hear(event);
         }
     }
 }
@@ -374,17 +399,22 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
         private,
         watcher,
     } = bench;
-    carry_out(
-        &job.plan,
-        job.knowledge.as_ref(),
-        &job.transfer,
-        name,
-        student.as_mut(),
-        private.as_ref(),
-        watcher.as_mut(),
-        cancel,
-    )
-    .map_err(|error| error.to_string())
+    let carried = student.wake(job.plan.id).and_then(|()| {
+        carry_out(
+            &job.plan,
+            job.knowledge.as_deref(),
+            &job.transfer,
+            name,
+            student.as_mut(),
+            private.as_ref(),
+            watcher.as_mut(),
+            cancel,
+        )
+    });
+    let rested = student.rest();
+    carried
+        .and_then(|carried| rested.map(|()| carried))
+        .map_err(|error| error.to_string())
 }
 
 /// A student that panicked in one round may still learn in the next.
@@ -396,12 +426,12 @@ fn lock(bench: &Mutex<Bench>) -> std::sync::MutexGuard<'_, Bench> {
 async fn read_all(
     mut reader: FrameReader,
     meter: Arc<Meter>,
-    frames: mpsc::Sender<Result<(Message, u64), TransportError>>,
+    frames: mpsc::Sender<Box<Result<(Message, u64), TransportError>>>,
 ) {
     while let Some(next) = reader.next().await.transpose() {
         let failed = next.is_err();
         let next = next.map(|message| (message, meter.received()));
-        if frames.send(next).await.is_err() || failed {
+        if frames.send(Box::new(next)).await.is_err() || failed {
             return;
         }
     }
@@ -410,24 +440,45 @@ async fn read_all(
 /// Lets the coordinator fetch what is offered, and nothing else.
 async fn serve(connection: Arc<dyn Connection>, shelf: Shelf) {
     while let Ok(mut stream) = connection.accept().await {
-        let Ok(request) = blobs::requested(&mut stream).await else {
-            continue;
+        let give = async {
+            let request = blobs::requested(&mut stream).await?;
+            let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let bytes = offered.filter(|(digest, _)| *digest == request.blob);
+            let bytes: &[u8] = bytes.as_ref().map_or(&[], |(_, bytes)| bytes);
+            blobs::send(&mut stream, bytes, request.offset).await
         };
-        let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let bytes = offered.filter(|(digest, _)| *digest == request.blob);
-        let bytes: &[u8] = bytes.as_ref().map_or(&[], |(_, bytes)| bytes);
-        if let Err(error) = blobs::send(&mut stream, bytes, request.offset).await {
+        // On the heap, so that a client that gives nothing takes no room for it.
+        if let Err(error) = Box::pin(give).await {
             tracing::warn!("a contribution was not taken: {error}");
         }
     }
 }
 
+/// What the agent is to hear of a blob, which other clients of this process may hold already.
 async fn fetch(
     connection: &dyn Connection,
     blob: Digest,
     bytes: u64,
-) -> Result<Vec<u8>, TransportError> {
-    let mut assembler = Assembler::new(blob, bytes, bytes)?;
-    blobs::fetch(connection, blob, &mut assembler).await?;
-    Ok(assembler.finish()?)
+    shared: Option<(Arc<Blobs>, Wanted)>,
+    meter: &Meter,
+) -> Result<Input, TransportError> {
+    let fetch = async {
+        let mut assembler = Assembler::new(blob, bytes, bytes)?;
+        blobs::fetch(connection, blob, &mut assembler).await?;
+        Ok::<_, TransportError>(assembler.finish()?)
+    };
+    let Some((others, wanted)) = shared else {
+        return Ok(Input::Fetched(blob, fetch.await?));
+    };
+    match others.get(blob, wanted, fetch).await {
+        Ok((held, true)) => Ok(Input::Held(blob, held)),
+        Ok((held, false)) => {
+            let (up, down) = blobs::crossing(bytes);
+            meter.spared(Direction::Sent, up);
+            meter.spared(Direction::Received, down);
+            Ok(Input::Held(blob, held))
+        }
+        Err(Unshared::Bytes(bytes)) => Ok(Input::Fetched(blob, bytes)),
+        Err(Unshared::Transport(error)) => Err(error),
+    }
 }

@@ -1,5 +1,5 @@
 use fedistill_learning::{Learner, Objective, Samples};
-use fedistill_protocol::{Optimiser, Start};
+use fedistill_protocol::{Optimiser, RoundId, Start};
 use rand_chacha::ChaCha20Rng;
 
 /// What a student of the user's own reports.
@@ -34,6 +34,32 @@ pub trait Student: Send {
     /// What the student reports.
     fn logits(&mut self, samples: &Samples) -> Result<Vec<f32>, StudentError>;
 
+    /// The logits of the samples at `rows`, in that order, `rows x classes`.
+    ///
+    /// # Errors
+    /// What the student reports.
+    fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, StudentError> {
+        self.logits(&samples.select(rows))
+    }
+
+    /// Work on a plan is about to begin: one that was put away gets ready.
+    ///
+    /// # Errors
+    /// What the student reports.
+    fn wake(&mut self, id: RoundId) -> Result<(), StudentError> {
+        let _ = id;
+        Ok(())
+    }
+
+    /// The work on a plan is over, whatever has come of it: until [`Self::wake`] nothing is asked
+    /// of the student.
+    ///
+    /// # Errors
+    /// What the student reports.
+    fn rest(&mut self) -> Result<(), StudentError> {
+        Ok(())
+    }
+
     /// All that it has learnt, for who saves it; empty where the student sees to that itself.
     fn parameters(&self) -> &[f32] {
         &[]
@@ -62,7 +88,46 @@ impl Student for Learner {
         Ok(Self::logits(self, samples)?)
     }
 
+    fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, StudentError> {
+        Ok(Self::logits_of(self, samples, rows)?)
+    }
+
     fn parameters(&self) -> &[f32] {
         self.model().weights()
+    }
+}
+
+impl Student for Box<dyn Student> {
+    fn begin(&mut self, start: Start, optimiser: Optimiser) -> Result<(), StudentError> {
+        self.as_mut().begin(start, optimiser)
+    }
+
+    fn step(
+        &mut self,
+        samples: &[f32],
+        objective: &Objective<'_>,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<f32, StudentError> {
+        self.as_mut().step(samples, objective, rng)
+    }
+
+    fn logits(&mut self, samples: &Samples) -> Result<Vec<f32>, StudentError> {
+        self.as_mut().logits(samples)
+    }
+
+    fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, StudentError> {
+        self.as_mut().logits_of(samples, rows)
+    }
+
+    fn wake(&mut self, id: RoundId) -> Result<(), StudentError> {
+        self.as_mut().wake(id)
+    }
+
+    fn rest(&mut self) -> Result<(), StudentError> {
+        self.as_mut().rest()
+    }
+
+    fn parameters(&self) -> &[f32] {
+        self.as_ref().parameters()
     }
 }

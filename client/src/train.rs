@@ -116,7 +116,7 @@ pub fn carry_out(
         return Ok(Carried::Out(None));
     };
     let rows: Vec<usize> = report.rows.iter().map(|row| row as usize).collect();
-    let logits = student.logits(&transfer.select(&rows))?;
+    let logits = student.logits_of(transfer, &rows)?;
     let classes = private.classes().len();
     let values = match report.kind {
         AnswerKind::Logits => logits,

@@ -131,9 +131,9 @@ async fn arrive(hub: &Hub, arrival: Arrival) {
     let _ = hub.arrivals.send(arrival).await;
 }
 
-async fn write_all(mut writer: FrameWriter, mut messages: mpsc::Receiver<Message>) {
-    while let Some(message) = messages.recv().await {
-        if writer.send(&message).await.is_err() {
+async fn write_all(mut writer: FrameWriter, mut frames: mpsc::Receiver<Arc<[u8]>>) {
+    while let Some(frame) = frames.recv().await {
+        if writer.send_encoded(&frame).await.is_err() {
             return;
         }
     }
@@ -142,12 +142,14 @@ async fn write_all(mut writer: FrameWriter, mut messages: mpsc::Receiver<Message
 /// Lets the client fetch the transfer set and the knowledge of the open round.
 async fn offer(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
     while let Ok(mut stream) = connection.accept().await {
-        let Ok(request) = blobs::requested(&mut stream).await else {
-            continue;
+        let give = async {
+            let request = blobs::requested(&mut stream).await?;
+            let blob = hub.blob(request.blob);
+            let bytes: &[u8] = blob.as_deref().unwrap_or_default();
+            blobs::send(&mut stream, bytes, request.offset).await
         };
-        let blob = hub.blob(request.blob);
-        let bytes: &[u8] = blob.as_deref().unwrap_or_default();
-        if let Err(error) = blobs::send(&mut stream, bytes, request.offset).await {
+        // On the heap, so that a client that fetches nothing takes no room for it.
+        if let Err(error) = Box::pin(give).await {
             tracing::debug!("a blob was not taken: {error}");
         }
     }
@@ -254,7 +256,7 @@ async fn collect(
             let detail = error.to_string().chars().take(300).collect();
             tracing::warn!(client = %name, "contribution to round {id} rejected: {detail}");
             let reason = RejectReason::Malformed;
-            hub.send(name, Rejected { reason, detail }.into());
+            hub.send(name, &Rejected { reason, detail }.into());
             arrive(hub, Arrival::Malformed(name.clone(), id)).await;
         }
         // It will come again with the next connection.

@@ -14,8 +14,9 @@ use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::asking::Asking;
 use crate::config::check_classes;
-use crate::hub::{Arrival, Hub};
+use crate::hub::{Arrival, Hub, encode};
 use crate::plan::{Planner, stream_seed};
 use crate::store::OpenRound;
 use crate::{CoordinatorError, Saved, Store, Teacher, connection};
@@ -100,6 +101,7 @@ pub struct Coordinator {
     teacher: Option<Box<dyn Teacher>>,
     store: Box<dyn Store>,
     observer: Box<dyn Observer>,
+    at_once: usize,
     /// Why a client last refused a plan.
     refusal: Option<String>,
 }
@@ -170,6 +172,7 @@ impl Coordinator {
             teacher,
             store,
             observer: Box::new(()),
+            at_once: usize::MAX,
             refusal: None,
         })
     }
@@ -178,6 +181,15 @@ impl Coordinator {
     #[must_use]
     pub fn observed_by(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Box::new(observer);
+        self
+    }
+
+    /// Asks only so many clients of a cohort at a time; each one that is done makes room for the
+    /// next. What the coordinator, or a simulation, holds of contributions under way is bounded by
+    /// this. A client's silence counts from the opening of the round, so leave that long enough.
+    #[must_use]
+    pub fn asking(mut self, at_once: usize) -> Self {
+        self.at_once = at_once.max(1);
         self
     }
 
@@ -211,10 +223,10 @@ impl Coordinator {
             _ => hub.goodbye("the coordinator stops", true),
         }
         // Clients hang up once they have read that.
-        let _ = tokio::time::timeout(Duration::from_secs(3), async {
-            while !hub.connected().is_empty() && incoming.recv().await.is_some() {}
-        })
-        .await;
+        let wait = Duration::from_secs(3);
+        while hub.count() > 0
+            && let Ok(Some(_)) = tokio::time::timeout(wait, incoming.recv()).await
+        {}
         listener.shut().await;
         door.abort();
         result
@@ -395,24 +407,25 @@ impl Coordinator {
                 Round::restore(config, now, events)?
             }
         };
-        let shared = Arc::new(plan.clone());
-        hub.open(Some(Arc::clone(&shared)));
-        for name in hub.connected() {
-            greet(hub, &machine, &shared, &cohort, &name);
-        }
+        hub.open(Some(Arc::new(plan.clone())));
+        let Some(frame) = encode(&Message::Plan(plan.clone())) else {
+            let why = "a plan is longer than its frame may be: lower round.samples";
+            return Err(CoordinatorError::Settings(why.to_owned()));
+        };
+        let mut asking = Asking::new(&cohort, frame, self.at_once);
+        asking.go_on(hub, &machine, id);
         let outcome = loop {
             if let Some(outcome) = self.settle(hub, &mut machine, id)? {
                 break outcome;
             }
+            asking.go_on(hub, &machine, id);
             let timeout = machine.poll_timeout().unwrap_or_else(Instant::now);
             tokio::select! {
                 arrival = incoming.recv() => {
                     let Some(arrival) = arrival else {
                         return Err(CoordinatorError::Settings("nobody listens".to_owned()));
                     };
-                    if let Arrival::Joined(name) = &arrival {
-                        greet(hub, &machine, &shared, &cohort, name);
-                    }
+                    asking.heard(&arrival);
                     if let Arrival::Refused(name, _, why) = &arrival {
                         self.refusal = Some(format!("{name}: {why}"));
                     }
@@ -446,7 +459,7 @@ impl Coordinator {
                     if let Message::Rejected(rejected) = &message {
                         tracing::warn!(client = %to, "contribution rejected: {}", rejected.detail);
                     }
-                    hub.send(&to, message);
+                    hub.send(&to, &message);
                 }
                 Output::Committed(committed) => return Ok(Some(Some(committed))),
                 Output::Aborted => return Ok(Some(None)),
@@ -464,7 +477,7 @@ impl Coordinator {
         let needed = self.settings.open_with.max(self.settings.quorum.least());
         let begun = Instant::now();
         loop {
-            let connected = hub.connected().len();
+            let connected = hub.count();
             if connected >= needed {
                 return Ok(());
             }
@@ -480,11 +493,11 @@ impl Coordinator {
                 use fedistill_protocol::{RejectReason, Rejected};
                 let detail = format!("round {id} is over: await the next one");
                 let reason = RejectReason::TooLate;
-                hub.send(&client, Rejected { reason, detail }.into());
+                hub.send(&client, &Rejected { reason, detail }.into());
             }
             if patience.is_some_and(|patience| begun.elapsed() >= patience) {
                 return Err(CoordinatorError::TooFewClients {
-                    connected: hub.connected().len(),
+                    connected: hub.count(),
                     needed,
                     seconds: begun.elapsed().as_secs(),
                 });
@@ -578,18 +591,6 @@ fn logits(
 ) -> Result<Answers, CoordinatorError> {
     let logits = teacher.logits(samples).map_err(CoordinatorError::Teacher)?;
     Ok(Answers::new(AnswerKind::Logits, classes, logits)?)
-}
-
-/// Tells a client of the cohort what the open round asks, or that it has its contribution.
-fn greet(hub: &Hub, machine: &Round, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>, name: &Name) {
-    if !cohort.contains_key(name) {
-        return;
-    }
-    let message = match machine.receipt(name) {
-        Some(receipt) => receipt.into(),
-        None => Message::Plan(plan.clone()),
-    };
-    hub.greet(name, plan.id, message);
 }
 
 fn input(arrival: Arrival, open: RoundId) -> Option<Input> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fedistill_protocol::{
-    Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest,
+    Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest, frame,
 };
 use fedistill_transport::{CloseCode, Connection};
 use tokio::sync::mpsc;
@@ -30,7 +30,8 @@ struct State {
 
 struct Member {
     serial: u64,
-    outbox: mpsc::Sender<Message>,
+    /// Frames, ready to be written: one that many clients get is encoded once.
+    outbox: mpsc::Sender<Arc<[u8]>>,
     connection: Arc<dyn Connection>,
     /// The last round that it was told of on this connection.
     greeted: Option<RoundId>,
@@ -82,7 +83,7 @@ impl Hub {
         &self,
         name: &Name,
         connection: Arc<dyn Connection>,
-    ) -> (u64, mpsc::Receiver<Message>) {
+    ) -> (u64, mpsc::Receiver<Arc<[u8]>>) {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let mut state = self.state();
         state.serial += 1;
@@ -114,26 +115,38 @@ impl Hub {
         self.state().members.keys().cloned().collect()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.state().members.len()
+    }
+
     /// Sends, if the client is connected; one that does not take its messages is cut off.
-    pub(crate) fn send(&self, to: &Name, message: Message) {
+    pub(crate) fn send(&self, to: &Name, message: &Message) {
+        if let Some(frame) = encode(message) {
+            self.send_frame(to, frame);
+        }
+    }
+
+    fn send_frame(&self, to: &Name, frame: Arc<[u8]>) {
         let state = self.state();
         let Some(member) = state.members.get(to) else {
             return;
         };
-        if member.outbox.try_send(message).is_err() {
+        if member.outbox.try_send(frame).is_err() {
             let why = "messages are not taken";
             member.connection.close(CloseCode::Violation, why);
         }
     }
 
-    /// Sends what a client has to know of round `id`, once on each connection.
-    pub(crate) fn greet(&self, to: &Name, id: RoundId, message: Message) {
+    /// Sends what a client has to know of round `id`, once on each connection; whether it did.
+    pub(crate) fn greet(&self, to: &Name, id: RoundId, frame: Arc<[u8]>) -> bool {
         let mut state = self.state();
         let member = state.members.get_mut(to);
-        if member.is_some_and(|member| member.greeted.replace(id) != Some(id)) {
-            drop(state);
-            self.send(to, message);
+        let new = member.is_some_and(|member| member.greeted.replace(id) != Some(id));
+        drop(state);
+        if new {
+            self.send_frame(to, frame);
         }
+        new
     }
 
     pub(crate) fn offer(&self, blobs: impl IntoIterator<Item = Arc<[u8]>>) {
@@ -154,9 +167,23 @@ impl Hub {
     }
 
     pub(crate) fn goodbye(&self, why: &str, back: bool) {
+        let why = why.to_owned();
+        let Some(frame) = encode(&Goodbye { why, back }.into()) else {
+            return;
+        };
         for name in self.connected() {
-            let why = why.to_owned();
-            self.send(&name, Goodbye { why, back }.into());
+            self.send_frame(&name, Arc::clone(&frame));
+        }
+    }
+}
+
+/// The frame of a message; one over its limit is a plan that the coordinator should not have made.
+pub(crate) fn encode(message: &Message) -> Option<Arc<[u8]>> {
+    match frame::encode(message) {
+        Ok(bytes) => Some(bytes.into()),
+        Err(error) => {
+            tracing::error!("a message cannot be sent: {error}");
+            None
         }
     }
 }

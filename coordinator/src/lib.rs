@@ -8,6 +8,7 @@
 //! [`Learner`]: fedistill_learning::Learner
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod config;
 mod connection;
 mod error;

@@ -9,7 +9,7 @@ use fedistill_program::config::{self, Packing, Steps};
 use fedistill_program::{ConfigError, Exit};
 use serde::{Deserialize, Serialize};
 
-use crate::{Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
+use crate::{Averaging, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
 
 /// A simulation, whole; every key has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -22,6 +22,8 @@ pub struct Config {
     pub method: String,
     /// Number of clients.
     pub clients: usize,
+    /// Clients that a round asks; all where it is not given.
+    pub per_round: Option<usize>,
     /// Number of rounds.
     pub rounds: u32,
     /// How labels are spread over clients.
@@ -36,6 +38,9 @@ pub struct Config {
     pub out: PathBuf,
     /// Clients that train at a time. No result depends on it.
     pub threads: usize,
+    /// Megabytes that students may take in memory while they do not train; beyond that they are
+    /// kept in a file in the folder for results. No result depends on it.
+    pub memory_budget_mb: u64,
     /// The clients' nets; client i has the i-th, and so on from the start.
     pub models: Vec<Architecture>,
     /// The teacher's net, where it is trained here.
@@ -64,6 +69,7 @@ impl Default for Config {
             data: "fashion-mnist-mini".to_owned(),
             method: "logit-mean".to_owned(),
             clients: 10,
+            per_round: None,
             rounds: 30,
             partition: Partition::Dirichlet(0.3),
             teacher: TeacherSource::Train(100),
@@ -71,6 +77,7 @@ impl Default for Config {
             seed: 1,
             out: "fedistill-report".into(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)),
+            memory_budget_mb: 512,
             models: vec![Architecture::MlpS],
             teacher_model: Architecture::MlpM,
             public: 0.3,
@@ -97,12 +104,16 @@ pub struct Args {
     /// Names are looked for in $FEDISTILL_DATA, ./fixtures and ./data.
     #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
     pub data: Option<String>,
-    /// logit-mean, ds-fl:sa, ds-fl:era, teacher-only or local.
+    /// logit-mean, ds-fl:sa, ds-fl:era, teacher-only or local; or, to compare with and in a
+    /// simulation only, fedavg or feddf.
     #[arg(long, value_name = "NAME", env = "FEDISTILL_METHOD")]
     pub method: Option<String>,
     /// Number of clients.
     #[arg(long, value_name = "N", env = "FEDISTILL_CLIENTS")]
     pub clients: Option<usize>,
+    /// Clients that a round asks, chosen by chance for each; all by default.
+    #[arg(long, value_name = "N", env = "FEDISTILL_PER_ROUND")]
+    pub per_round: Option<usize>,
     /// Number of rounds.
     #[arg(long, value_name = "N", env = "FEDISTILL_ROUNDS")]
     pub rounds: Option<u32>,
@@ -159,6 +170,7 @@ impl Config {
         set(&mut config.data, args.data);
         set(&mut config.method, args.method);
         set(&mut config.clients, args.clients);
+        config.per_round = args.per_round.or(config.per_round);
         set(&mut config.rounds, args.rounds);
         set(&mut config.partition, args.partition);
         set(&mut config.teacher, args.teacher);
@@ -189,8 +201,16 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), SimulationError> {
-        method::by_name(&self.method)?;
+        let averaging = Averaging::by_name(&self.method);
+        if let (None, Err(error)) = (averaging, method::by_name(&self.method)) {
+            let why = format!("{error}; or fedavg or feddf, in a simulation only");
+            return Err(SimulationError::Settings(why));
+        }
         let wrong = [
+            (
+                averaging.is_some() && self.models.iter().any(|model| *model != self.models[0]),
+                "fedavg and feddf average parameters: give all clients one model",
+            ),
             (
                 self.clients == 0 || self.clients > 10_000,
                 "clients must be 1 to 10000",
@@ -198,6 +218,11 @@ impl Config {
             (
                 self.rounds == 0 || self.rounds > 100_000,
                 "rounds must be 1 to 100000",
+            ),
+            (
+                self.per_round
+                    .is_some_and(|count| count == 0 || count > self.clients),
+                "per-round must be 1 to the number of clients",
             ),
             (
                 self.threads == 0 || self.threads > MOST_THREADS,
@@ -256,6 +281,11 @@ impl Config {
             models: self.models.clone(),
             transport: self.transport,
             threads: self.threads,
+            per_round: self.per_round,
+            keep: Keep {
+                memory: self.memory_budget_mb.saturating_mul(1_000_000),
+                folder: self.out.clone(),
+            },
             seed: self.seed,
         })
     }
@@ -315,7 +345,7 @@ mod tests {
         for (args, part) in [
             (["x", "--clients", "0"], "clients must be"),
             (["x", "--rounds", "0"], "rounds must be"),
-            (["x", "--method", "fedavg"], "choose logit-mean"),
+            (["x", "--method", "fedprox"], "choose logit-mean"),
             (["x", "--threads", "0"], "threads"),
             (["x", "--threads", "1025"], "threads must be 1 to 1024"),
             (["x", "--threads", "18446744073709551615"], "threads"),
@@ -341,6 +371,9 @@ mod tests {
             let error = Config::from_args(args).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
+        let mixed = ["x", "--method", "feddf", "--models", "mlp-s,conv-s"];
+        let error = Config::from_args(Args::parse_from(mixed)).unwrap_err();
+        assert!(error.to_string().contains("one model"), "{error}");
         for args in [
             ["x", "--partition", "even"],
             ["x", "--models", "gpt"],

@@ -54,6 +54,9 @@ pub enum SimulationError {
     /// A name or transfer set.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// Students that cannot be kept.
+    #[error("cannot keep students: {0}")]
+    Keep(#[from] std::io::Error),
     /// A quorum.
     #[error(transparent)]
     Quorum(#[from] QuorumError),

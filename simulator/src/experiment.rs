@@ -1,12 +1,16 @@
 //! A federation and the baselines that every table needs beside it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use fedistill_coordinator::Teacher;
 use fedistill_learning::{Dataset, Evaluation};
 
 use crate::config::{Config, locate};
-use crate::{Outcome, Progress, SimulationError, Transport, World, pooled, simulate};
+use crate::{
+    Averaging, MemoryBound, Outcome, Progress, SimulationError, Transport, View, World, average,
+    pooled, simulate,
+};
 
 /// A federation and what it is compared with.
 #[derive(Clone, Debug)]
@@ -39,6 +43,7 @@ pub async fn run(
 ) -> Result<Experiment, SimulationError> {
     let begun = Instant::now();
     let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
+    let train = Arc::new(train);
     let world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
     drop(train);
     let run = async |method: &str, transport: Transport| {
@@ -47,11 +52,21 @@ pub async fn run(
         let teacher = world.teacher(&config.teacher, config.teacher_model, config.seed)?;
         let teacher = teacher.map(|teacher| Box::new(teacher) as Box<dyn Teacher>);
         let progress = progress(method, config.rounds);
+        let bound = MemoryBound::of(&world, &plan, config.teacher_model)?;
+        progress.note(&bound.to_string());
         let outcome = simulate(&world, &plan, teacher, progress.clone()).await;
         progress.finish();
         outcome
     };
-    let federated = run(&config.method, config.transport).await?;
+    let federated = match Averaging::by_name(&config.method) {
+        Some(which) => {
+            let progress = progress(&config.method, config.rounds);
+            let outcome = average(&world, &config.plan("local")?, which, &progress);
+            progress.finish();
+            outcome?
+        }
+        None => run(&config.method, config.transport).await?,
+    };
     // What is only compared with needs no network; its results do not depend on one.
     let baseline = async |method: &str, wanted: bool| match wanted && config.baselines {
         true if config.method == method => Ok(Some(federated.clone())),
@@ -75,7 +90,7 @@ pub async fn run(
         false => None,
     };
     Ok(Experiment {
-        labels: world.private.iter().map(counts).collect(),
+        labels: world.private.iter().map(View::counts).collect(),
         classes: world.test.classes().to_vec(),
         config: config.clone(),
         federated,
@@ -84,12 +99,4 @@ pub async fn run(
         pooled,
         seconds: begun.elapsed().as_secs_f64(),
     })
-}
-
-fn counts(data: &Dataset) -> Vec<usize> {
-    let mut counts = vec![0; data.classes().len()];
-    for &label in data.labels() {
-        counts[label as usize] += 1;
-    }
-    counts
 }

@@ -2,30 +2,41 @@
 //!
 //! * [`World`]: one data set, split into what the teacher has, the transfer set, what each client has,
 //!   and test samples that are only ever used to report.
+//! * [`View`]: some samples of a shared set; clients' private data is held as this.
 //! * [`Partition`]: how labels are spread over clients.
 //! * [`share_out`]: the same split as files, for a federation of processes.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
+//! * [`average`]: methods that average parameters, to compare with.
+//! * [`MemoryBound`]: what a run will hold at most.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
 
+mod averaging;
 pub mod config;
+mod engine;
 mod error;
 pub mod experiment;
+mod memory;
 pub mod output;
 mod partition;
 mod progress;
 mod report;
 mod run;
 mod share_out;
+mod students;
 mod summary;
+mod view;
 mod world;
 
+pub use averaging::{Averaging, average};
 pub use error::SimulationError;
 pub use experiment::Experiment;
+pub use memory::MemoryBound;
 pub use partition::{Partition, PartitionError};
 pub use progress::Progress;
-pub use run::{Outcome, Plan, RoundRow, Transport, pooled, simulate};
+pub use run::{Keep, Outcome, Plan, RoundRow, Transport, pooled, simulate, simulate_with};
 pub use share_out::share_out;
 pub use summary::{Accuracy, Bytes, Ece, Seconds, Summary, table};
+pub use view::View;
 pub use world::{Sizes, TeacherSource, World};

@@ -42,8 +42,17 @@ pub enum PartitionError {
     },
 }
 
-/// The least samples that a client gets.
+/// The least samples that a client gets, where there are enough for all.
 const LEAST: usize = 10;
+
+/// The least samples that each of so many clients gets: half an even share where [`LEAST`] is more
+/// than that share, so that parts still differ.
+fn least(samples: usize, clients: usize) -> usize {
+    match samples / clients.max(1) {
+        share if share >= LEAST => LEAST,
+        share => (share / 2).max(1),
+    }
+}
 
 impl Partition {
     /// Which of the samples with these labels each of `clients` clients gets, in ascending order.
@@ -62,11 +71,12 @@ impl Partition {
             Self::Shards(count) => count,
             _ => 1,
         };
-        if clients == 0 || labels.len() < clients * LEAST.max(pieces) {
+        let least = least(labels.len(), clients);
+        if clients == 0 || labels.len() < clients * least.max(pieces) {
             return Err(PartitionError::TooFew {
                 samples: labels.len(),
                 clients,
-                least: LEAST.max(pieces),
+                least: least.max(pieces),
             });
         }
         let mut rng = seed::stream(seed, "partition");
@@ -110,7 +120,7 @@ impl Partition {
                     }
                 }
                 // A client of no samples is none: the largest gives to the smallest.
-                while let Some(small) = parts.iter().position(|part| part.len() < LEAST) {
+                while let Some(small) = parts.iter().position(|part| part.len() < least) {
                     let large = (0..clients).max_by_key(|&p| parts[p].len()).unwrap_or(0);
                     let at = rng.random_range(0..parts[large].len());
                     let moved = parts[large].swap_remove(at);
@@ -230,9 +240,18 @@ mod tests {
             assert!(text.parse::<Partition>().is_err(), "{text}");
         }
         let error = Partition::Iid
-            .split(&[0; 50], 1, 10, 1)
+            .split(&[0; 9], 1, 10, 1)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("50 private samples"), "{error}");
+        assert!(error.contains("9 private samples"), "{error}");
+    }
+
+    #[test]
+    fn many_clients_share_few_samples() {
+        let labels: Vec<u32> = (0..70).map(|i| i % 7).collect();
+        let parts = Partition::Dirichlet(0.3).split(&labels, 7, 10, 1).unwrap();
+        assert!(parts.iter().all(|part| part.len() >= 3), "{parts:?}");
+        let parts = Partition::Dirichlet(0.3).split(&labels, 7, 20, 1).unwrap();
+        assert!(parts.iter().all(|part| !part.is_empty()), "{parts:?}");
     }
 }

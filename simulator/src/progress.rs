@@ -1,11 +1,15 @@
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Tells how far a run is: a bar on a terminal, a line a round otherwise.
 #[derive(Clone, Debug)]
-pub struct Progress(Kind);
+pub struct Progress {
+    kind: Kind,
+    /// When the first round began.
+    begun: Instant,
+}
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -17,14 +21,30 @@ enum Kind {
 impl Progress {
     /// Tells nothing.
     pub fn silent() -> Self {
-        Self(Kind::Silent)
+        Self::of(Kind::Silent)
+    }
+
+    fn of(kind: Kind) -> Self {
+        let begun = Instant::now();
+        Self { kind, begun }
+    }
+
+    /// What is left, if rounds go on taking as long as those done have taken on average.
+    fn left(&self, done: u32, of: u32) -> String {
+        let left = f64::from(of.saturating_sub(done)) / f64::from(done.max(1));
+        match (self.begun.elapsed().as_secs_f64() * left).round() {
+            seconds if seconds >= 5400.0 => format!(", about {:.1} h left", seconds / 3600.0),
+            seconds if seconds >= 90.0 => format!(", about {:.0} min left", seconds / 60.0),
+            seconds if seconds >= 1.0 => format!(", about {seconds:.0} s left"),
+            _ => String::new(),
+        }
     }
 
     /// Tells of `what`, which has so many rounds, on standard error.
     pub fn new(what: &str, rounds: u32) -> Self {
         if !std::io::stderr().is_terminal() {
             let what = what.to_owned();
-            return Self(Kind::Lines { what, rounds });
+            return Self::of(Kind::Lines { what, rounds });
         }
         let bar = ProgressBar::new(rounds.into());
         let style = ProgressStyle::with_template("{prefix:14} [{bar:30}] {pos:>3}/{len} {msg}");
@@ -35,7 +55,7 @@ impl Progress {
         );
         bar.set_prefix(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(Kind::Bar(bar))
+        Self::of(Kind::Bar(bar))
     }
 
     /// A round is done.
@@ -47,22 +67,34 @@ impl Progress {
             percent(students),
             teacher.unwrap_or_default()
         );
-        match &self.0 {
+        match &self.kind {
             Kind::Silent => {}
             Kind::Lines { rounds, .. } if round >= *rounds => {}
             Kind::Lines { what, rounds } => {
-                eprintln!("{what}: round {} of {rounds}: {told}", round + 1);
+                let done = round + 1;
+                let left = self.left(done, *rounds);
+                eprintln!("{what}: round {done} of {rounds}: {told}{left}");
             }
             Kind::Bar(bar) => {
                 bar.set_position(u64::from(round) + 1);
-                bar.set_message(told);
+                let left = self.left(round + 1, bar.length().unwrap_or(0) as u32);
+                bar.set_message(told + &left);
             }
+        }
+    }
+
+    /// Something that a person should know before the run.
+    pub fn note(&self, note: &str) {
+        match &self.kind {
+            Kind::Silent => {}
+            Kind::Lines { what, .. } => eprintln!("{what}: {note}"),
+            Kind::Bar(bar) => bar.println(note),
         }
     }
 
     /// A pass over samples is done.
     pub fn epoch(&self, epoch: u32, epochs: u32, loss: f32) {
-        match &self.0 {
+        match &self.kind {
             Kind::Silent => {}
             Kind::Lines { what, .. } if epoch == epochs => {
                 eprintln!("{what}: epoch {epoch} of {epochs}: loss {loss:.3}");
@@ -70,14 +102,14 @@ impl Progress {
             Kind::Lines { .. } => {}
             Kind::Bar(bar) => {
                 bar.set_position(epoch.into());
-                bar.set_message(format!("loss {loss:.3}"));
+                bar.set_message(format!("loss {loss:.3}{}", self.left(epoch, epochs)));
             }
         }
     }
 
     /// The run is over.
     pub fn finish(&self) {
-        if let Kind::Bar(bar) = &self.0 {
+        if let Kind::Bar(bar) = &self.kind {
             bar.finish();
         }
     }

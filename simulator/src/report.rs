@@ -90,7 +90,12 @@ fn escape(text: &str) -> String {
 
 fn accuracy(experiment: &Experiment) -> Result<String, DrawError> {
     let rounds = &experiment.federated.rounds;
-    let clients = rounds.first().map_or(0, |row| row.students.len());
+    // Where not all clients take part in a round, a line of each would be no line.
+    let all_took_part = rounds.iter().all(|row| row.clients.is_none());
+    let clients = match all_took_part {
+        true => rounds.first().map_or(0, |row| row.students.len()),
+        false => 0,
+    };
     let all = rounds
         .iter()
         .flat_map(|row| row.students.iter().copied().chain(row.teacher));
@@ -128,7 +133,7 @@ fn accuracy(experiment: &Experiment) -> Result<String, DrawError> {
         let mean = rounds.iter().map(|row| {
             (
                 row.round,
-                row.students.iter().sum::<f64>() / clients.max(1) as f64,
+                row.students.iter().sum::<f64>() / row.students.len().max(1) as f64,
             )
         });
         chart.draw_series(LineSeries::new(line(mean.collect()), MEAN.stroke_width(3)))?;

@@ -1,25 +1,27 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use fedistill_client::{Client, Event, Policy, Student, Watcher};
-use fedistill_coordinator::{Coordinator, MemoryStore, Observer, Settings, Teacher};
+use fedistill_client::{Blobs, Client, Event, Policy, Student, Watcher};
+use fedistill_coordinator::{Coordinator, Observer, Saved, Settings, Store, StoreError, Teacher};
 use fedistill_federation::{Method, Quorum, Training};
-use fedistill_learning::{Architecture, Dataset, Evaluation, Learner, Schedule};
-use fedistill_protocol::{Digest, Name, Phase, PhaseData, Precision, RoundId};
+use fedistill_learning::{Architecture, Dataset, Evaluation, Learner, Model, Schedule};
+use fedistill_protocol::{Name, Phase, PhaseData, Precision, RoundId, RoundPlan};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
 use fedistill_transport::{Dial, Listen, Meter, Peer, memory};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::Engine;
+use crate::students::Students;
 use crate::world::seed_of;
-use crate::{Progress, SimulationError, World};
+use crate::{Progress, SimulationError, View, World};
 
 /// What carries the bytes of a simulated federation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
@@ -50,8 +52,30 @@ pub struct Plan {
     pub transport: Transport,
     /// Clients that train at a time.
     pub threads: usize,
+    /// Clients that a round asks; all by default.
+    pub per_round: Option<usize>,
+    /// How students are kept while they do not train.
+    pub keep: Keep,
     /// Everything random follows from it.
     pub seed: u64,
+}
+
+impl Plan {
+    /// The net of a client.
+    pub fn model(&self, client: usize) -> Architecture {
+        let models = self.models.len().max(1);
+        let model = self.models.get(client % models).copied();
+        model.unwrap_or(Architecture::MlpS)
+    }
+}
+
+/// How students are kept while they do not train.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// Bytes that they may take in memory; beyond that they go to a file.
+    pub memory: u64,
+    /// The folder of that file.
+    pub folder: PathBuf,
 }
 
 /// What one round came to.
@@ -59,13 +83,16 @@ pub struct Plan {
 pub struct RoundRow {
     /// Which round.
     pub round: u32,
-    /// Accuracy of each client's student, after it has distilled what came down.
+    /// Which clients took part, where not all did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Vec<usize>>,
+    /// Accuracy of the student of each client that took part, after it has distilled what came down.
     pub students: Vec<f64>,
     /// The teacher's, after it has learnt from the round.
     pub teacher: Option<f64>,
-    /// Bytes up, of each client.
+    /// Bytes up, of each of them.
     pub up: Vec<u64>,
-    /// Bytes down, of each client; the transfer set is in the first round's.
+    /// Bytes down, of each of them; the transfer set is in a client's first.
     pub down: Vec<u64>,
 }
 
@@ -96,12 +123,49 @@ pub struct Outcome {
 #[derive(Default)]
 struct Board {
     students: BTreeMap<(u32, usize), Evaluation>,
-    parameters: BTreeMap<usize, Vec<f32>>,
+    crossed: BTreeMap<(u32, usize), (u64, u64)>,
+    network: Option<u64>,
     teacher: Vec<(u32, Evaluation)>,
     before: Option<Evaluation>,
 }
 
 type Shared = Arc<Mutex<Board>>;
+
+impl Board {
+    fn hear(&mut self, index: usize, event: &Event) {
+        match event {
+            Event::Counted { id, sent, received } => {
+                self.crossed.insert((id.round, index), (*sent, *received));
+            }
+            Event::Closed {
+                network: Some(bytes),
+            } => self.network = Some(self.network.unwrap_or(0) + bytes),
+            _ => {}
+        }
+    }
+}
+
+/// A store that keeps nothing of a round: a simulation that stops in it begins it again.
+#[derive(Debug, Default)]
+struct Forgetful;
+
+impl Store for Forgetful {
+    fn load(&mut self) -> Result<Saved, StoreError> {
+        Ok(Saved::default())
+    }
+
+    fn open(&mut self, _: &RoundPlan, _: &BTreeMap<Name, u32>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn append(&mut self, _: RoundId, _: &fedistill_federation::Event) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn close(&mut self, _: &Saved) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
 
 fn lock(board: &Shared) -> std::sync::MutexGuard<'_, Board> {
     board.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,10 +190,6 @@ impl Watcher for StudentWatch {
                 let evaluation = Evaluation::of(&logits, self.test.labels(), classes);
                 lock(&self.board).students.insert(key, evaluation);
             }
-        }
-        if last {
-            let parameters = student.parameters().to_vec();
-            lock(&self.board).parameters.insert(self.index, parameters);
         }
     }
 }
@@ -179,9 +239,61 @@ pub async fn simulate(
     teacher: Option<Box<dyn Teacher>>,
     progress: Progress,
 ) -> Result<Outcome, SimulationError> {
+    let shape = world.transfer.shape();
+    let classes = world.test.classes().len();
+    let students = Arc::new(keep_students(world, plan)?);
+    let engine = Arc::new(Engine::new(
+        shape.to_vec(),
+        classes,
+        plan.seed,
+        Arc::clone(&students),
+    ));
+    let student =
+        |client| -> Box<dyn Student> { Box::new(engine.student(client, plan.model(client))) };
+    let mut outcome = simulate_with(world, plan, teacher, progress, student).await?;
+    let (parameters, digest) = students.digest()?;
+    outcome.parameters = parameters;
+    outcome.digest = digest.to_string();
+    Ok(outcome)
+}
+
+/// A place for the students of all clients, as large as they are.
+fn keep_students(world: &World, plan: &Plan) -> Result<Students, SimulationError> {
+    let (shape, classes) = (world.transfer.shape(), world.test.classes().len());
+    let mut sizes: Vec<(Architecture, usize)> = Vec::new();
+    for &model in &plan.models {
+        if !sizes.iter().any(|(known, _)| *known == model) {
+            let net = model.build(shape, classes, 0)?;
+            sizes.push((model, net.weights().len()));
+        }
+    }
+    let length = |model| sizes.iter().find(|(of, _)| *of == model).map_or(0, |s| s.1);
+    let lengths: Vec<usize> = (0..world.private.len())
+        .map(|client| length(plan.model(client)))
+        .collect();
+    let bytes = 4 * lengths.iter().sum::<usize>() as u64;
+    let memory = bytes <= plan.keep.memory;
+    let path = plan.keep.folder.join("students.bin");
+    let path = (!memory).then_some(path.as_path());
+    Ok(Students::new(lengths, memory, path, false)?)
+}
+
+/// Runs one federation to its end, with students that the caller makes; what they have become the
+/// caller knows.
+///
+/// # Errors
+/// Whatever ends it early.
+pub async fn simulate_with(
+    world: &World,
+    plan: &Plan,
+    teacher: Option<Box<dyn Teacher>>,
+    progress: Progress,
+    student: impl Fn(usize) -> Box<dyn Student>,
+) -> Result<Outcome, SimulationError> {
     let begun = Instant::now();
     let federation: Name = "simulation".parse()?;
     let clients = world.private.len();
+    let cohort = plan.per_round.unwrap_or(clients).min(clients);
     let transfer = world.transfer.clone().publish()?;
     let transfer_bytes = transfer.pack().len() as u64;
     let board = Shared::default();
@@ -193,9 +305,9 @@ pub async fn simulate(
         method: Arc::clone(&plan.method),
         training: plan.training,
         rounds: plan.rounds,
-        cohort: clients,
+        cohort,
         open_with: clients,
-        quorum: Quorum::new(clients, clients, Duration::ZERO, patience)?,
+        quorum: Quorum::new(cohort, cohort, Duration::ZERO, patience)?,
         silence: patience,
         patience: None,
         // The same seed would fail in the same way again.
@@ -205,30 +317,21 @@ pub async fn simulate(
         seed: plan.seed,
         weights: BTreeMap::new(),
     };
-    let coordinator = Coordinator::new(settings, transfer, teacher, Box::<MemoryStore>::default())?
+    let coordinator = Coordinator::new(settings, transfer, teacher, Box::<Forgetful>::default())?
+        // Enough that no worker waits for the next client, and not more than can be held.
+        .asking(4 * plan.threads.max(1))
         .observed_by(TeacherWatch {
             test: Arc::clone(&world.test),
             board: Arc::clone(&board),
             progress: progress.clone(),
         });
-    let names: Vec<Name> = (0..clients)
-        .map(|index| {
-            format!(
-                "client-{index:0width$}",
-                width = clients.ilog10() as usize + 1
-            )
-            .parse()
-        })
-        .collect::<Result<_, _>>()?;
+    let names = names(clients)?;
     let (listener, dialers) = connect(plan.transport, &federation, &names)?;
     let permits = Arc::new(Semaphore::new(plan.threads.max(1)));
-    let (events, mut told) = mpsc::unbounded_channel();
+    let blobs = Arc::<Blobs>::default();
     let mut tasks = JoinSet::new();
     for (index, (name, dialer)) in names.iter().zip(dialers).enumerate() {
         let data = &world.private[index];
-        let architecture = plan.models[index % plan.models.len().max(1)];
-        let own = seed_of(plan.seed, &format!("student/{index}"));
-        let net = architecture.build(data.samples().shape(), data.classes().len(), own)?;
         let watch = StudentWatch {
             index,
             test: Arc::clone(&world.test),
@@ -238,11 +341,10 @@ pub async fn simulate(
             name: name.to_string(),
             error,
         };
-        let (own_events, mut heard) = mpsc::unbounded_channel();
         let client = Client::new(
             federation.clone(),
             name.clone(),
-            Learner::new(net),
+            student(index),
             data.clone(),
             Policy {
                 most_epochs: u32::MAX,
@@ -254,14 +356,14 @@ pub async fn simulate(
         .watched_by(watch)
         .metered(Arc::new(Meter::default()))
         .with_permits(Arc::clone(&permits))
-        .events(own_events);
-        let (events, name) = (events.clone(), name.clone());
+        .sharing(Arc::clone(&blobs))
+        .telling({
+            let board = Arc::clone(&board);
+            move |event| lock(&board).hear(index, &event)
+        });
+        let name = name.clone();
         tasks.spawn(async move {
             let ended = client.run().await;
-            while let Ok(event) = heard.try_recv() {
-                // The receiver lives to the end of the simulation.
-                let _ = events.send((index, event));
-            }
             let fail = |error| SimulationError::Client {
                 name: name.to_string(),
                 error,
@@ -269,7 +371,6 @@ pub async fn simulate(
             ended.map(|_| ()).map_err(fail)
         });
     }
-    drop(events);
     // Clients would wait for ever for a coordinator that has failed.
     tokio::try_join!(
         async { Ok(coordinator.run(listener, CancellationToken::new()).await?) },
@@ -285,52 +386,31 @@ pub async fn simulate(
         seconds: begun.elapsed().as_secs_f64(),
         ..Outcome::default()
     };
-    let mut crossed: BTreeMap<(u32, usize), (u64, u64)> = BTreeMap::new();
-    while let Ok((index, event)) = told.try_recv() {
-        match event {
-            Event::Counted { id, sent, received } => {
-                crossed.insert((id.round, index), (sent, received));
-            }
-            Event::Closed {
-                network: Some(bytes),
-            } => {
-                outcome.network = Some(outcome.network.unwrap_or(0) + bytes);
-            }
-            _ => {}
-        }
-    }
-    gather(&mut outcome, &lock(&board), &crossed, names.len());
+    gather(&mut outcome, &lock(&board), names.len());
     Ok(outcome)
 }
 
 /// Puts together what was seen.
-fn gather(
-    outcome: &mut Outcome,
-    board: &Board,
-    crossed: &BTreeMap<(u32, usize), (u64, u64)>,
-    clients: usize,
-) {
-    let rounds = board
-        .students
-        .keys()
-        .map(|(round, _)| round + 1)
-        .max()
-        .unwrap_or(0);
+fn gather(outcome: &mut Outcome, board: &Board, clients: usize) {
     let mut before = vec![(0, 0); clients];
-    for round in 0..rounds {
+    let rounds = board.students.keys().map(|(round, _)| round + 1).max();
+    for round in 0..rounds.unwrap_or(0) {
+        let seen = board.students.range((round, 0)..=(round, usize::MAX));
+        let took_part: Vec<usize> = seen.clone().map(|((_, index), _)| *index).collect();
         let mut row = RoundRow {
             round,
+            students: seen.map(|(_, evaluation)| evaluation.accuracy).collect(),
             ..RoundRow::default()
         };
-        for (index, before) in before.iter_mut().enumerate() {
-            let seen = board.students.get(&(round, index));
-            row.students
-                .push(seen.map_or(f64::NAN, |evaluation| evaluation.accuracy));
-            let now = crossed.get(&(round, index)).copied().unwrap_or(*before);
+        for &index in &took_part {
+            let before = &mut before[index];
+            let now = board.crossed.get(&(round, index)).copied();
+            let now = now.unwrap_or(*before);
             row.up.push(now.0 - before.0);
             row.down.push(now.1 - before.1);
             *before = now;
         }
+        row.clients = (took_part.len() < clients).then_some(took_part);
         row.teacher = board
             .teacher
             .iter()
@@ -338,16 +418,19 @@ fn gather(
             .map(|(_, evaluation)| evaluation.accuracy);
         outcome.rounds.push(row);
     }
-    let last = rounds.saturating_sub(1);
-    outcome.students = (0..clients)
-        .filter_map(|index| board.students.get(&(last, index)).copied())
-        .collect();
+    let last = rounds.unwrap_or(0).saturating_sub(1);
+    let last = board.students.range((last, 0)..=(last, usize::MAX));
+    outcome.students = last.map(|(_, evaluation)| *evaluation).collect();
     outcome.teacher_before = board.before;
     outcome.teacher_after = board.teacher.last().map(|(_, e)| *e).or(board.before);
-    outcome.parameters = board.parameters.values().map(Vec::len).collect();
-    let parameters = board.parameters.values().flatten();
-    let bytes: Vec<u8> = parameters.flat_map(|value| value.to_le_bytes()).collect();
-    outcome.digest = Digest::of(&bytes).to_string();
+    outcome.network = board.network;
+}
+
+/// Names of so many clients, in their order.
+pub(crate) fn names(clients: usize) -> Result<Vec<Name>, SimulationError> {
+    let width = clients.max(1).ilog10() as usize + 1;
+    let name = |index| format!("client-{index:0width$}").parse();
+    Ok((0..clients).map(name).collect::<Result<_, _>>()?)
 }
 
 type Ways = (Arc<dyn Listen>, Vec<Box<dyn Dial>>);
@@ -399,7 +482,9 @@ pub fn pooled(
     plan: &Plan,
     progress: &Progress,
 ) -> Result<Evaluation, SimulationError> {
-    let all = Dataset::join(&world.private)?;
+    let all = View::join(&world.private)
+        .ok_or_else(|| SimulationError::Internal("no private data".to_owned()))?
+        .to_dataset();
     let (shape, classes) = (all.samples().shape(), all.classes().len());
     let architecture = plan.models.first().copied().unwrap_or(Architecture::MlpS);
     let seed = seed_of(plan.seed, "pooled");

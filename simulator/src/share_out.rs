@@ -1,7 +1,9 @@
 //! The parts of a data set as files, for a federation of processes instead of a simulated one.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use fedistill_learning::idx::{self, Idx, IdxError};
 use fedistill_learning::{DataError, Dataset, Samples};
@@ -16,7 +18,13 @@ use crate::{SimulationError, World};
 /// Data that cannot be used or is no grey images, or a folder that cannot be written.
 pub fn share_out(config: &Config, folder: &Path) -> Result<(), SimulationError> {
     let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
-    let world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
+    let world = World::share_out(
+        &Arc::new(train),
+        test,
+        config.sizes(),
+        config.partition,
+        config.seed,
+    )?;
     let at = |name: &str| -> Result<_, SimulationError> {
         let path = folder.join(name);
         fs::create_dir_all(&path).map_err(|error| {
@@ -26,10 +34,13 @@ pub fn share_out(config: &Config, folder: &Path) -> Result<(), SimulationError> 
     };
     images(&at("transfer")?, &world.transfer)?;
     let clients = world.private.iter().enumerate();
-    let clients = clients.map(|(index, data)| (format!("client-{index}"), data));
+    let clients = clients.map(|(index, view)| {
+        let data = Cow::Owned(view.to_dataset());
+        (format!("client-{index}"), data)
+    });
     let centre = [
-        ("labelled".to_owned(), &world.labelled),
-        ("test".to_owned(), world.test.as_ref()),
+        ("labelled".to_owned(), Cow::Borrowed(&world.labelled)),
+        ("test".to_owned(), Cow::Borrowed(world.test.as_ref())),
     ];
     for (name, data) in centre.into_iter().chain(clients) {
         let path = at(&name)?;
@@ -81,12 +92,13 @@ mod tests {
         share_out(&config, folder.path()).unwrap();
         let (train, test) = Dataset::mnist(&fixtures).unwrap();
         let sizes = config.sizes();
+        let train = Arc::new(train);
         let world = World::share_out(&train, test, sizes, config.partition, config.seed).unwrap();
         let path = folder.path().join("client-2");
         let (images, labels) = (path.join("images.gz"), path.join("labels.gz"));
         let classes = train.classes().to_vec();
         let read = Dataset::idx(&images, &labels, classes).unwrap();
-        assert_eq!(read, world.private[2]);
+        assert_eq!(read, world.private[2].to_dataset());
         let transfer = Samples::idx(&folder.path().join("transfer/images.gz")).unwrap();
         assert_eq!(transfer, world.transfer);
     }

@@ -106,7 +106,8 @@ impl From<&Experiment> for Summary {
         } = experiment;
         let students = accuracies(federated);
         let of = |outcome: &Option<Outcome>| outcome.as_ref().map(|o| mean(accuracies(o)));
-        let shares = (config.clients * config.rounds as usize) as f64;
+        let asked = config.per_round.unwrap_or(config.clients);
+        let shares = (asked * config.rounds as usize) as f64;
         let all = |bytes: fn(&crate::RoundRow) -> &Vec<u64>| {
             let rounds = federated.rounds.iter();
             rounds.flat_map(bytes).sum::<u64>() as f64 / shares

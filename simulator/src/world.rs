@@ -8,7 +8,7 @@ use fedistill_protocol::Optimiser;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::{Partition, SimulationError};
+use crate::{Partition, SimulationError, View};
 
 /// Where the teacher comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,8 +77,8 @@ pub struct World {
     pub labelled: Dataset,
     /// What everyone sees, without labels.
     pub transfer: Samples,
-    /// What each client has for itself.
-    pub private: Vec<Dataset>,
+    /// What each client has for itself: views of one shared set.
+    pub private: Vec<View>,
     /// Only used to report.
     pub test: Arc<Dataset>,
 }
@@ -89,7 +89,7 @@ impl World {
     /// # Errors
     /// Fewer samples than that needs.
     pub fn share_out(
-        train: &Dataset,
+        train: &Arc<Dataset>,
         test: Dataset,
         sizes: Sizes,
         partition: Partition,
@@ -109,13 +109,14 @@ impl World {
         let labels: Vec<u32> = private.iter().map(|&index| train.labels()[index]).collect();
         let parts = partition.split(&labels, train.classes().len(), sizes.clients, seed)?;
         let private = parts.into_iter().map(|part| {
-            let indices: Vec<usize> = part.into_iter().map(|place| private[place]).collect();
-            train.select(&indices)
+            let places = part.into_iter().map(|place| private[place]);
+            View::new(Arc::clone(train), places)
+                .ok_or_else(|| SimulationError::Internal("a part beyond the data".to_owned()))
         });
         Ok(Self {
             labelled: train.select(labelled),
             transfer: train.samples().select(transfer),
-            private: private.collect(),
+            private: private.collect::<Result<_, _>>()?,
             test: Arc::new(test),
         })
     }

@@ -135,7 +135,7 @@ fn a_round_goes_from_hello_to_receipt() {
         panic!("{outputs:?}");
     };
     assert_eq!(
-        (job.knowledge.as_ref(), job.transfer.len()),
+        (job.knowledge.as_deref(), job.transfer.len()),
         (Some(&knowledge()), 4)
     );
     let id = job.plan.id;

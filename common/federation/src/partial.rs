@@ -71,14 +71,17 @@ impl Partial {
                 expected: self.sums.len(),
             });
         }
-        // NaN is not within the bound either.
-        let fits = |value: &f32| value.abs() <= Self::BOUND;
-        if let Some(index) = values.iter().position(|value| !fits(value)) {
+        // NaN is not within the bound either. Without the sign, bits are in the order of values.
+        let bits = |value: &f32| value.to_bits() & !(1 << 31);
+        let fits = |bits: u32| bits <= Self::BOUND.to_bits();
+        if !fits(values.iter().map(bits).fold(0, u32::max))
+            && let Some(index) = values.iter().position(|value| !fits(bits(value)))
+        {
             return Err(PartialError::Value { index });
         }
         self.grow(1, weight.into())?;
         for (sum, &value) in self.sums.iter_mut().zip(values) {
-            *sum += i64::from(weight) * (f64::from(value) * Self::SCALE).round() as i64;
+            *sum += i64::from(weight) * i64::from(steps(value));
         }
         Ok(())
     }
@@ -124,6 +127,15 @@ impl Partial {
     }
 }
 
+/// A value within [`Partial::BOUND`] in fixed point, the nearest step, halves away from zero.
+///
+/// As `round` does it, without its call: a value has 24 bits, so adding a half to it is exact
+/// wherever that matters.
+fn steps(value: f32) -> i32 {
+    let steps = f64::from(value) * Partial::SCALE;
+    (steps + 0.5f64.copysign(steps)) as i32
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -138,6 +150,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn steps_are_rounded(value in -64.0f32..=64.0, small in -1e-6f32..1e-6) {
+            for value in [value, small, value.round() / 16_777_216.0 * 0.5] {
+                let rounded = (f64::from(value) * Partial::SCALE).round();
+                prop_assert_eq!(f64::from(steps(value)), rounded);
+            }
+        }
+
         #[test]
         fn order_and_grouping_do_not_change_a_bit(
             all in contributions(), cut in 0usize..12, turn in 0usize..12,

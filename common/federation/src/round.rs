@@ -1,3 +1,5 @@
+mod members;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use fedistill_protocol::{
 };
 use thiserror::Error;
 
+use self::members::{Member, Members};
 use crate::quorum::Verdict;
 use crate::{Method, Partial, Quorum};
 
@@ -145,25 +148,13 @@ pub enum CorruptLog {
 pub struct Round {
     config: RoundConfig,
     opened: Instant,
-    members: BTreeMap<Name, Member>,
+    members: Members,
     sum: Partial,
     stage: Stage,
     tickets: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     outputs: VecDeque<Output>,
     fault: Option<Fault>,
-}
-
-#[derive(Clone, Debug)]
-enum Member {
-    /// Awaited, last heard of then.
-    Working(Instant),
-    /// Silent or disconnected: not waited for, but welcome back.
-    Gone,
-    /// It has refused the plan, and will again unless it comes back changed.
-    Unwilling,
-    /// Its contribution counts; a receipt may be given once it is durable.
-    Taken { blob: Digest, durable: bool },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -246,11 +237,11 @@ impl Round {
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for member in self.members.values_mut() {
-            if matches!(member, Member::Working(last) if now.duration_since(*last) >= self.config.silence)
-            {
-                *member = Member::Gone;
-            }
+        while let Some((last, client)) = self.members.most_silent()
+            && now.duration_since(last) >= self.config.silence
+        {
+            let client = client.clone();
+            self.members.set(&client, Member::Gone);
         }
         self.judge(now);
     }
@@ -261,21 +252,19 @@ impl Round {
         if self.stage == Stage::Over {
             return None;
         }
-        let silent = self.members.values().filter_map(|member| match member {
-            Member::Working(last) => Some(*last + self.config.silence),
-            _ => None,
-        });
-        let verdict = self
-            .config
-            .quorum
-            .judge(self.count(), self.awaited(), Duration::ZERO);
+        let silent = self.members.most_silent();
+        let silent = silent.map(|(last, _)| last + self.config.silence);
+        let verdict =
+            self.config
+                .quorum
+                .judge(self.members.taken(), self.members.working(), Duration::ZERO);
         let quorum = match verdict {
             Verdict::WaitUntil(after) => Some(self.opened + after),
             // Somebody who is gone may come back until then.
             Verdict::GiveUp => Some(self.opened + self.config.quorum.most_time()),
             Verdict::Commit => None,
         };
-        silent.chain(quorum).min()
+        silent.into_iter().chain(quorum).min()
     }
 
     /// The receipt of a client whose contribution counts and is durable.
@@ -303,11 +292,7 @@ impl Round {
         let (rows, classes) = config.answers.unwrap_or_default();
         Self {
             opened: now,
-            members: config
-                .cohort
-                .keys()
-                .map(|n| (n.clone(), Member::Working(now)))
-                .collect(),
+            members: Members::new(config.cohort.keys(), now),
             sum: Partial::new(rows as usize * classes as usize),
             stage: Stage::Open,
             tickets: BTreeMap::new(),
@@ -334,13 +319,8 @@ impl Round {
                 }
                 self.add(&client, answers.as_ref())
                     .map_err(|rejected| rejected.detail)?;
-                self.members.insert(
-                    client,
-                    Member::Taken {
-                        blob,
-                        durable: true,
-                    },
-                );
+                let durable = true;
+                self.members.set(&client, Member::Taken { blob, durable });
             }
             Event::Committed(contributors) => {
                 let committed = self.committed();
@@ -359,16 +339,16 @@ impl Round {
     }
 
     fn hear(&mut self, now: Instant, client: &Name) {
-        match self.members.get_mut(client) {
+        match self.members.get(client) {
             None | Some(Member::Taken { .. }) => {}
-            Some(member) => *member = Member::Working(now),
+            Some(_) => self.members.set(client, Member::Working(now)),
         }
     }
 
     fn lose(&mut self, client: &Name, to: Member) {
-        match self.members.get_mut(client) {
+        match self.members.get(client) {
             // One that was not waited for any more can still say that it will not.
-            Some(member @ (Member::Working(_) | Member::Gone)) => *member = to,
+            Some(Member::Working(_) | Member::Gone) => self.members.set(client, to),
             None | Some(Member::Unwilling | Member::Taken { .. }) => {}
         }
     }
@@ -405,13 +385,8 @@ impl Round {
             ),
             Some(_) => {
                 self.add(client, answers.as_ref())?;
-                self.members.insert(
-                    client.clone(),
-                    Member::Taken {
-                        blob,
-                        durable: false,
-                    },
-                );
+                let durable = false;
+                self.members.set(client, Member::Taken { blob, durable });
                 let event = Event::Taken {
                     client: client.clone(),
                     blob,
@@ -458,13 +433,11 @@ impl Round {
             }
             Some(Waiting::Opening) => {}
             Some(Waiting::Receipt(client)) => {
-                if let Some(Member::Taken { blob, durable }) = self.members.get_mut(&client) {
-                    *durable = true;
-                    let receipt = Receipt {
-                        id: self.config.id,
-                        blob: *blob,
-                    };
-                    self.send(client, receipt);
+                if let Some(&Member::Taken { blob, .. }) = self.members.get(&client) {
+                    let durable = true;
+                    self.members.set(&client, Member::Taken { blob, durable });
+                    let id = self.config.id;
+                    self.send(client, Receipt { id, blob });
                 }
             }
             Some(Waiting::Outcome(output)) => self.outputs.push_back(*output),
@@ -480,7 +453,7 @@ impl Round {
         match self
             .config
             .quorum
-            .judge(self.count(), self.awaited(), elapsed)
+            .judge(self.members.taken(), self.members.working(), elapsed)
         {
             Verdict::WaitUntil(_) => {}
             Verdict::Commit => {
@@ -494,11 +467,7 @@ impl Round {
             }
             Verdict::GiveUp => {
                 // Clients that are gone may come back until the time is up; the unwilling will not.
-                let unwilling = self
-                    .members
-                    .values()
-                    .filter(|m| matches!(m, Member::Unwilling));
-                let possible = self.members.len() - unwilling.count();
+                let possible = self.members.len() - self.members.unwilling();
                 let hope = possible >= self.config.quorum.least();
                 if hope && elapsed < self.config.quorum.most_time() {
                     return;
@@ -510,29 +479,11 @@ impl Round {
     }
 
     fn committed(&self) -> Committed {
-        let taken = self
-            .members
-            .iter()
-            .filter(|(_, m)| matches!(m, Member::Taken { .. }));
         Committed {
             id: self.config.id,
-            contributors: taken.map(|(name, _)| name.clone()).collect(),
+            contributors: self.members.contributors(),
             sum: self.sum.clone(),
         }
-    }
-
-    fn count(&self) -> usize {
-        self.members
-            .values()
-            .filter(|m| matches!(m, Member::Taken { .. }))
-            .count()
-    }
-
-    fn awaited(&self) -> usize {
-        self.members
-            .values()
-            .filter(|m| matches!(m, Member::Working(_)))
-            .count()
     }
 
     fn persist(&mut self, event: Event, waiting: Waiting) {

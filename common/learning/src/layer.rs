@@ -109,6 +109,11 @@ pub(crate) trait Layer: Send {
         0
     }
 
+    /// Values that the layer keeps for each sample, beside its output.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// Writes all of `y`.
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]);
 

@@ -173,9 +173,20 @@ impl Learner {
     /// # Errors
     /// What the model reports.
     pub fn logits(&mut self, samples: &Samples) -> Result<Vec<f32>, ModelError> {
-        let mut logits = Vec::with_capacity(samples.len() * self.model.classes());
-        let indices: Vec<usize> = (0..samples.len()).collect();
-        for chunk in indices.chunks(Self::CHUNK) {
+        let rows: Vec<usize> = (0..samples.len()).collect();
+        self.logits_of(samples, &rows)
+    }
+
+    /// The logits of the samples at `rows`, in that order, `rows x classes`.
+    ///
+    /// # Errors
+    /// What the model reports.
+    ///
+    /// # Panics
+    /// A row that is not below the number of samples.
+    pub fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let mut logits = Vec::with_capacity(rows.len() * self.model.classes());
+        for chunk in rows.chunks(Self::CHUNK) {
             self.batch.clear();
             samples.gather(chunk, &mut self.batch);
             logits.extend_from_slice(self.model.forward(&self.batch, Mode::Evaluate)?);

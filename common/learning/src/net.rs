@@ -86,6 +86,12 @@ impl Net {
         self.chain.operations()
     }
 
+    /// The most values that the net holds for each sample of a batch, beside its parameters: layers'
+    /// outputs, what they keep for the backward pass, and gradients on their way.
+    pub fn activations(&self) -> usize {
+        self.width() + self.chain.held()
+    }
+
     fn width(&self) -> usize {
         self.input.iter().map(|&side| side as usize).product()
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fedistill_protocol::blob::{
-    Assembler, CHUNK_HEADER_BYTES, ChunkHeader, REQUEST_BYTES, Request, chunks,
+    Assembler, CHUNK_BYTES, CHUNK_HEADER_BYTES, ChunkHeader, REQUEST_BYTES, Request, chunks,
 };
 use fedistill_protocol::{Digest, ProtocolError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,6 +59,12 @@ pub async fn fetch(
         }
     }
     Ok(())
+}
+
+/// Bytes that fetching a whole blob of `length` bytes takes: up, and down.
+pub fn crossing(length: u64) -> (u64, u64) {
+    let headers = length.div_ceil(CHUNK_BYTES as u64) * CHUNK_HEADER_BYTES as u64;
+    (REQUEST_BYTES as u64, length + headers)
 }
 
 /// The blob that `stream` asks for first.

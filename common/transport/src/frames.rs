@@ -33,8 +33,15 @@ impl FrameWriter {
     /// # Errors
     /// A message over its limit, or a connection that is lost.
     pub async fn send(&mut self, message: &Message) -> Result<(), TransportError> {
-        let bytes = frame::encode(message)?;
-        self.0.write_all(&bytes).await?;
+        self.send_encoded(&frame::encode(message)?).await
+    }
+
+    /// Sends what [`frame::encode`] has made of a message.
+    ///
+    /// # Errors
+    /// A connection that is lost.
+    pub async fn send_encoded(&mut self, frame: &[u8]) -> Result<(), TransportError> {
+        self.0.write_all(frame).await?;
         Ok(self.0.flush().await?)
     }
 }

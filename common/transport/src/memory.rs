@@ -1,10 +1,13 @@
 //! A transport within one process: no network, no certificates, the same bytes.
 
+mod pipe;
+
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc, watch};
 
+use self::pipe::pipe;
 use crate::{BoxFuture, CloseCode, Connection, Dial, Listen, Peer, Stream, TransportError};
 
 /// Bytes that a stream holds before its writer has to wait.
@@ -160,9 +163,8 @@ impl Connection for MemoryConnection {
             if let Some(reason) = self.reason() {
                 return Err(reason);
             }
-            let (near, far) = tokio::io::duplex(STREAM_BYTES);
-            let (reader, writer) = tokio::io::split(near);
-            let (far_reader, far_writer) = tokio::io::split(far);
+            let (writer, far_reader) = pipe(STREAM_BYTES);
+            let (far_writer, reader) = pipe(STREAM_BYTES);
             let stream: Stream = (Box::new(far_writer), Box::new(far_reader));
             tokio::select! {
                 sent = self.opened.send(stream) => {

@@ -55,11 +55,20 @@ impl Meter {
         self.received.load(Ordering::Relaxed)
     }
 
-    fn count(&self, direction: Direction, bytes: &[u8]) {
-        let counter = match direction {
+    /// Counts bytes that did not have to cross because this process already holds them.
+    pub fn spared(&self, direction: Direction, bytes: u64) {
+        self.counter(direction).fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn counter(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
             Direction::Sent => &self.sent,
             Direction::Received => &self.received,
-        };
+        }
+    }
+
+    fn count(&self, direction: Direction, bytes: &[u8]) {
+        let counter = self.counter(direction);
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if let Some(tap) = &self.tap {
             tap.hear(direction, bytes);

@@ -30,14 +30,15 @@ impl Default for LogitMean {
 impl LogitMean {
     fn centred(&self, answers: &Answers) -> Vec<f32> {
         let clip = self.clip.clamp(0.0, Partial::BOUND);
-        let rows = answers.values().chunks(answers.classes().max(1) as usize);
-        rows.flat_map(|row| {
+        let mut values = answers.values().to_vec();
+        for row in values.chunks_mut(answers.classes().max(1) as usize) {
             let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
             let mean = sum / row.len() as f64;
-            row.iter()
-                .map(move |&value| ((f64::from(value) - mean) as f32).clamp(-clip, clip))
-        })
-        .collect()
+            for value in row {
+                *value = ((f64::from(*value) - mean) as f32).clamp(-clip, clip);
+            }
+        }
+        values
     }
 }
 

@@ -53,6 +53,10 @@ impl Layer for Dropout {
         self.width
     }
 
+    fn held(&self) -> usize {
+        self.width
+    }
+
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
         self.mask.clear();
         let Some(rng) = pass.rng else {

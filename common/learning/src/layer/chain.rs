@@ -43,6 +43,11 @@ impl Chain {
         }
     }
 
+    /// Values per sample that go in.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Runs all layers; the result stays here.
     pub(crate) fn run(&mut self, pass: Forward<'_>) -> &[f32] {
         let Forward {
@@ -149,6 +154,17 @@ impl Layer for Chain {
             .iter()
             .map(|placed| placed.layer.operations())
             .sum()
+    }
+
+    fn held(&self) -> usize {
+        let layers = || self.layers.iter().map(|placed| placed.layer.as_ref());
+        let widest = layers()
+            .map(Layer::output)
+            .max()
+            .unwrap_or(0)
+            .max(self.width);
+        let own: usize = layers().map(|layer| layer.output() + layer.held()).sum();
+        own + 2 * widest
     }
 
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {

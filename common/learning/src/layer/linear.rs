@@ -70,6 +70,10 @@ impl Layer for Linear {
         2 * (self.inputs * self.outputs) as u64
     }
 
+    fn held(&self) -> usize {
+        self.inputs + self.outputs
+    }
+
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
         let (matrix, bias) = pass.weights.split_at(self.outputs * self.inputs);
         let left = Left::new(pass.x, pass.samples, self.inputs);

@@ -57,6 +57,10 @@ impl<C: Convolution> Layer for Normed<C> {
         self.convolution.operations()
     }
 
+    fn held(&self) -> usize {
+        2 * self.output()
+    }
+
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
         let (weights, norm) = pass.weights.split_at(self.own);
         if pass.rng.is_none() {

@@ -74,6 +74,10 @@ impl Layer for MaxPool {
         self.channels * (self.height / 2) * (self.width / 2)
     }
 
+    fn held(&self) -> usize {
+        self.output().div_ceil(4)
+    }
+
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
         let (channels, line) = (self.channels, self.width * self.channels);
         let mut chosen = std::mem::take(&mut self.chosen);

@@ -59,6 +59,10 @@ impl Layer for Residual {
         self.body.operations() + self.shortcut.operations()
     }
 
+    fn held(&self) -> usize {
+        self.body.held() + self.shortcut.held() + self.output() + self.body.width()
+    }
+
     fn forward(&mut self, mut pass: Forward<'_>, y: &mut [f32]) {
         let (of_body, of_shortcut) = pass.weights.split_at(self.split.0);
         let (body, shortcut) = pass.gathered.split_at_mut(self.split.1);

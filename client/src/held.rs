@@ -1,0 +1,99 @@
+//! Blobs in the form in which they are used, which clients of one process may share.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fedistill_learning::Samples;
+use fedistill_protocol::{AnswerKind, Answers, Digest, ProtocolError, TransferSet};
+use fedistill_transport::TransportError;
+use tokio::sync::OnceCell;
+
+/// A blob that was fetched, verified and unpacked.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// The public samples.
+    Transfer(Arc<Samples>),
+    /// Soft labels that came with a plan.
+    Knowledge(Arc<Answers>),
+}
+
+/// What a blob is to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wanted {
+    /// The public samples.
+    Transfer,
+    /// Soft labels of this kind and shape.
+    Knowledge {
+        /// What the values are.
+        kind: AnswerKind,
+        /// Number of samples.
+        rows: u32,
+        /// Number of classes.
+        classes: u32,
+    },
+}
+
+impl Wanted {
+    /// What the bytes hold.
+    ///
+    /// # Errors
+    /// Bytes that hold something else.
+    pub fn unpack(self, bytes: &[u8]) -> Result<Held, ProtocolError> {
+        Ok(match self {
+            Self::Transfer => Held::Transfer(Arc::new(TransferSet::unpack(bytes)?.into())),
+            Self::Knowledge {
+                kind,
+                rows,
+                classes,
+            } => Held::Knowledge(Arc::new(Answers::unpack(bytes, kind, rows, classes)?)),
+        })
+    }
+}
+
+/// Blobs that the clients of one process hold together: each is fetched by one of them and unpacked
+/// once. What the others would have fetched still counts on their meters.
+#[derive(Debug, Default)]
+pub struct Blobs(Mutex<VecDeque<(Digest, Arc<OnceCell<Held>>)>>);
+
+/// Why a blob cannot be shared.
+pub(crate) enum Unshared {
+    /// It did not come.
+    Transport(TransportError),
+    /// It came, and is not what was wanted.
+    Bytes(Vec<u8>),
+}
+
+impl Blobs {
+    /// A transfer set, and the soft labels of two rounds: older ones are nobody's concern.
+    const MOST: usize = 3;
+
+    /// The blob, and whether it was `fetch` that got it.
+    pub(crate) async fn get(
+        &self,
+        blob: Digest,
+        wanted: Wanted,
+        fetch: impl Future<Output = Result<Vec<u8>, TransportError>>,
+    ) -> Result<(Held, bool), Unshared> {
+        let cell = self.cell(blob);
+        let mut fetched = false;
+        let held = cell
+            .get_or_try_init(|| async {
+                fetched = true;
+                let bytes = fetch.await.map_err(Unshared::Transport)?;
+                wanted.unpack(&bytes).map_err(|_| Unshared::Bytes(bytes))
+            })
+            .await?;
+        Ok((held.clone(), fetched))
+    }
+
+    fn cell(&self, blob: Digest) -> Arc<OnceCell<Held>> {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = recent.iter().position(|(digest, _)| *digest == blob);
+        let entry = at.and_then(|at| recent.remove(at));
+        let entry = entry.unwrap_or_else(|| (blob, Arc::default()));
+        let cell = Arc::clone(&entry.1);
+        recent.push_front(entry);
+        recent.truncate(Self::MOST);
+        cell
+    }
+}

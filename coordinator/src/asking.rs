@@ -1,0 +1,65 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use fedistill_federation::Round;
+use fedistill_protocol::{Name, RoundId};
+
+use crate::hub::{Arrival, Hub, encode};
+
+/// Tells the clients of a cohort what the open round asks, a bounded number of them at a time.
+pub(crate) struct Asking<'a> {
+    cohort: &'a BTreeMap<Name, u32>,
+    plan: Arc<[u8]>,
+    at_once: usize,
+    /// Whom to tell next.
+    queue: VecDeque<Name>,
+    /// Who was told, and has neither contributed nor gone.
+    busy: BTreeSet<Name>,
+}
+
+impl<'a> Asking<'a> {
+    pub(crate) fn new(cohort: &'a BTreeMap<Name, u32>, plan: Arc<[u8]>, at_once: usize) -> Self {
+        Self {
+            cohort,
+            plan,
+            at_once,
+            queue: cohort.keys().cloned().collect(),
+            busy: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn heard(&mut self, arrival: &Arrival) {
+        match arrival {
+            Arrival::Joined(name) if self.cohort.contains_key(name) => {
+                // Who comes back has been told on another connection; first come who are at work.
+                self.busy.remove(name);
+                self.queue.push_front(name.clone());
+            }
+            Arrival::Left(name)
+            | Arrival::Refused(name, ..)
+            | Arrival::Malformed(name, _)
+            | Arrival::Contributed { client: name, .. } => {
+                self.busy.remove(name);
+            }
+            Arrival::Joined(_) | Arrival::Heartbeat(_) => {}
+        }
+    }
+
+    /// Tells as many as there is room for what round `id` asks, or that it has their contribution.
+    pub(crate) fn go_on(&mut self, hub: &Hub, machine: &Round, id: RoundId) {
+        while self.busy.len() < self.at_once
+            && let Some(name) = self.queue.pop_front()
+        {
+            let frame = match machine.receipt(&name) {
+                Some(receipt) => encode(&receipt.into()),
+                None => Some(Arc::clone(&self.plan)),
+            };
+            if let Some(frame) = frame
+                && hub.greet(&name, id, frame)
+                && machine.receipt(&name).is_none()
+            {
+                self.busy.insert(name);
+            }
+        }
+    }
+}

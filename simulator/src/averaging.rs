@@ -1,0 +1,318 @@
+//! Methods that average parameters, to compare with: in a federation of ours weights never leave a
+//! device, so these go through no protocol and exist in the simulator alone.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use fedistill_client::PrivateData;
+use fedistill_federation::select;
+use fedistill_learning::{LearnError, Learner, Model, Objective, Schedule, Targets, seed};
+use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser};
+
+use crate::run::names;
+use crate::world::seed_of;
+use crate::{Outcome, Plan, Progress, RoundRow, SimulationError, World};
+
+/// An algorithm that sends parameters both ways, and so needs one net for all clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Averaging {
+    /// Federated averaging (McMahan et al. 2017): the mean of the cohort's parameters, by number of
+    /// samples.
+    FedAvg,
+    /// Ensemble distillation for model fusion (Lin et al. 2020): that mean, which then learns the
+    /// softmax of the cohort's mean logits on transfer samples, with Adam at a constant rate.
+    FedDf,
+}
+
+/// Of Adam, for the fused model.
+const FUSION_RATE: f32 = 1e-3;
+
+impl Averaging {
+    /// The algorithm that a user calls so.
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "fedavg" => Some(Self::FedAvg),
+            "feddf" => Some(Self::FedDf),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Averaging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FedAvg => "fedavg",
+            Self::FedDf => "feddf",
+        })
+    }
+}
+
+/// Runs one federation of averaged parameters to its end. The outcome has one student, the model
+/// at the centre, evaluated after each round; bytes are 4 a parameter, each way.
+///
+/// # Errors
+/// Nets that differ between clients, or training that runs away.
+pub fn average(
+    world: &World,
+    plan: &Plan,
+    which: Averaging,
+    progress: &Progress,
+) -> Result<Outcome, SimulationError> {
+    let begun = Instant::now();
+    let model = plan.model(0);
+    if plan.models.iter().any(|other| *other != model) {
+        return Err(SimulationError::Settings(format!(
+            "{which} averages parameters, which takes one net for all clients: name one in models"
+        )));
+    }
+    let (shape, classes) = (world.transfer.shape(), world.test.classes().len());
+    let build = |seed| model.build(shape, classes, seed);
+    let net = build(seed_of(plan.seed, "averaged"))?;
+    let mut parameters = net.weights().to_vec();
+    let bytes = 4 * parameters.len() as u64;
+    let mut centre = Learner::new(net);
+    let workers = plan.threads.max(1);
+    let desks: Vec<Mutex<Learner>> = (0..workers)
+        .map(|_| Ok(Mutex::new(Learner::new(build(0)?))))
+        .collect::<Result<_, SimulationError>>()?;
+    let clients = names(world.private.len())?;
+    let cohort = plan.per_round.unwrap_or(clients.len()).min(clients.len());
+    let mut outcome = Outcome {
+        parameters: vec![parameters.len()],
+        ..Outcome::default()
+    };
+    for round in 0..plan.rounds {
+        let own = seed_of(plan.seed, &format!("averaging/{round}"));
+        let asked = select(plan.seed, round, &clients, cohort);
+        let asked: Vec<usize> = asked
+            .iter()
+            .filter_map(|name| clients.binary_search(name).ok())
+            .collect();
+        let rows = match which {
+            Averaging::FedAvg => Vec::new(),
+            Averaging::FedDf => {
+                let mut rng = seed::stream(own, "rows");
+                let mut rows = seed::permutation(world.transfer.len(), &mut rng);
+                rows.truncate(plan.rows as usize);
+                rows
+            }
+        };
+        let work = Work {
+            world,
+            plan,
+            parameters: &parameters,
+            rows: &rows,
+            seed: own,
+        };
+        let (mean, logits) = work.train(&asked, &clients, &desks)?;
+        centre.set_weights(&mean)?;
+        if which == Averaging::FedDf {
+            fuse(&mut centre, &work, &logits)?;
+        }
+        parameters.copy_from_slice(centre.model().weights());
+        let evaluation = centre.evaluate(world.test.samples(), world.test.labels())?;
+        progress.round(round, evaluation.accuracy, None);
+        outcome.rounds.push(RoundRow {
+            round,
+            students: vec![evaluation.accuracy],
+            teacher: None,
+            up: vec![bytes; asked.len()],
+            down: vec![bytes; asked.len()],
+            clients: (asked.len() < clients.len()).then_some(asked),
+        });
+        outcome.students = vec![evaluation];
+    }
+    let bytes: Vec<u8> = parameters.iter().flat_map(|w| w.to_le_bytes()).collect();
+    outcome.digest = Digest::of(&bytes).to_string();
+    outcome.seconds = begun.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// What clients do in one round.
+struct Work<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    /// What they begin with.
+    parameters: &'a [f32],
+    /// The transfer samples on which they are asked for logits.
+    rows: &'a [usize],
+    seed: u64,
+}
+
+impl Work<'_> {
+    /// Means of the parameters, by number of samples, and of the logits of all asked clients.
+    fn train(
+        &self,
+        asked: &[usize],
+        names: &[Name],
+        desks: &[Mutex<Learner>],
+    ) -> Result<(Vec<f32>, Vec<f32>), SimulationError> {
+        let classes = self.world.test.classes().len();
+        let sums = Mutex::new((
+            Sum::new(self.parameters.len()),
+            Sum::new(self.rows.len() * classes),
+        ));
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+        std::thread::scope(|scope| {
+            for desk in desks {
+                let (sums, next, failed) = (&sums, &next, &failed);
+                scope.spawn(move || {
+                    let mut learner = lock(desk);
+                    while let Some(&client) = asked.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let done = self.train_one(&mut learner, client, &names[client]);
+                        let added = done.and_then(|logits| {
+                            let mut sums = lock(sums);
+                            let samples = self.world.private[client].len() as i64;
+                            sums.0.add(samples, learner.model().weights())?;
+                            sums.1.add(1, &logits)
+                        });
+                        if let Err(error) = added {
+                            // The first client's, whoever comes first.
+                            let mut failed = lock(failed);
+                            if failed.as_ref().is_none_or(|(other, _)| client < *other) {
+                                *failed = Some((client, error));
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        if let Some((client, error)) = lock(&failed).take() {
+            let why = format!("client {}: {error}", names[client]);
+            return Err(SimulationError::Settings(why));
+        }
+        let sums = lock(&sums);
+        Ok((sums.0.mean(), sums.1.mean()))
+    }
+
+    fn train_one(
+        &self,
+        learner: &mut Learner,
+        client: usize,
+        name: &Name,
+    ) -> Result<Vec<f32>, SimulationError> {
+        let data = &self.world.private[client];
+        let training = &self.plan.training;
+        learner.set_weights(self.parameters)?;
+        learner.begin(training.optimiser);
+        let schedule = Schedule {
+            epochs: training.private_epochs.into(),
+            batch: training.batch.into(),
+        };
+        let mut order = seed::stream(self.seed, &format!("order/{name}"));
+        let mut noise = seed::stream(self.seed, &format!("noise/{name}"));
+        let terms = [LossTerm {
+            loss: Loss::CrossEntropy,
+            weight: 1.0,
+        }];
+        let (mut samples, mut labels) = (Vec::new(), Vec::new());
+        for batch in schedule.batches(data.len(), &mut order) {
+            samples.clear();
+            labels.clear();
+            data.batch(&batch, &mut samples, &mut labels)
+                .map_err(|error| SimulationError::Internal(error.to_string()))?;
+            let objective = Objective::new(&terms, Targets::Hard(&labels));
+            learner.step(&samples, &objective, &mut noise)?;
+        }
+        Ok(learner.logits_of(&self.world.transfer, self.rows)?)
+    }
+}
+
+/// Teaches the averaged model what the clients' models say together.
+fn fuse(centre: &mut Learner, work: &Work<'_>, logits: &[f32]) -> Result<(), SimulationError> {
+    let classes = work.world.test.classes().len();
+    centre.begin(Optimiser::AdamW {
+        learning_rate: FUSION_RATE,
+        weight_decay: 0.0,
+    });
+    let schedule = Schedule {
+        epochs: work.plan.training.distillation_epochs.into(),
+        batch: work.plan.training.batch.into(),
+    };
+    let mut order = seed::stream(work.seed, "fusion/order");
+    let mut noise = seed::stream(work.seed, "fusion/noise");
+    let terms = [LossTerm {
+        loss: Loss::Kl { temperature: 1.0 },
+        weight: 1.0,
+    }];
+    let (mut samples, mut values) = (Vec::new(), Vec::new());
+    for batch in schedule.batches(work.rows.len(), &mut order) {
+        samples.clear();
+        values.clear();
+        let rows: Vec<usize> = batch.iter().map(|&index| work.rows[index]).collect();
+        work.world.transfer.gather(&rows, &mut samples);
+        for index in batch {
+            values.extend_from_slice(&logits[index * classes..(index + 1) * classes]);
+        }
+        let soft = Targets::Soft {
+            kind: AnswerKind::Logits,
+            values: &values,
+        };
+        centre.step(&samples, &Objective::new(&terms, soft), &mut noise)?;
+    }
+    Ok(())
+}
+
+/// A weighted sum in fixed point, so that it does not depend on who comes first.
+struct Sum {
+    weight: i64,
+    values: Vec<i64>,
+}
+
+impl Sum {
+    /// A step of fixed point is 2^-32.
+    const SCALE: f64 = (1u64 << 32) as f64;
+    /// Values below this, times weights that add up to 2^20, stay within 63 bits.
+    const BOUND: f32 = 1024.0;
+    const MOST_WEIGHT: i64 = 1 << 20;
+
+    fn new(values: usize) -> Self {
+        Self {
+            weight: 0,
+            values: vec![0; values],
+        }
+    }
+
+    fn add(&mut self, weight: i64, values: &[f32]) -> Result<(), SimulationError> {
+        self.weight += weight;
+        if self.weight > Self::MOST_WEIGHT {
+            let most = Self::MOST_WEIGHT;
+            let why = format!("a cohort of more than {most} samples cannot be averaged");
+            return Err(SimulationError::Settings(why));
+        }
+        if !values.iter().all(|value| value.abs() < Self::BOUND) {
+            return Err(LearnError::Diverged.into());
+        }
+        for (sum, &value) in self.values.iter_mut().zip(values) {
+            *sum += weight * (f64::from(value) * Self::SCALE) as i64;
+        }
+        Ok(())
+    }
+
+    fn mean(&self) -> Vec<f32> {
+        let divisor = self.weight.max(1) as f64 * Self::SCALE;
+        let values = self.values.iter();
+        values.map(|&sum| (sum as f64 / divisor) as f32).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_is_weighted_and_bounded() {
+        let mut sum = Sum::new(2);
+        sum.add(3, &[1.0, -0.5]).unwrap();
+        sum.add(1, &[5.0, 0.5]).unwrap();
+        assert_eq!(sum.mean(), [2.0, -0.25]);
+        assert!(sum.add(1, &[f32::NAN, 0.0]).is_err());
+        assert!(sum.add(i64::from(u32::MAX), &[0.0, 0.0]).is_err());
+    }
+}

@@ -1,0 +1,114 @@
+//! What a run will hold at most, said before it begins.
+
+use std::fmt;
+
+use fedistill_learning::{Architecture, Model};
+
+use crate::{Plan, SimulationError, Transport, World};
+
+/// An upper bound of a run's memory, in bytes, by what it is for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MemoryBound {
+    /// The process as it is, with its data sets, and copies of the transfer set that travel.
+    pub data: u64,
+    /// A model of each kind for each worker and for the centre: parameters, gradients, optimiser
+    /// and activations.
+    pub models: u64,
+    /// Students in memory that do not train.
+    pub students: u64,
+    /// The aggregate, and the contributions under way.
+    pub aggregate: u64,
+    /// What each connected client takes.
+    pub clients: u64,
+}
+
+/// Of a connected client: tasks, channels and what a quiet connection buffers; measured, and rounded up.
+const CLIENT: u64 = 40 << 10;
+const QUIC_CLIENT: u64 = 512 << 10;
+/// Threads, their heaps, and what the allocator does not give back.
+const RUNTIME: u64 = 24 << 20;
+/// Samples that are evaluated at a time.
+const CHUNK: u64 = 256;
+
+impl MemoryBound {
+    /// The bound of this plan in this world, for a process that already holds the world.
+    ///
+    /// # Errors
+    /// A net that does not fit the data.
+    pub fn of(world: &World, plan: &Plan, teacher: Architecture) -> Result<Self, SimulationError> {
+        let classes = world.test.classes().len() as u64;
+        let threads = plan.threads.max(1) as u64;
+        let clients = world.private.len() as u64;
+        let values = (world.transfer.len() * world.transfer.width()) as u64;
+        let parameters = |model: Architecture| -> Result<(u64, u64), SimulationError> {
+            let net = model.build(world.transfer.shape(), classes as usize, 0)?;
+            let samples = CHUNK.max(plan.training.batch.into());
+            let kept = net.weights().len() as u64;
+            // Weights, gradients, first values, two moments, a buffer, and two packed copies.
+            Ok((kept, 4 * (8 * kept + samples * net.activations() as u64)))
+        };
+        let mut known: Vec<(Architecture, u64)> = Vec::new();
+        let mut models = parameters(teacher)?.1;
+        for &model in &plan.models {
+            if !known.iter().any(|(of, _)| *of == model) {
+                let (kept, working) = parameters(model)?;
+                known.push((model, kept));
+                models += (threads + 1) * working;
+            }
+        }
+        let kept = |client| {
+            let model = plan.model(client);
+            known.iter().find(|(of, _)| *of == model).map_or(0, |k| k.1)
+        };
+        let students = 4 * (0..world.private.len()).map(kept).sum::<u64>();
+        let answers = u64::from(plan.rows) * classes;
+        let tested = world.test.len() as u64 * classes;
+        Ok(Self {
+            data: resident().unwrap_or(0) + RUNTIME + 6 * values,
+            models,
+            students: if students <= plan.keep.memory {
+                students
+            } else {
+                0
+            },
+            aggregate: 64 * answers
+                + 4 * threads * (24 * answers + (64 << 10))
+                + 8 * threads * tested,
+            clients: clients
+                * match plan.transport {
+                    Transport::Memory => CLIENT,
+                    Transport::Quic => QUIC_CLIENT,
+                },
+        })
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.data + self.models + self.students + self.aggregate + self.clients
+    }
+}
+
+impl fmt::Display for MemoryBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mb = |bytes: u64| bytes.div_ceil(1_000_000);
+        write!(
+            f,
+            "at most {} MB of memory: {} data and process, {} models, {} students, {} aggregate, {} clients",
+            mb(self.total()),
+            mb(self.data),
+            mb(self.models),
+            mb(self.students),
+            mb(self.aggregate),
+            mb(self.clients)
+        )
+    }
+}
+
+/// What this process holds now, in bytes, where the system says so.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    // The most so far: what is free by now may not have been given back.
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
