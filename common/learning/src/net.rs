@@ -26,16 +26,20 @@ impl Net {
         let chain = Chain::new(width, layers);
         let mut parameters = Vec::new();
         let mut weights: Vec<f32> = Vec::new();
+        // Drawn in the order of files, so that no start depends on how parameters lie in memory.
         let mut add = |tensor: Tensor, rng: &mut ChaCha20Rng| {
-            weights.extend((0..tensor.len()).map(|_| match tensor.start {
+            let drawn = (0..tensor.len()).map(|_| match tensor.start {
                 Start::Constant(value) => value,
                 Start::Uniform(bound) => bound * (2.0 * rng.random::<f32>() - 1.0),
-            }));
-            parameters.push(Parameter {
+            });
+            let drawn: Vec<f32> = drawn.collect();
+            let parameter = Parameter {
                 name: tensor.name,
                 shape: tensor.shape,
                 order: tensor.order,
-            });
+            };
+            weights.extend(parameter.from_file(&drawn));
+            parameters.push(parameter);
             weights.len()
         };
         let mut trainable = 0;
