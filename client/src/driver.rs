@@ -470,6 +470,14 @@ async fn fetch(
     let Some((others, wanted)) = shared else {
         return Ok(Input::Fetched(blob, fetch.await?));
     };
+    if others.each_fetches {
+        let bytes = fetch.await?;
+        return match others.get(blob, wanted, async { Ok(bytes) }).await {
+            Ok((held, _)) => Ok(Input::Held(blob, held)),
+            Err(Unshared::Bytes(bytes)) => Ok(Input::Fetched(blob, bytes)),
+            Err(Unshared::Transport(error)) => Err(error),
+        };
+    }
     match others.get(blob, wanted, fetch).await {
         Ok((held, true)) => Ok(Input::Held(blob, held)),
         Ok((held, false)) => {

@@ -50,10 +50,12 @@ impl Wanted {
     }
 }
 
-/// Blobs that the clients of one process hold together: each is fetched by one of them and unpacked
-/// once. What the others would have fetched still counts on their meters.
-#[derive(Debug, Default)]
-pub struct Blobs(Mutex<VecDeque<(Digest, Arc<OnceCell<Held>>)>>);
+/// Blobs that the clients of one process hold together, unpacked once.
+#[derive(Debug)]
+pub struct Blobs {
+    recent: Mutex<VecDeque<(Digest, Arc<OnceCell<Held>>)>>,
+    pub(crate) each_fetches: bool,
+}
 
 /// Why a blob cannot be shared.
 pub(crate) enum Unshared {
@@ -66,6 +68,24 @@ pub(crate) enum Unshared {
 impl Blobs {
     /// A transfer set, and the soft labels of two rounds: older ones are nobody's concern.
     const MOST: usize = 3;
+
+    /// Each client fetches a blob for itself, over its own connection; only what it was unpacked to
+    /// is shared.
+    pub fn fetched_by_each() -> Self {
+        Self {
+            recent: Mutex::default(),
+            each_fetches: true,
+        }
+    }
+
+    /// A blob is fetched by one client. What the others would have fetched still counts on their
+    /// meters: for transports within a process, where fetching is but copying.
+    pub fn fetched_once() -> Self {
+        Self {
+            recent: Mutex::default(),
+            each_fetches: false,
+        }
+    }
 
     /// The blob, and whether it was `fetch` that got it.
     pub(crate) async fn get(
@@ -87,7 +107,7 @@ impl Blobs {
     }
 
     fn cell(&self, blob: Digest) -> Arc<OnceCell<Held>> {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let at = recent.iter().position(|(digest, _)| *digest == blob);
         let entry = at.and_then(|at| recent.remove(at));
         let entry = entry.unwrap_or_else(|| (blob, Arc::default()));

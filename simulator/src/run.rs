@@ -328,7 +328,11 @@ pub async fn simulate_with(
     let names = names(clients)?;
     let (listener, dialers) = connect(plan.transport, &federation, &names)?;
     let permits = Arc::new(Semaphore::new(plan.threads.max(1)));
-    let blobs = Arc::<Blobs>::default();
+    // Over a network each client fetches for itself, so that all bytes cross that would.
+    let blobs = Arc::new(match plan.transport {
+        Transport::Memory => Blobs::fetched_once(),
+        Transport::Quic => Blobs::fetched_by_each(),
+    });
     let mut tasks = JoinSet::new();
     for (index, (name, dialer)) in names.iter().zip(dialers).enumerate() {
         let data = &world.private[index];
