@@ -1,7 +1,7 @@
 //! Times training steps and forward passes on one thread: `step_times [--json] NAME [REPEATS]`.
 //!
 //! Prints the median CPU time of a step and the arithmetic that it comes to. Training is forward,
-//! backward and an SGD update on a batch of 64; inference a batch of 256.
+//! backward and an update (AdamW for `tinybert-4`, else SGD) on a batch of 64; inference a batch of 256.
 #![allow(
     clippy::unwrap_used,
     reason = "an example that fails may say so by panicking"
@@ -24,11 +24,22 @@ fn random(count: usize) -> Vec<f32> {
     (0..count).map(|_| rng.random::<f32>() - 0.5).collect()
 }
 
+/// What samples of a net are made of: ids of tokens, or values around 0.
+fn values(name: &str, count: usize) -> Vec<f32> {
+    let mut values = random(count);
+    if name == "tinybert-4" {
+        let ids = values.iter_mut();
+        ids.for_each(|value| *value = ((*value + 0.5) * 30_522.0).floor());
+    }
+    values
+}
+
 fn net(name: &str) -> Net {
     let image = &[3, 32, 32];
     match name {
         "mlp" => Net::mlp(&[784], &[256, 128], 10, 1).unwrap(),
         "fedavg-cnn" => Architecture::FedavgCnn.build(&[1, 28, 28], 10, 1).unwrap(),
+        "tinybert-4" => Architecture::TinyBert4.build(&[64], 2, 1).unwrap(),
         other => other
             .parse::<Architecture>()
             .unwrap()
@@ -60,12 +71,19 @@ fn training(name: &str, repeats: usize) -> (f64, f64) {
     let net = net(name);
     let operations = 3.0 * net.operations() as f64 * BATCH as f64;
     let width: u32 = net.input().iter().product();
-    let x = random(BATCH * width as usize);
-    let labels: Vec<u32> = (0..BATCH as u32).map(|sample| sample % 10).collect();
+    let x = values(name, BATCH * width as usize);
+    let classes = net.classes() as u32;
+    let labels: Vec<u32> = (0..BATCH as u32).map(|sample| sample % classes).collect();
     let mut learner = Learner::new(net);
-    learner.begin(Optimiser::Sgd {
-        learning_rate: 0.01,
-        momentum: 0.0,
+    learner.begin(match name {
+        "tinybert-4" => Optimiser::AdamW {
+            learning_rate: 1e-4,
+            weight_decay: 0.01,
+        },
+        _ => Optimiser::Sgd {
+            learning_rate: 0.01,
+            momentum: 0.0,
+        },
     });
     let terms = [LossTerm {
         loss: Loss::CrossEntropy,
@@ -86,7 +104,7 @@ fn inference(name: &str, repeats: usize) -> (f64, f64) {
     let operations = net.operations() as f64 * BATCH as f64;
     let shape = net.input().to_vec();
     let width: u32 = shape.iter().product();
-    let samples = Samples::new(shape, Elements::F32(random(BATCH * width as usize))).unwrap();
+    let samples = Samples::new(shape, Elements::F32(values(name, BATCH * width as usize))).unwrap();
     let mut learner = Learner::new(net);
     let time = median(|| drop(learner.logits(&samples).unwrap()), repeats);
     (time, operations)

@@ -24,6 +24,7 @@ use crate::{Net, seed, zoo};
 /// | `resnet-20` | 3 x 32 x 32 | the same with three blocks each | 272,474 | 81.63 M |
 /// | `mobilenet-v2` | 3 x 32 x 32 | inverted residuals with depthwise convolutions (Sandler et al. 2018), at half its width | 590,410 | 14.84 M |
 /// | `sensor-conv` | 6 x 100 | convolutions over time of 32, 64 and 64 channels, mean over time | 32,810 | 1.14 M |
+/// | `tinybert-4` | 64 | BERT of four layers, 312 wide, for ids of tokens (Jiao et al. 2020) | 14,353,378 | 603.39 M |
 ///
 /// In `conv-*` a convolution is followed by group normalisation, ReLU and a 2 x 2 max pool; ResNets and
 /// MobileNet have batch normalisation.
@@ -55,6 +56,9 @@ pub enum Architecture {
     MobilenetV2,
     /// Convolutions over time, for windows of sensor values.
     SensorConv,
+    /// A small BERT, for texts as ids of tokens.
+    #[serde(rename = "tinybert-4")]
+    TinyBert4,
 }
 
 /// Why a net cannot be built.
@@ -88,7 +92,7 @@ pub enum ArchitectureError {
 
 impl Architecture {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 11] = [
+    pub const ALL: [(&'static str, Self); 12] = [
         ("mlp-s", Self::MlpS),
         ("mlp-m", Self::MlpM),
         ("mlp-l", Self::MlpL),
@@ -100,6 +104,7 @@ impl Architecture {
         ("resnet-20", Self::Resnet20),
         ("mobilenet-v2", Self::MobilenetV2),
         ("sensor-conv", Self::SensorConv),
+        ("tinybert-4", Self::TinyBert4),
     ];
 
     /// All names, as one line.
@@ -108,7 +113,7 @@ impl Architecture {
     }
 
     /// The net for samples of `shape` (`[channels, height, width]` for images, `[channels, length]`
-    /// for windows of sensor values), its parameters drawn under `seed`.
+    /// for windows of sensor values, `[length]` for texts), its parameters drawn under `seed`.
     ///
     /// # Errors
     /// Samples that the net is not for; no values or fewer than two classes.
@@ -148,6 +153,12 @@ impl Architecture {
                     zoo::sensor_conv([channels, length].map(|side| side as usize), classes)
                 }
                 _ => return Err(unfit("windows of at least 8 values a channel")),
+            },
+            Self::TinyBert4 => match shape {
+                &[length] if length as usize <= zoo::POSITIONS => {
+                    zoo::tinybert(length as usize, classes)
+                }
+                _ => return Err(unfit("token ids, 1 to 512")),
             },
         };
         let mut rng = seed::stream(seed, "parameters");
@@ -218,6 +229,8 @@ mod tests {
         assert!(Architecture::MlpS.build(&[], 3, 0).is_ok());
         assert!(Architecture::MlpS.build(&[0], 3, 0).is_err());
         assert!(Architecture::SensorConv.build(&[6, 7], 5, 0).is_err());
+        assert!(Architecture::TinyBert4.build(&[513], 2, 0).is_err());
+        assert!(Architecture::TinyBert4.build(&[1, 64], 2, 0).is_err());
         assert!("resnet".parse::<Architecture>().is_err());
     }
 

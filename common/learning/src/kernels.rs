@@ -26,8 +26,11 @@ pub(crate) use depthwise::Depthwise;
 pub(crate) use elementwise::{
     AdamW, adamw, add, add_relu, add_rows, clamp, descend, mask, mask_between, momentum, relu,
 };
-pub(crate) use product::{Left, Panels, Right, product};
-pub(crate) use softmax::{cross_entropy, divergence, soft_cross_entropy, softmax_rows};
+pub(crate) use math::{exp, lanes_sum, normal};
+pub(crate) use product::{Left, Panels, Right, product, product_within};
+pub(crate) use softmax::{
+    cross_entropy, divergence, soft_cross_entropy, softmax_gradient, softmax_in_place, softmax_rows,
+};
 pub(crate) use tile::{Ending, Start};
 pub(crate) use transpose::transpose;
 pub(crate) use window::{Axis, Window, channels_last};

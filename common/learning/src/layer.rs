@@ -2,29 +2,41 @@
 //! images lie channels last.
 
 mod activation;
+mod attention;
 mod batch_norm;
 mod chain;
 mod channels_last;
 mod conv;
 mod depthwise;
+mod embedding;
+mod gelu;
+mod layer_norm;
 mod linear;
 mod norm;
 mod normed;
+mod padding;
 mod pool;
+mod pooler;
 mod residual;
 
 use rand_chacha::ChaCha20Rng;
 
 pub(crate) use activation::{Dropout, Relu};
+pub(crate) use attention::Attention;
 pub(crate) use batch_norm::BatchNorm;
 pub(crate) use chain::Chain;
 pub(crate) use channels_last::ChannelsLast;
 pub(crate) use conv::Conv;
 pub(crate) use depthwise::DepthwiseConv;
+pub(crate) use embedding::Embedding;
+pub(crate) use gelu::Gelu;
+pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
 pub(crate) use norm::GroupNorm;
 pub(crate) use normed::Normed;
+pub(crate) use padding::Padding;
 pub(crate) use pool::{GlobalPool, MaxPool};
+pub(crate) use pooler::{First, Tanh};
 pub(crate) use residual::Residual;
 
 use crate::model::Order;

@@ -1,11 +1,13 @@
 //! What the nets of [`Architecture`](crate::Architecture) are made of.
 
+mod bert;
 mod conv;
 mod mlp;
 mod mobilenet;
 mod resnet;
 mod sensor;
 
+pub(crate) use bert::{POSITIONS, tinybert};
 pub(crate) use conv::{conv, fedavg_cnn};
 pub(crate) use mlp::mlp;
 pub(crate) use mobilenet::mobilenet;

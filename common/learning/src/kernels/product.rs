@@ -42,6 +42,28 @@ impl<'a> Left<'a> {
             step: rows,
         }
     }
+
+    /// `rows x inner`, row-major, in a matrix whose rows are `row` values apart.
+    pub(crate) fn within(values: &'a [f32], rows: usize, inner: usize, row: usize) -> Self {
+        assert_within(values, rows, inner, row);
+        Self {
+            values,
+            rows,
+            inner,
+            row,
+            step: 1,
+        }
+    }
+}
+
+/// That `rows x columns` values lie in `values`, rows `row` apart.
+fn assert_within(values: &[f32], rows: usize, columns: usize, row: usize) {
+    assert!(columns <= row || rows <= 1, "rows overlap");
+    let end = match rows.checked_sub(1) {
+        Some(before) => before * row + columns,
+        None => 0,
+    };
+    assert!(end <= values.len(), "matrix ends outside");
 }
 
 /// The right matrix of a product.
@@ -49,6 +71,8 @@ impl<'a> Left<'a> {
 pub(crate) enum Right<'a> {
     /// `k x n`, row-major.
     Plain(&'a [f32]),
+    /// `k x n`, row-major, in a matrix whose rows are so many values apart.
+    Within(&'a [f32], usize),
     /// Packed before.
     Packed(&'a Panels),
 }
@@ -149,11 +173,26 @@ pub(crate) fn product(
     ending: Ending,
 ) {
     assert_eq!(out.len(), a.rows * columns, "product has another size");
+    product_within(out, columns, start, a, b, columns, ending);
+}
+
+/// [`product`] into a matrix whose rows are `out_row` values apart.
+pub(crate) fn product_within(
+    out: &mut [f32],
+    out_row: usize,
+    start: Start<'_>,
+    a: Left<'_>,
+    b: Right<'_>,
+    columns: usize,
+    ending: Ending,
+) {
+    assert_within(out, a.rows, columns, out_row);
     if let Start::Bias(bias) = start {
         assert_eq!(bias.len(), columns, "bias has another size");
     }
     match b {
         Right::Plain(values) => assert_eq!(values.len(), a.inner * columns, "matrices do not fit"),
+        Right::Within(values, row) => assert_within(values, a.inner, columns, row),
         Right::Packed(panels) => assert_eq!(
             (panels.inner, panels.columns),
             (a.inner, columns),
@@ -170,6 +209,10 @@ pub(crate) fn product(
             Right::Plain(values) => {
                 let panel = &values[column.min(values.len())..];
                 (panel, columns, count == vectors * LANES)
+            }
+            Right::Within(values, row) => {
+                let panel = &values[column.min(values.len())..];
+                (panel, row, count == vectors * LANES)
             }
             Right::Packed(panels) => {
                 assert_eq!(panels.width, width, "panels are packed for other tiles");
@@ -195,8 +238,8 @@ pub(crate) fn product(
                     b: panel.as_ptr().wrapping_add(from * b_step),
                     b_step,
                     b_segment: 0,
-                    c: out[row * columns + column..].as_mut_ptr(),
-                    c_row: columns,
+                    c: out[row * out_row + column..].as_mut_ptr(),
+                    c_row: out_row,
                     k,
                     segments: 1,
                     columns: count,
@@ -206,7 +249,7 @@ pub(crate) fn product(
                 };
                 let run = tiles.of_size(rows, vectors, whole);
                 // SAFETY: rows `row..row + rows` and inner `from..from + k` lie in `a`, whose size
-                // `Left` was checked against; b has `k` rows from `from` on, each with `count`
+                // `Left` was checked against; b, checked above, has `k` rows from `from` on, each with `count`
                 // columns from `column` on, or whole vectors where it is packed; c's rows and
                 // columns lie in `out`, the bias has `columns` values.
                 unsafe { run(&tile) }
@@ -253,6 +296,35 @@ mod tests {
             })
         };
         available().into_iter().map(|set| (set, run(set))).collect()
+    }
+
+    #[test]
+    fn a_product_within_larger_matrices_is_the_same() {
+        let values: Vec<f32> = (0..400).map(|at| (at as f32).sin()).collect();
+        let (m, k, n) = (9, 5, 18);
+        let cut = |columns: usize, rows: usize, row: usize| -> Vec<f32> {
+            let rows = values.chunks(row).take(rows);
+            rows.flat_map(|values| values[..columns].to_vec()).collect()
+        };
+        let (a, b) = (cut(k, m, 7), cut(n, k, 20));
+        let mut plain = vec![0.0; m * n];
+        let left = Left::new(&a, m, k);
+        product(
+            &mut plain,
+            Start::Zero,
+            left,
+            Right::Plain(&b),
+            n,
+            Ending::Plain,
+        );
+        let mut wide = vec![7.0; m * 21];
+        let left = Left::within(&values, m, k, 7);
+        let right = Right::Within(&values, 20);
+        product_within(&mut wide, 21, Start::Zero, left, right, n, Ending::Plain);
+        for (wide, plain) in wide.chunks(21).zip(plain.chunks(n)) {
+            assert_eq!(wide[..n], *plain);
+            assert_eq!(wide[n..], [7.0; 3]);
+        }
     }
 
     proptest! {

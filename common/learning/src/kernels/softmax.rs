@@ -113,3 +113,28 @@ multiversion! {
         loss
     }
 }
+
+multiversion! {
+    /// The gradient of what gave softmax rows `p`, from theirs: `dx = scale p (dp - sum(p dp))`, in place.
+    pub(crate) fn softmax_gradient(dp: &mut [f32], p: &[f32], columns: usize, scale: f32) {
+        for (dp, p) in dp.chunks_exact_mut(columns).zip(p.chunks_exact(columns)) {
+            let sum = lanes_sum(columns, |at| p[at] * dp[at]);
+            for (dp, p) in dp.iter_mut().zip(p) {
+                *dp = scale * p * (*dp - sum);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Softmax of `scale` times each row, in place.
+    pub(crate) fn softmax_in_place(rows: &mut [f32], columns: usize, scale: f32) {
+        for row in rows.chunks_exact_mut(columns) {
+            let largest = lanes_max(row);
+            row.iter_mut().for_each(|z| *z = exp((*z - largest) * scale));
+            let sum = lanes_sum(columns, |at| row[at]);
+            let inverse = sum.recip();
+            row.iter_mut().for_each(|value| *value *= inverse);
+        }
+    }
+}

@@ -12,10 +12,6 @@ pub(crate) enum Start<'a> {
     /// Zeros.
     Zero,
     /// What lies there: the product is added to it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the layers' products all begin anew")
-    )]
     Keep,
     /// A value for each column.
     Bias(&'a [f32]),

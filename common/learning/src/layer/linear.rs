@@ -8,11 +8,16 @@ use crate::model::Order;
 pub(crate) struct Linear {
     inputs: usize,
     outputs: usize,
+    /// Of each sample.
+    rows: usize,
+    /// Bound of the matrix at the start, with a bias of 0, where that is not PyTorch's.
+    bound: Option<f32>,
     /// Of the images that come in, where it follows convolutions.
     channels: usize,
     ending: Ending,
     panels: Panels,
-    turned_dy: Vec<f32>,
+    /// The matrix, or the output's gradient.
+    turned: Vec<f32>,
     turned_dx: Vec<f32>,
 }
 
@@ -21,10 +26,12 @@ impl Linear {
         Self {
             inputs,
             outputs,
+            rows: 1,
+            bound: None,
             channels: inputs,
             ending: Ending::Plain,
             panels: Panels::default(),
-            turned_dy: Vec::new(),
+            turned: Vec::new(),
             turned_dx: Vec::new(),
         }
     }
@@ -32,6 +39,19 @@ impl Linear {
     /// Its inputs are images that lie channels last; in files they come channels first.
     pub(crate) fn after_images(self, channels: usize) -> Self {
         Self { channels, ..self }
+    }
+
+    /// Samples are `rows` rows, each of which it is applied to.
+    pub(crate) fn over(self, rows: usize) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// The matrix starts uniform within `bound`, the bias at 0.
+    pub(crate) fn spread(self, bound: f32) -> Self {
+        Self {
+            bound: Some(bound),
+            ..self
+        }
     }
 
     pub(crate) fn with_relu(self) -> Self {
@@ -48,11 +68,15 @@ impl Layer for Linear {
     }
 
     fn output(&self) -> usize {
-        self.outputs
+        self.rows * self.outputs
     }
 
     fn tensors(&self) -> Vec<Tensor> {
-        let start = Start::Uniform((self.inputs as f32).sqrt().recip());
+        let usual = Start::Uniform((self.inputs as f32).sqrt().recip());
+        let (start, of_bias) = match self.bound {
+            Some(bound) => (Start::Uniform(bound), Start::Constant(0.0)),
+            None => (usual, usual),
+        };
         let area = self.inputs / self.channels.max(1);
         let weight = Tensor {
             name: "weight".to_owned(),
@@ -63,11 +87,11 @@ impl Layer for Linear {
             }),
             start,
         };
-        vec![weight, Tensor::plain("bias", vec![self.outputs], start)]
+        vec![weight, Tensor::plain("bias", vec![self.outputs], of_bias)]
     }
 
     fn operations(&self) -> u64 {
-        2 * (self.inputs * self.outputs) as u64
+        2 * (self.rows * self.inputs * self.outputs) as u64
     }
 
     fn held(&self) -> usize {
@@ -75,67 +99,91 @@ impl Layer for Linear {
     }
 
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
-        let (matrix, bias) = pass.weights.split_at(self.outputs * self.inputs);
-        let left = Left::new(pass.x, pass.samples, self.inputs);
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let (matrix, bias) = pass.weights.split_at(outputs * inputs);
         // Packing goes over the matrix once more; it pays once a few tiles read it.
-        let right = match pass.samples >= PACKED {
+        let right = match pass.samples * self.rows >= PACKED {
             true => {
-                let outputs = self.outputs;
                 self.panels
-                    .pack(matrix, self.inputs, outputs, |row| row * outputs);
+                    .pack(matrix, inputs, outputs, |row| row * outputs);
                 Right::Packed(&self.panels)
             }
             false => Right::Plain(matrix),
         };
-        product(
-            y,
-            kernels::Start::Bias(bias),
-            left,
-            right,
-            self.outputs,
-            self.ending,
-        );
+        let blocks = pass.x.chunks(BLOCK * inputs);
+        for (x, y) in blocks.zip(y.chunks_mut(BLOCK * outputs)) {
+            let left = Left::new(x, x.len() / inputs, inputs);
+            let start = kernels::Start::Bias(bias);
+            product(y, start, left, right, outputs, self.ending);
+        }
     }
 
     fn backward(&mut self, pass: Backward<'_>, dw: &mut [f32], dx: Option<&mut [f32]>) {
-        let (inputs, outputs, samples) = (self.inputs, self.outputs, pass.samples);
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let rows = pass.samples * self.rows;
         let dy = pass.dy;
         if self.ending == Ending::Relu {
             kernels::mask(dy, pass.y);
         }
         let (dmatrix, dbias) = dw.split_at_mut(outputs * inputs);
-        let left = Left::transposed(pass.x, samples, inputs);
-        product(
-            dmatrix,
-            kernels::Start::Zero,
-            left,
-            Right::Plain(dy),
-            outputs,
-            Ending::Plain,
-        );
-        dbias.fill(0.0);
-        add_rows(dbias, dy);
-        if let Some(dx) = dx {
-            // dx^T = W dy^T: the batch is turned rather than the matrix, which is larger.
-            let matrix = &pass.weights[..outputs * inputs];
-            self.turned_dy.resize(dy.len(), 0.0);
-            self.turned_dx.resize(dx.len(), 0.0);
-            transpose(&mut self.turned_dy, dy, samples, outputs);
-            let left = Left::new(matrix, inputs, outputs);
-            let right = Right::Plain(&self.turned_dy);
-            let turned = &mut self.turned_dx;
+        if rows == 0 {
+            dmatrix.fill(0.0);
+        }
+        let blocks = pass.x.chunks(BLOCK * inputs);
+        for (block, (x, dy)) in blocks.zip(dy.chunks(BLOCK * outputs)).enumerate() {
+            let left = Left::transposed(x, x.len() / inputs, inputs);
+            let start = match block {
+                0 => kernels::Start::Zero,
+                _ => kernels::Start::Keep,
+            };
             product(
-                turned,
-                kernels::Start::Zero,
+                dmatrix,
+                start,
                 left,
-                right,
-                samples,
+                Right::Plain(dy),
+                outputs,
                 Ending::Plain,
             );
-            transpose(dx, &self.turned_dx, inputs, samples);
         }
+        dbias.fill(0.0);
+        add_rows(dbias, dy);
+        let Some(dx) = dx else { return };
+        let matrix = &pass.weights[..outputs * inputs];
+        // Either the matrix is turned or the batch, twice: whichever is less.
+        if rows > outputs.min(inputs) {
+            self.turned.resize(matrix.len(), 0.0);
+            transpose(&mut self.turned, matrix, inputs, outputs);
+            self.panels
+                .pack(&self.turned, outputs, inputs, |row| row * inputs);
+            let right = Right::Packed(&self.panels);
+            let blocks = dy.chunks(BLOCK * outputs);
+            for (dy, dx) in blocks.zip(dx.chunks_mut(BLOCK * inputs)) {
+                let left = Left::new(dy, dy.len() / outputs, outputs);
+                product(dx, kernels::Start::Zero, left, right, inputs, Ending::Plain);
+            }
+            return;
+        }
+        // dx^T = W dy^T
+        self.turned.resize(dy.len(), 0.0);
+        self.turned_dx.resize(dx.len(), 0.0);
+        transpose(&mut self.turned, dy, rows, outputs);
+        let left = Left::new(matrix, inputs, outputs);
+        let right = Right::Plain(&self.turned);
+        let turned = &mut self.turned_dx;
+        product(
+            turned,
+            kernels::Start::Zero,
+            left,
+            right,
+            rows,
+            Ending::Plain,
+        );
+        transpose(dx, &self.turned_dx, inputs, rows);
     }
 }
 
-/// Samples from which on the matrix is packed.
+/// Rows from which on the matrix is packed.
 const PACKED: usize = 32;
+
+/// Rows worked on at a time, so that they stay in the second cache.
+const BLOCK: usize = 256;

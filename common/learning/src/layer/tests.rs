@@ -75,11 +75,30 @@ fn normed() -> Normed<Conv> {
     Normed::new(conv, BatchNorm::new(4, 6).clamped(f32::INFINITY))
 }
 
+/// Of two samples of four tokens: none of the first's is padding, and the last `count` of the second.
+fn padding(count: usize) -> Padding {
+    let padding = Padding::default();
+    let tokens: Vec<f32> = (0..8)
+        .map(|at| if at < 8 - count { 1.0 } else { 0.0 })
+        .collect();
+    padding.note(&tokens, |id| id == 0.0);
+    padding
+}
+
 #[test]
 fn gradients_are_slopes() {
     check_layer(Linear::new(5, 4), 5, 3);
     check_layer(Linear::new(5, 4).with_relu(), 5, 3);
+    check_layer(Linear::new(5, 4).over(2), 10, 3);
+    check_layer(Linear::new(5, 4).over(3), 15, 3);
     check_layer(Relu(6), 6, 3);
+    check_layer(Gelu(6), 6, 3);
+    check_layer(Tanh(6), 6, 3);
+    check_layer(First(4), 12, 2);
+    check_layer(LayerNorm::new(3, 5, 1e-5), 15, 2);
+    check_layer(Attention::new(3, 4, 2), 12, 2);
+    check_layer(Attention::new(4, 6, 2).without(padding(2)), 24, 2);
+    check_layer(Embedding::new(5, 3, 4, 0.1).with_positions(6), 4, 2);
     check_layer(Dropout::new(6, 0.5), 6, 4);
     check_layer(ChannelsLast::new(3, 4), 12, 2);
     check_layer(Conv::square(2, 3, 3, 1, [4, 5]), 40, 2);
@@ -172,10 +191,15 @@ fn every_parameter_of_every_net_learns() {
     for (name, architecture) in Architecture::ALL {
         let shape: &[u32] = match architecture {
             Architecture::SensorConv => &[4, 16],
+            Architecture::TinyBert4 => &[8],
             _ => &[1, 8, 8],
         };
         let mut net = architecture.build(shape, 3, 1).unwrap();
-        let batch = random(16 * 64, "batch");
+        let mut batch = random(16 * 64, "batch");
+        if architecture == Architecture::TinyBert4 {
+            batch.truncate(16 * 8);
+            batch.iter_mut().for_each(|id| *id = (*id + 1.0) * 15_000.0);
+        }
         let before = net.weights().to_vec();
         for step in 0..3 {
             let mut rng = seed::stream(step, "dropout");
