@@ -43,6 +43,11 @@ impl Chain {
         }
     }
 
+    /// Whether what comes in goes out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// Runs all layers; the result stays here.
     pub(crate) fn run(&mut self, pass: Forward<'_>) -> &[f32] {
         let Forward {
