@@ -48,6 +48,11 @@ impl Chain {
         self.width
     }
 
+    /// Whether what comes in goes out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// Runs all layers; the result stays here.
     pub(crate) fn run(&mut self, pass: Forward<'_>) -> &[f32] {
         let Forward {

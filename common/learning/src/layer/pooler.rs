@@ -36,7 +36,7 @@ impl Layer for First {
 pub(crate) struct Tanh(pub(crate) usize);
 
 multiversion! {
-    /// Within 2e-7.
+    /// By the exponential of [`kernels`](crate::kernels), so that it is the same everywhere.
     fn tanh(y: &mut [f32], x: &[f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y = 1.0 - 2.0 / (exp(2.0 * x) + 1.0);

@@ -74,16 +74,22 @@ impl Layer for Residual {
             rng: pass.rng.as_deref_mut(),
         };
         self.body.forward(below, y);
-        self.direct.resize(y.len(), 0.0);
-        let beside = Forward {
-            weights: of_shortcut,
-            gathered: shortcut,
-            ..pass
+        let direct = match self.shortcut.is_empty() {
+            true => pass.x,
+            false => {
+                self.direct.resize(y.len(), 0.0);
+                let beside = Forward {
+                    weights: of_shortcut,
+                    gathered: shortcut,
+                    ..pass
+                };
+                self.shortcut.forward(beside, &mut self.direct);
+                &self.direct
+            }
         };
-        self.shortcut.forward(beside, &mut self.direct);
         match self.relu {
-            true => kernels::add_relu(y, &self.direct),
-            false => kernels::add(y, &self.direct),
+            true => kernels::add_relu(y, direct),
+            false => kernels::add(y, direct),
         }
     }
 
@@ -108,6 +114,9 @@ impl Layer for Residual {
         };
         self.body
             .run_back((of_body, x), dy, samples, body, Some(&mut *dx));
+        if self.shortcut.is_empty() {
+            return kernels::add(dx, dy);
+        }
         self.dx.resize(dx.len(), 0.0);
         let pass = Backward {
             weights: of_shortcut,
