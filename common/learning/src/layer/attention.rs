@@ -231,6 +231,11 @@ impl Layer for Attention {
         linears + 4 * (self.length * self.length * self.width) as u64
     }
 
+    fn held(&self) -> usize {
+        let linears: usize = self.linears.iter().map(Layer::held).sum();
+        9 * self.length * self.width + self.heads * self.length * self.length + linears
+    }
+
     fn forward(&mut self, mut pass: Forward<'_>, y: &mut [f32]) {
         let (samples, own) = (pass.samples, self.own());
         let weights = pass.weights.chunks_exact(own);

@@ -210,6 +210,46 @@ fn layers_agree_with_pytorch() {
 }
 
 #[test]
+fn layers_of_transformers_agree_with_pytorch() {
+    let read = Golden::read;
+    let golden = read("layer_norm");
+    let width = golden.values("weight").len();
+    check(&golden, true, &[], || LayerNorm::new(1, width, 1e-5));
+    let golden = read("gelu");
+    check(&golden, true, &[], || Gelu(golden.values("x").len()));
+    check(&read("attention"), true, &[], || Attention::new(7, 24, 3));
+    let golden = read("attention_masked");
+    check(&golden, true, &[], || {
+        let padding = Padding::default();
+        padding.note(golden.values("mask"), |mask| mask == 0.0);
+        Attention::new(7, 24, 3).without(padding)
+    });
+    let golden = read("embedding");
+    let mut layer = Embedding::new(11, 6, 5, 0.1);
+    let (ids, dy) = (golden.values("ids"), golden.values("dy"));
+    let mut y = vec![f32::NAN; dy.len()];
+    let pass = Forward {
+        weights: golden.values("weight"),
+        gathered: &mut [],
+        x: ids,
+        samples: 3,
+        rng: None,
+    };
+    layer.forward(pass, &mut y);
+    golden.close("y", &y, golden.values("y"));
+    let mut dw = vec![f32::NAN; 66];
+    let pass = Backward {
+        weights: golden.values("weight"),
+        x: ids,
+        y: &y,
+        dy: &mut dy.to_vec(),
+        samples: 3,
+    };
+    layer.backward(pass, &mut dw, None);
+    golden.close("dweight", &dw, golden.values("dweight"));
+}
+
+#[test]
 fn losses_agree_with_pytorch() {
     let soft = |golden: &Golden, kind| {
         let values = golden.values("target").to_vec();

@@ -85,6 +85,10 @@ impl Layer for LayerNorm {
         vec![tensor("weight", 1.0), tensor("bias", 0.0)]
     }
 
+    fn held(&self) -> usize {
+        2 * self.rows
+    }
+
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {
         let (gain, bias) = pass.weights.split_at(self.width);
         self.statistics.resize(pass.samples * self.rows, [0.0; 2]);

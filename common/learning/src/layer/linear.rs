@@ -95,7 +95,7 @@ impl Layer for Linear {
     }
 
     fn held(&self) -> usize {
-        self.inputs + self.outputs
+        self.rows * (self.inputs + self.outputs)
     }
 
     fn forward(&mut self, pass: Forward<'_>, y: &mut [f32]) {

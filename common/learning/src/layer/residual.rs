@@ -60,7 +60,11 @@ impl Layer for Residual {
     }
 
     fn held(&self) -> usize {
-        self.body.held() + self.shortcut.held() + self.output() + self.body.width()
+        let own = match self.shortcut.is_empty() {
+            true => 0,
+            false => self.output() + self.body.width(),
+        };
+        self.body.held() + self.shortcut.held() + own
     }
 
     fn forward(&mut self, mut pass: Forward<'_>, y: &mut [f32]) {
