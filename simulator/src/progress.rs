@@ -73,7 +73,7 @@ impl Progress {
             Kind::Lines { what, rounds } => {
                 let done = round + 1;
                 let left = self.left(done, *rounds);
-                eprintln!("{what}: round {done} of {rounds}: {told}{left}");
+                tell(format_args!("{what}: round {done} of {rounds}: {told}{left}"));
             }
             Kind::Bar(bar) => {
                 bar.set_position(u64::from(round) + 1);
@@ -87,7 +87,7 @@ impl Progress {
     pub fn note(&self, note: &str) {
         match &self.kind {
             Kind::Silent => {}
-            Kind::Lines { what, .. } => eprintln!("{what}: {note}"),
+            Kind::Lines { what, .. } => tell(format_args!("{what}: {note}")),
             Kind::Bar(bar) => bar.println(note),
         }
     }
@@ -97,7 +97,7 @@ impl Progress {
         match &self.kind {
             Kind::Silent => {}
             Kind::Lines { what, .. } if epoch == epochs => {
-                eprintln!("{what}: epoch {epoch} of {epochs}: loss {loss:.3}");
+                tell(format_args!("{what}: epoch {epoch} of {epochs}: loss {loss:.3}"));
             }
             Kind::Lines { .. } => {}
             Kind::Bar(bar) => {
@@ -113,4 +113,10 @@ impl Progress {
             bar.finish();
         }
     }
+}
+
+/// A line on standard error; whoever read it may have left, which ends no run.
+fn tell(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
