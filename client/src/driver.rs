@@ -288,7 +288,7 @@ impl Client {
                         fetching = JoinSet::new();
                         fetching.spawn(async move {
                             let got = fetch(connection.as_ref(), blob, bytes, shared, &meter);
-                            Box::new(got.await)
+                            (blob, Box::new(got.await))
                         });
                     }
                     Output::Train(job) => self.train(*job),
@@ -330,8 +330,15 @@ impl Client {
                     self.shelve_again(&shelf);
                 }
                 Some(done) = fetching.join_next() => {
-                    let got = done.map_err(|error| TransportError::Lost(error.to_string()))?;
-                    self.agent.handle((*got)?);
+                    let (blob, got) = done.map_err(|error| TransportError::Lost(error.to_string()))?;
+                    match *got {
+                        Ok(input) => self.agent.handle(input),
+                        // What nobody wants any more may have been withdrawn.
+                        Err(error) if self.agent.wanted(blob).is_none() => {
+                            tracing::debug!("a blob that is not wanted any more: {error}");
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
                 Some(trained) = self.results.1.recv() => {
                     let (id, result) = *trained;

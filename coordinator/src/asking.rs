@@ -28,26 +28,32 @@ impl<'a> Asking<'a> {
         }
     }
 
-    pub(crate) fn heard(&mut self, arrival: &Arrival) {
+    /// Takes in what came while round `open` is.
+    pub(crate) fn heard(&mut self, arrival: &Arrival, open: RoundId) {
         match arrival {
+            // Who comes back was told on another connection, and keeps its seat; who comes for the
+            // first time may have been told already, before this arrival was read.
             Arrival::Joined(name) if self.cohort.contains_key(name) => {
-                // Who comes back has been told on another connection; first come who are at work.
-                self.busy.remove(name);
                 self.queue.push_front(name.clone());
             }
-            Arrival::Left(name)
-            | Arrival::Refused(name, ..)
-            | Arrival::Malformed(name, _)
-            | Arrival::Contributed { client: name, .. } => {
+            Arrival::Left(name) => {
                 self.busy.remove(name);
             }
-            Arrival::Joined(_) | Arrival::Heartbeat(_) => {}
+            Arrival::Refused(name, id, _)
+            | Arrival::Malformed(name, id)
+            | Arrival::Contributed {
+                client: name, id, ..
+            } if *id == open => {
+                self.busy.remove(name);
+            }
+            _ => {}
         }
     }
 
     /// Tells as many as there is room for what round `id` asks, or that it has their contribution.
     pub(crate) fn go_on(&mut self, hub: &Hub, machine: &Round, id: RoundId) {
-        while self.busy.len() < self.at_once
+        while let Some(front) = self.queue.front()
+            && (self.busy.len() < self.at_once || self.busy.contains(front))
             && let Some(name) = self.queue.pop_front()
         {
             let frame = match machine.receipt(&name) {

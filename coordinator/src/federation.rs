@@ -218,17 +218,13 @@ impl Coordinator {
             () = stop.cancelled() => Ok(Ended::Stopped),
         };
         hub.open(None);
+        door.abort();
         match &result {
             Ok(Ended::Finished) => hub.goodbye("the federation is over", false),
             _ => hub.goodbye("the coordinator stops", true),
         }
-        // Clients hang up once they have read that.
-        let wait = Duration::from_secs(3);
-        while hub.count() > 0
-            && let Ok(Some(_)) = tokio::time::timeout(wait, incoming.recv()).await
-        {}
+        hang_up(&hub, &mut incoming).await;
         listener.shut().await;
-        door.abort();
         result
     }
 
@@ -425,7 +421,7 @@ impl Coordinator {
                     let Some(arrival) = arrival else {
                         return Err(CoordinatorError::Settings("nobody listens".to_owned()));
                     };
-                    asking.heard(&arrival);
+                    asking.heard(&arrival, id);
                     if let Arrival::Refused(name, _, why) = &arrival {
                         self.refusal = Some(format!("{name}: {why}"));
                     }
@@ -614,6 +610,21 @@ fn input(arrival: Arrival, open: RoundId) -> Option<Input> {
             blob,
             answers,
         }),
+    }
+}
+
+/// Clients hang up once they have read that it is over: waits for that as long as some do, but not
+/// for ever, whatever the others say.
+async fn hang_up(hub: &Hub, incoming: &mut mpsc::Receiver<Arrival>) {
+    let begun = tokio::time::Instant::now();
+    let (end, quiet) = (begun + Duration::from_secs(8), Duration::from_secs(3));
+    let mut until = begun + quiet;
+    while hub.count() > 0 {
+        match tokio::time::timeout_at(until.min(end), incoming.recv()).await {
+            Ok(Some(Arrival::Left(_))) => until = tokio::time::Instant::now() + quiet,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return,
+        }
     }
 }
 

@@ -258,14 +258,14 @@ fn fuse(centre: &mut Learner, work: &Work<'_>, logits: &[f32]) -> Result<(), Sim
 /// A weighted sum in fixed point, so that it does not depend on who comes first.
 struct Sum {
     weight: i64,
-    values: Vec<i64>,
+    values: Vec<i128>,
 }
 
 impl Sum {
     /// A step of fixed point is 2^-32.
     const SCALE: f64 = (1u64 << 32) as f64;
-    /// Values below this, times weights that add up to 2^20, stay within 63 bits.
-    const BOUND: f32 = 1024.0;
+    /// Values below this (2^60), times weights that add up to 2^20, stay within 112 bits.
+    const BOUND: f32 = (1u64 << 60) as f32;
     const MOST_WEIGHT: i64 = 1 << 20;
 
     fn new(values: usize) -> Self {
@@ -286,7 +286,7 @@ impl Sum {
             return Err(LearnError::Diverged.into());
         }
         for (sum, &value) in self.values.iter_mut().zip(values) {
-            *sum += weight * (f64::from(value) * Self::SCALE) as i64;
+            *sum += i128::from(weight) * (f64::from(value) * Self::SCALE) as i128;
         }
         Ok(())
     }

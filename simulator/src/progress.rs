@@ -73,7 +73,9 @@ impl Progress {
             Kind::Lines { what, rounds } => {
                 let done = round + 1;
                 let left = self.left(done, *rounds);
-                tell(format_args!("{what}: round {done} of {rounds}: {told}{left}"));
+                tell(format_args!(
+                    "{what}: round {done} of {rounds}: {told}{left}"
+                ));
             }
             Kind::Bar(bar) => {
                 bar.set_position(u64::from(round) + 1);
@@ -97,7 +99,9 @@ impl Progress {
         match &self.kind {
             Kind::Silent => {}
             Kind::Lines { what, .. } if epoch == epochs => {
-                tell(format_args!("{what}: epoch {epoch} of {epochs}: loss {loss:.3}"));
+                tell(format_args!(
+                    "{what}: epoch {epoch} of {epochs}: loss {loss:.3}"
+                ));
             }
             Kind::Lines { .. } => {}
             Kind::Bar(bar) => {

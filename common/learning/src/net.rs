@@ -155,10 +155,11 @@ impl Model for Net {
     }
 
     fn backward(&mut self, gradient: &[f32]) -> Result<(), ModelError> {
-        let expected = match self.trained {
-            true => self.samples * self.classes(),
-            false => 0,
-        };
+        if !self.trained {
+            let why = "a backward pass needs a training pass before it".to_owned();
+            return Err(ModelError::Other(why));
+        }
+        let expected = self.samples * self.classes();
         if gradient.len() != expected {
             return Err(ModelError::Length {
                 what: "gradient of the last training pass",

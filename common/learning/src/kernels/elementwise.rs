@@ -14,7 +14,7 @@ multiversion! {
     pub(crate) fn add_relu(to: &mut [f32], from: &[f32]) {
         for (to, from) in to.iter_mut().zip(from) {
             let sum = *to + from;
-            *to = if sum > 0.0 { sum } else { 0.0 };
+            *to = if 0.0 > sum { 0.0 } else { sum };
         }
     }
 }
@@ -23,8 +23,8 @@ multiversion! {
     /// `y = min(max(y, 0), bound)`.
     pub(crate) fn clamp(y: &mut [f32], bound: f32) {
         for y in y {
-            let value = if *y > 0.0 { *y } else { 0.0 };
-            *y = if value < bound { value } else { bound };
+            let value = if 0.0 > *y { 0.0 } else { *y };
+            *y = if value > bound { bound } else { value };
         }
     }
 }
@@ -51,7 +51,7 @@ multiversion! {
     /// `y = max(x, 0)`.
     pub(crate) fn relu(y: &mut [f32], x: &[f32]) {
         for (y, x) in y.iter_mut().zip(x) {
-            *y = if *x > 0.0 { *x } else { 0.0 };
+            *y = if 0.0 > *x { 0.0 } else { *x };
         }
     }
 }

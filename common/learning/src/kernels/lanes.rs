@@ -25,7 +25,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store_first(to: *mut f32, count: usize, vector: Self::Vector);
     /// `a * b + c`, rounded once.
     unsafe fn fused(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// `if a > 0 { a } else { 0 }`.
+    /// `if 0 > a { 0 } else { a }`: what is no number stays none.
     unsafe fn positive(a: Self::Vector) -> Self::Vector;
 }
 
@@ -86,7 +86,7 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn positive(mut a: Self::Vector) -> Self::Vector {
         for value in &mut a {
-            *value = if *value > 0.0 { *value } else { 0.0 };
+            *value = if 0.0 > *value { 0.0 } else { *value };
         }
         a
     }
@@ -187,7 +187,7 @@ mod x86 {
             // The second operand is the result where the first is not greater.
             unsafe {
                 let zero = _mm256_setzero_ps();
-                [_mm256_max_ps(a[0], zero), _mm256_max_ps(a[1], zero)]
+                [_mm256_max_ps(zero, a[0]), _mm256_max_ps(zero, a[1])]
             }
         }
     }
@@ -242,7 +242,7 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn positive(a: Self::Vector) -> Self::Vector {
-            unsafe { _mm512_max_ps(a, _mm512_setzero_ps()) }
+            unsafe { _mm512_max_ps(_mm512_setzero_ps(), a) }
         }
     }
 }

@@ -44,8 +44,8 @@ multiversion! {
         for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
             for channel in 0..channels {
                 let value = x[channel] * scales[channel] + shifts[channel];
-                let value = if value > low { value } else { low };
-                y[channel] = if value < high { value } else { high };
+                let value = if low > value { low } else { value };
+                y[channel] = if value > high { high } else { value };
             }
         }
     }

@@ -309,3 +309,26 @@ fn a_candle_module_starts_from_its_seed() {
     assert_eq!(build(1), build(1));
     assert_ne!(build(1), build(2));
 }
+
+#[test]
+fn what_is_no_number_comes_through() {
+    // Else training that ran away would go unnoticed.
+    let layers: [Box<dyn Layer>; 3] = [
+        Box::new(Relu(4)),
+        Box::new(Linear::new(4, 4).with_relu()),
+        Box::new(BatchNorm::new(4, 1).clamped(6.0)),
+    ];
+    for mut layer in layers {
+        let weights = vec![f32::NAN; layer.tensors().iter().map(Tensor::len).sum()];
+        let mut y = [0.0; 8];
+        let pass = Forward {
+            weights: &weights,
+            gathered: &mut [0.0; 8],
+            x: &[f32::NAN; 8],
+            samples: 2,
+            rng: None,
+        };
+        layer.forward(pass, &mut y);
+        assert!(y.iter().all(|y| y.is_nan()), "{}", layer.name());
+    }
+}
