@@ -89,8 +89,8 @@ fn configurations() {
         .client("run", Path::new("/no/such/file.toml"))
         .env_clear());
     refused(&ended, 2, &["/no/such/file.toml", "cannot read it"]);
-    let ended = run(Command::new(program("fedistill-simulate")).args(["--method", "fedavg"]));
-    refused(&ended, 2, &["fedavg", "choose logit-mean"]);
+    let ended = run(Command::new(program("fedistill-simulate")).args(["--method", "fedprox"]));
+    refused(&ended, 2, &["fedprox", "choose logit-mean"]);
     let mut taught = Command::new(program("fedistill-simulate"));
     taught.current_dir(fedistill_tests::root());
     taught.args(["--method", "teacher-only", "--teacher", "none", "--out"]);
