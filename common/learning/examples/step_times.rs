@@ -48,7 +48,7 @@ fn net(name: &str) -> Net {
     }
 }
 
-/// Median of `repeats` measurements, each of as many rounds of `work` as make the clock's grain negligible.
+/// Median of `repeats` measurements, each of as many rounds of `work` as make the clock's grain of 4 ms small.
 fn median(mut work: impl FnMut(), repeats: usize) -> f64 {
     let mut rounds = 1;
     let mut measure = |rounds: u32| {
@@ -56,7 +56,7 @@ fn median(mut work: impl FnMut(), repeats: usize) -> f64 {
         (0..rounds).for_each(|_| work());
         cpu() - begun
     };
-    while measure(rounds) < Duration::from_millis(50) {
+    while measure(rounds) < Duration::from_millis(400) {
         rounds *= 2;
     }
     let mut times: Vec<f64> = (0..repeats)
