@@ -477,7 +477,9 @@ async fn fetch(
     let Some((others, wanted)) = shared else {
         return Ok(Input::Fetched(blob, fetch.await?));
     };
-    if others.each_fetches {
+    if let Some(turns) = &others.turns {
+        // Nobody closes it; without a turn a client would but fetch with one more beside it.
+        let _turn = turns.acquire().await;
         let bytes = fetch.await?;
         return match others.get(blob, wanted, async { Ok(bytes) }).await {
             Ok((held, _)) => Ok(Input::Held(blob, held)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fedistill_learning::Samples;
 use fedistill_protocol::{AnswerKind, Answers, Digest, ProtocolError, TransferSet};
 use fedistill_transport::TransportError;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 /// A blob that was fetched, verified and unpacked.
 #[derive(Clone, Debug)]
@@ -54,7 +54,8 @@ impl Wanted {
 #[derive(Debug)]
 pub struct Blobs {
     recent: Mutex<VecDeque<(Digest, Arc<OnceCell<Held>>)>>,
-    pub(crate) each_fetches: bool,
+    /// Where each client fetches for itself: how many may at a time.
+    pub(crate) turns: Option<Semaphore>,
 }
 
 /// Why a blob cannot be shared.
@@ -69,12 +70,16 @@ impl Blobs {
     /// A transfer set, and the soft labels of two rounds: older ones are nobody's concern.
     const MOST: usize = 3;
 
-    /// Each client fetches a blob for itself, over its own connection; only what it was unpacked to
-    /// is shared.
+    /// Clients that fetch at a time, where each does: what they hold meanwhile does not grow with
+    /// their number.
+    pub const TURNS: usize = 8;
+
+    /// Each client fetches a blob for itself, over its own connection, [`Self::TURNS`] at a time;
+    /// only what it was unpacked to is shared.
     pub fn fetched_by_each() -> Self {
         Self {
             recent: Mutex::default(),
-            each_fetches: true,
+            turns: Some(Semaphore::new(Self::TURNS)),
         }
     }
 
@@ -83,7 +88,7 @@ impl Blobs {
     pub fn fetched_once() -> Self {
         Self {
             recent: Mutex::default(),
-            each_fetches: false,
+            turns: None,
         }
     }
 

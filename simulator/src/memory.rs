@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fedistill_client::Blobs;
 use fedistill_learning::{Architecture, Model};
 
 use crate::{Plan, SimulationError, Transport, World};
@@ -62,9 +63,15 @@ impl MemoryBound {
         };
         let students = 4 * (0..world.private.len()).map(kept).sum::<u64>();
         let answers = u64::from(plan.rows) * classes;
+        // Over QUIC each client fetches the transfer set for itself, a few at a time; it is packed, then
+        // handed on whole.
+        let fetched = match plan.transport {
+            Transport::Memory => 0,
+            Transport::Quic => 2 * Blobs::TURNS as u64 * world.transfer.bytes() as u64,
+        };
         let tested = world.test.len() as u64 * classes;
         Ok(Self {
-            data: resident().unwrap_or(0) + RUNTIME + 6 * values,
+            data: resident().unwrap_or(0) + RUNTIME + 6 * values + fetched,
             models,
             students: if students <= plan.keep.memory {
                 students

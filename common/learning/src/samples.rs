@@ -46,6 +46,14 @@ impl Samples {
         self.shape.iter().map(|&side| side as usize).product()
     }
 
+    /// Bytes that the values take, in memory and packed alike.
+    pub fn bytes(&self) -> usize {
+        match &self.elements {
+            Elements::U8(values) => values.len(),
+            Elements::F32(values) => 4 * values.len(),
+        }
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.count
