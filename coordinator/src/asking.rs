@@ -69,3 +69,6 @@ impl<'a> Asking<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

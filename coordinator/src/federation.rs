@@ -223,7 +223,7 @@ impl Coordinator {
             Ok(Ended::Finished) => hub.goodbye("the federation is over", false),
             _ => hub.goodbye("the coordinator stops", true),
         }
-        hang_up(&hub, &mut incoming).await;
+        hub.emptied(&mut incoming, QUIET, ENDING).await;
         listener.shut().await;
         result
     }
@@ -613,20 +613,9 @@ fn input(arrival: Arrival, open: RoundId) -> Option<Input> {
     }
 }
 
-/// Clients hang up once they have read that it is over: waits for that as long as some do, but not
-/// for ever, whatever the others say.
-async fn hang_up(hub: &Hub, incoming: &mut mpsc::Receiver<Arrival>) {
-    let begun = tokio::time::Instant::now();
-    let (end, quiet) = (begun + Duration::from_secs(8), Duration::from_secs(3));
-    let mut until = begun + quiet;
-    while hub.count() > 0 {
-        match tokio::time::timeout_at(until.min(end), incoming.recv()).await {
-            Ok(Some(Arrival::Left(_))) => until = tokio::time::Instant::now() + quiet,
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => return,
-        }
-    }
-}
+/// At the end: longest wait for one more client to hang up, and for all of them.
+const QUIET: Duration = Duration::from_secs(3);
+const ENDING: Duration = Duration::from_secs(8);
 
 async fn let_in(listener: Arc<dyn Listen>, hub: Arc<Hub>) {
     while let Some(connection) = listener.accept().await {

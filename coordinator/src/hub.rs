@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fedistill_protocol::{
     Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest, frame,
 };
 use fedistill_transport::{CloseCode, Connection};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 /// What the connections of a federation share.
 pub(crate) struct Hub {
@@ -149,6 +151,25 @@ impl Hub {
         new
     }
 
+    /// Waits until all clients have hung up, as they do once they have read a goodbye: as long as
+    /// one more does within `quiet`, but no longer than `ending`, whatever the others say.
+    pub(crate) async fn emptied(
+        &self,
+        incoming: &mut mpsc::Receiver<Arrival>,
+        quiet: Duration,
+        ending: Duration,
+    ) {
+        let end = Instant::now() + ending;
+        let mut until = Instant::now() + quiet;
+        while self.count() > 0 {
+            match timeout_at(until.min(end), incoming.recv()).await {
+                Ok(Some(Arrival::Left(_))) => until = Instant::now() + quiet,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
     pub(crate) fn offer(&self, blobs: impl IntoIterator<Item = Arc<[u8]>>) {
         let blobs = blobs.into_iter().map(|bytes| (Digest::of(&bytes), bytes));
         self.state().blobs = blobs.collect();
@@ -187,3 +208,6 @@ pub(crate) fn encode(message: &Message) -> Option<Arc<[u8]>> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

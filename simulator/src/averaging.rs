@@ -312,6 +312,9 @@ mod tests {
         sum.add(3, &[1.0, -0.5]).unwrap();
         sum.add(1, &[5.0, 0.5]).unwrap();
         assert_eq!(sum.mean(), [2.0, -0.25]);
+        // Variances that a batch normalisation gathers may well be large.
+        sum.add(4, &[6.0e6, -0.25]).unwrap();
+        assert_eq!(sum.mean(), [3_000_001.0, -0.25]);
         assert!(sum.add(1, &[f32::NAN, 0.0]).is_err());
         assert!(sum.add(i64::from(u32::MAX), &[0.0, 0.0]).is_err());
     }

@@ -332,3 +332,13 @@ fn what_is_no_number_comes_through() {
         assert!(y.iter().all(|y| y.is_nan()), "{}", layer.name());
     }
 }
+
+#[test]
+fn a_backward_pass_needs_a_training_pass() {
+    let mut net = crate::Net::mlp(&[4], &[3], 2, 1).unwrap();
+    net.forward(&[0.5; 8], Mode::Evaluate).unwrap();
+    for gradient in [&[][..], &[1.0; 4]] {
+        let error = net.backward(gradient).unwrap_err().to_string();
+        assert!(error.contains("training pass"), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+use std::time::{Duration, Instant};
+
+use fedistill_federation::method::LogitMean;
+use fedistill_federation::{Quorum, RoundConfig};
+
+use super::*;
+use crate::hub::tests::{hub, name};
+
+const OPEN: RoundId = RoundId {
+    round: 3,
+    attempt: 0,
+};
+
+#[tokio::test]
+async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
+    let clients = ["a", "b", "c"];
+    let (hub, mut mailboxes, _incoming) = hub(&clients).await;
+    let cohort: BTreeMap<Name, u32> = clients.iter().map(|client| (name(client), 1)).collect();
+    let config = RoundConfig {
+        id: OPEN,
+        cohort: cohort.clone(),
+        quorum: Quorum::new(1, 3, Duration::ZERO, Duration::from_secs(60)).unwrap(),
+        silence: Duration::from_secs(60),
+        answers: None,
+        method: Arc::new(LogitMean::default()),
+    };
+    let machine = Round::open(config, Instant::now());
+    let mut asking = Asking::new(&cohort, b"plan".as_slice().into(), 1);
+    let mut told = |asking: &mut Asking<'_>| -> Vec<bool> {
+        asking.go_on(&hub, &machine, OPEN);
+        let mailboxes = mailboxes.iter_mut();
+        mailboxes.map(|box_| box_.try_recv().is_ok()).collect()
+    };
+    assert_eq!(told(&mut asking), [true, false, false]);
+    // It joined before it was told; the coordinator reads of that only now.
+    asking.heard(&Arrival::Joined(name("a")), OPEN);
+    assert_eq!(told(&mut asking), [false; 3]);
+    let before = RoundId { round: 2, ..OPEN };
+    asking.heard(&Arrival::Refused(name("a"), before, String::new()), OPEN);
+    asking.heard(&Arrival::Malformed(name("a"), before), OPEN);
+    assert_eq!(told(&mut asking), [false; 3]);
+    asking.heard(&Arrival::Refused(name("a"), OPEN, String::new()), OPEN);
+    assert_eq!(told(&mut asking), [false, true, false]);
+    asking.heard(&Arrival::Left(name("b")), OPEN);
+    assert_eq!(told(&mut asking), [false, false, true]);
+}
