@@ -68,15 +68,23 @@ impl Golden {
     }
 }
 
-/// Runs a layer forwards and backwards on every set of instructions; `gathered` are the golden's
-/// names of what the layer gathers.
+/// Runs a layer forwards and backwards on every set of instructions, which give the same bits;
+/// `gathered` are the golden's names of what the layer gathers.
 fn check<L: Layer>(golden: &Golden, training: bool, gathered: &[&str], make: impl Fn() -> L) {
-    for set in available() {
-        with_kernels(set, || check_once(golden, training, gathered, make()));
+    let run = |set| with_kernels(set, || check_once(golden, training, gathered, make()));
+    let results: Vec<[Vec<f32>; 4]> = available().into_iter().map(run).collect();
+    for result in &results[1..] {
+        assert!(*result == results[0], "{}: bits differ", golden.name);
     }
 }
 
-fn check_once(golden: &Golden, training: bool, gathered: &[&str], mut layer: impl Layer) {
+/// The output, what was gathered, and both gradients, which are empty in evaluation.
+fn check_once(
+    golden: &Golden,
+    training: bool,
+    gathered: &[&str],
+    mut layer: impl Layer,
+) -> [Vec<f32>; 4] {
     let (x, dy) = (golden.batch("x"), golden.batch("dy"));
     let samples = dy.len() / layer.output();
     let parameters: Vec<Parameter> = layer
@@ -118,7 +126,7 @@ fn check_once(golden: &Golden, training: bool, gathered: &[&str], mut layer: imp
     }
     golden.close("y", &y, &expected);
     if !training {
-        return;
+        return [y, kept, Vec::new(), Vec::new()];
     }
     let after: Vec<f32> = gathered
         .iter()
@@ -137,6 +145,7 @@ fn check_once(golden: &Golden, training: bool, gathered: &[&str], mut layer: imp
     layer.backward(pass, &mut dw, Some(&mut dx));
     golden.close("dx", &dx, &golden.batch("dx"));
     golden.close("dw", &dw, &own("d"));
+    [y, kept, dw, dx]
 }
 
 /// `q.weight` of a gradient is `q.dweight` there.
@@ -258,12 +267,20 @@ fn losses_agree_with_pytorch() {
     let check = |golden: &Golden, loss: Loss, targets: Targets<'_>| {
         let x = golden.values("x");
         let terms = [LossTerm { loss, weight: 1.0 }];
-        let mut gradient = Vec::new();
-        let value = Objective::new(&terms, targets)
-            .evaluate(x, 10, &mut gradient)
-            .unwrap();
-        golden.close("loss", &[value], golden.values("loss"));
-        golden.close("dx", &gradient, golden.values("dx"));
+        let run = |set| {
+            with_kernels(set, || {
+                let mut gradient = Vec::new();
+                let objective = Objective::new(&terms, targets);
+                (objective.evaluate(x, 10, &mut gradient).unwrap(), gradient)
+            })
+        };
+        let results: Vec<(f32, Vec<f32>)> = available().into_iter().map(run).collect();
+        for result in &results[1..] {
+            assert!(*result == results[0], "{}: bits differ", golden.name);
+        }
+        let (value, gradient) = &results[0];
+        golden.close("loss", &[*value], golden.values("loss"));
+        golden.close("dx", gradient, golden.values("dx"));
     };
     let golden = Golden::read("cross_entropy");
     let labels: Vec<u32> = golden
