@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::{Experiment, Outcome};
+use crate::{Averaging, Experiment, Outcome, Transport};
 
 /// What came of a run: `summary.json`. Its keys stay.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -210,19 +210,19 @@ pub(crate) fn size(bytes: f64) -> String {
 /// What was run, in one line.
 pub(crate) fn title(config: &Config) -> String {
     let models: Vec<String> = config.models.iter().map(ToString::to_string).collect();
+    let how = match (Averaging::by_name(&config.method), config.transport) {
+        (Some(_), _) => "parameters averaged in this process".to_owned(),
+        (None, Transport::Quic) => format!("over QUIC, teacher {}", config.teacher),
+        (None, Transport::Memory) => format!("over memory, teacher {}", config.teacher),
+    };
     format!(
-        "{}: {} clients ({}), {}, {} rounds of {} over {}, teacher {}, seed {}",
+        "{}: {} clients ({}), {}, {} rounds of {}, {how}, seed {}",
         config.data,
         config.clients,
         models.join(", "),
         config.partition,
         config.rounds,
         config.method,
-        match config.transport {
-            crate::Transport::Quic => "QUIC",
-            crate::Transport::Memory => "memory",
-        },
-        config.teacher,
         config.seed
     )
 }
@@ -260,13 +260,16 @@ pub fn table(experiment: &Experiment) -> String {
         "\n{:<36} {:>8} {:>8}",
         "bytes per client and round", "up", "down"
     );
-    let _ = writeln!(
-        text,
-        "{:<36} {:>8} {:>8}",
-        "fedistill",
-        size(up),
-        size(down)
-    );
+    let averaged = Averaging::by_name(&experiment.config.method).is_some();
+    if !averaged {
+        let _ = writeln!(
+            text,
+            "{:<36} {:>8} {:>8}",
+            "fedistill",
+            size(up),
+            size(down)
+        );
+    }
     let _ = writeln!(
         text,
         "{:<36} {:>8} {:>8}",
@@ -274,11 +277,13 @@ pub fn table(experiment: &Experiment) -> String {
         size(fedavg),
         size(fedavg)
     );
-    let _ = writeln!(
-        text,
-        "(down: with a round's share of the transfer set, {} fetched once)",
-        size(transfer_set as f64)
-    );
+    if !averaged {
+        let _ = writeln!(
+            text,
+            "(down: with a round's share of the transfer set, {} fetched once)",
+            size(transfer_set as f64)
+        );
+    }
     if let Some(total) = quic_total {
         let _ = writeln!(text, "all QUIC traffic: {}", size(total as f64));
     }

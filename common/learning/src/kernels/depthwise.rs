@@ -39,6 +39,26 @@ struct Work {
     across: usize,
 }
 
+impl Work {
+    /// Where in the framed image what an output sees begins.
+    #[inline(always)]
+    fn corner(&self, row: usize, column: usize) -> usize {
+        self.stride * (row * self.line + column * self.channels)
+    }
+
+    /// Where an output lies.
+    #[inline(always)]
+    fn pixel(&self, row: usize, column: usize) -> usize {
+        (row * self.across + column) * self.channels
+    }
+
+    /// How far from its corner a place of the kernel is.
+    #[inline(always)]
+    fn tap(&self, tap: usize) -> usize {
+        tap / SIDE * self.line + tap % SIDE * self.channels
+    }
+}
+
 /// The passes.
 #[derive(Clone, Copy)]
 enum Pass {
@@ -303,17 +323,13 @@ unsafe fn forward<L: Lanes, const ALL: bool>(work: &Work, channel: usize, count:
         };
         for row in 0..work.down {
             for column in 0..work.across {
-                let corner = work.framed.add(
-                    row * work.stride * work.line + column * work.stride * work.channels + channel,
-                );
+                let corner = work.framed.add(work.corner(row, column) + channel);
                 let mut sum = start;
                 for (tap, weight) in weights.iter().enumerate() {
-                    let at = corner.add(tap / SIDE * work.line + tap % SIDE * work.channels);
+                    let at = corner.add(work.tap(tap));
                     sum = L::fused(get::<L, ALL>(at, count), *weight, sum);
                 }
-                let to = work
-                    .dense
-                    .add((row * work.across + column) * work.channels + channel);
+                let to = work.dense.add(work.pixel(row, column) + channel);
                 put::<L, ALL>(to, count, sum);
             }
         }
@@ -332,15 +348,11 @@ unsafe fn kernel<L: Lanes, const ALL: bool>(work: &Work, channel: usize, count: 
         }
         for row in 0..work.down {
             for column in 0..work.across {
-                let corner = work.framed.add(
-                    row * work.stride * work.line + column * work.stride * work.channels + channel,
-                );
-                let from = work
-                    .dense
-                    .add((row * work.across + column) * work.channels + channel);
+                let corner = work.framed.add(work.corner(row, column) + channel);
+                let from = work.dense.add(work.pixel(row, column) + channel);
                 let dy = get::<L, ALL>(from, count);
                 for (tap, sum) in sums.iter_mut().enumerate() {
-                    let at = corner.add(tap / SIDE * work.line + tap % SIDE * work.channels);
+                    let at = corner.add(work.tap(tap));
                     *sum = L::fused(get::<L, ALL>(at, count), dy, *sum);
                 }
             }
@@ -363,15 +375,11 @@ unsafe fn input<L: Lanes, const ALL: bool>(work: &Work, channel: usize, count: u
         }
         for row in 0..work.down {
             for column in 0..work.across {
-                let corner = work.framed.add(
-                    row * work.stride * work.line + column * work.stride * work.channels + channel,
-                );
-                let from = work
-                    .dense
-                    .add((row * work.across + column) * work.channels + channel);
+                let corner = work.framed.add(work.corner(row, column) + channel);
+                let from = work.dense.add(work.pixel(row, column) + channel);
                 let dy = get::<L, ALL>(from, count);
                 for (tap, weight) in weights.iter().enumerate() {
-                    let at = corner.add(tap / SIDE * work.line + tap % SIDE * work.channels);
+                    let at = corner.add(work.tap(tap));
                     put::<L, ALL>(at, count, L::fused(dy, *weight, get::<L, ALL>(at, count)));
                 }
             }

@@ -96,17 +96,10 @@ impl Panels {
         columns: usize,
         at: impl Fn(usize) -> usize,
     ) {
-        let width = Tiles::of(kernels()).columns();
-        self.shape(inner, columns, width);
-        for (panel, from) in (0..columns).step_by(width).enumerate() {
-            let count = width.min(columns - from);
-            let target = &mut self.values[panel * inner * width..(panel + 1) * inner * width];
-            for (row, target) in target.chunks_exact_mut(width).enumerate() {
-                let start = at(row) + from;
-                target[..count].copy_from_slice(&values[start..start + count]);
-                target[count..].fill(0.0);
-            }
-        }
+        self.fill(inner, columns, |row, from, target| {
+            let start = at(row) + from;
+            target.copy_from_slice(&values[start..start + target.len()]);
+        });
     }
 
     /// Packs element (l, j) from `values[at(l) + j * step]`.
@@ -116,19 +109,25 @@ impl Panels {
         (inner, columns, step): (usize, usize, usize),
         at: impl Fn(usize) -> usize,
     ) {
+        self.fill(inner, columns, |row, from, target| {
+            let start = at(row) + from * step;
+            for (column, target) in target.iter_mut().enumerate() {
+                *target = values[start + column * step];
+            }
+        });
+    }
+
+    /// Has `write` write the columns from its second argument on of the row that its first one
+    /// names; what is beyond the last column is zero.
+    fn fill(&mut self, inner: usize, columns: usize, write: impl Fn(usize, usize, &mut [f32])) {
         let width = Tiles::of(kernels()).columns();
         self.shape(inner, columns, width);
         for (panel, from) in (0..columns).step_by(width).enumerate() {
             let count = width.min(columns - from);
             let target = &mut self.values[panel * inner * width..(panel + 1) * inner * width];
             for (row, target) in target.chunks_exact_mut(width).enumerate() {
-                let start = at(row);
-                for (column, target) in target.iter_mut().enumerate() {
-                    *target = match column < count {
-                        true => values[start + (from + column) * step],
-                        false => 0.0,
-                    };
-                }
+                write(row, from, &mut target[..count]);
+                target[count..].fill(0.0);
             }
         }
     }
