@@ -63,10 +63,13 @@ def main():
         args.python = python(args, folder)
         for name in args.suites or SUITES:
             here = machine()
-            results = {"machine": here, **SUITES[name].compare(args, folder)}
-            text = SUITES[name].table(results)
-            (args.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
-            (args.out / f"{name}.md").write_text(text)
+            text = ""
+            for done in SUITES[name].compare(args, folder):
+                # Written after each work, so that who stops early keeps what there is.
+                results = {"machine": here, **done}
+                text = SUITES[name].table(results)
+                (args.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+                (args.out / f"{name}.md").write_text(text)
             print(text)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

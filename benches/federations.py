@@ -158,6 +158,7 @@ def cut(folder):
 
 
 def compare(args, folder):
+    """What is known after each work."""
     program = args.simulate or build(["-p", "fedistill-simulator", "--bin", "fedistill-simulate"])
     if not program:
         sys.exit("fedistill-simulate is needed to share out the data")
@@ -198,7 +199,7 @@ def compare(args, folder):
             who: {key: median(run[key] for run in done) for key in done[0]} for who, done in runs.items() if done
         }
         results.append({"name": name, "what": what, "medians": medians, "runs": runs})
-    return {"works": results}
+        yield {"works": results}
 
 
 def plain(command):

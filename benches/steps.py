@@ -16,10 +16,13 @@ WORKS = (
     ("fedavg-cnn-inference", "FedAvg CNN, inference of 256", 9, 0.7, 0.9),
     ("resnet-8-inference", "ResNet-8, inference of 256", 9, 0.7, 0.9),
 )
+# Of ours in a run, each of as many steps as take 0.4 s.
+MEASUREMENTS = "5"
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
 
 
 def compare(args, folder):
+    """What is known after each work."""
     ours = None
     if not args.peers_only:
         ours = build(["-p", "fedistill-learning", "--example", "step_times"])
@@ -32,7 +35,7 @@ def compare(args, folder):
         for repeat in range(args.repeats):
             contenders = [("torch", [*torch, name, str(inner)])]
             if ours:
-                contenders.append(("ours", [ours, "--json", name, str(inner)]))
+                contenders.append(("ours", [ours, "--json", name, MEASUREMENTS]))
             for who, command in contenders[:: 1 if repeat % 2 == 0 else -1]:
                 done = measure.run(command, ONE_THREAD)
                 runs[who].append(done.lines[-1] | {"peak_rss": done.peak_rss, "peak_pss": done.peak_pss})
@@ -45,7 +48,7 @@ def compare(args, folder):
             work[who] = median(run["cpu_ms_median"] for run in runs[who])
         work["ratio"] = work["ours"] / work["torch"] if ours else None
         works.append(work)
-    return {"peak_gflops": median(run["gflops"] for run in peaks), "works": works}
+        yield {"peak_gflops": median(run["gflops"] for run in peaks), "works": works}
 
 
 def table(results):
