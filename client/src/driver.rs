@@ -406,7 +406,7 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
         private,
         watcher,
     } = bench;
-    let carried = student.wake(job.plan.id).and_then(|()| {
+    let carried = student.wake().and_then(|()| {
         carry_out(
             &job.plan,
             job.knowledge.as_deref(),

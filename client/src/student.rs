@@ -1,5 +1,5 @@
 use fedistill_learning::{Learner, Objective, Samples};
-use fedistill_protocol::{Optimiser, RoundId, Start};
+use fedistill_protocol::{Optimiser, Start};
 use rand_chacha::ChaCha20Rng;
 
 /// What a student of the user's own reports.
@@ -46,8 +46,7 @@ pub trait Student: Send {
     ///
     /// # Errors
     /// What the student reports.
-    fn wake(&mut self, id: RoundId) -> Result<(), StudentError> {
-        let _ = id;
+    fn wake(&mut self) -> Result<(), StudentError> {
         Ok(())
     }
 
@@ -119,8 +118,8 @@ impl Student for Box<dyn Student> {
         self.as_mut().logits_of(samples, rows)
     }
 
-    fn wake(&mut self, id: RoundId) -> Result<(), StudentError> {
-        self.as_mut().wake(id)
+    fn wake(&mut self) -> Result<(), StudentError> {
+        self.as_mut().wake()
     }
 
     fn rest(&mut self) -> Result<(), StudentError> {

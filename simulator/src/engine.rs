@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fedistill_client::{Student, StudentError};
 use fedistill_learning::{Architecture, ArchitectureError, Learner, Model, Objective, Samples};
-use fedistill_protocol::{Optimiser, RoundId, Start};
+use fedistill_protocol::{Optimiser, Start};
 use rand_chacha::ChaCha20Rng;
 
 use crate::students::Students;
@@ -73,7 +73,6 @@ pub(crate) struct Swapped {
 }
 
 struct Work {
-    round: u32,
     desk: Desk,
     /// Which of the desk's models.
     at: usize,
@@ -115,7 +114,7 @@ impl Student for Swapped {
         Student::logits_of(self.learner()?, samples, rows)
     }
 
-    fn wake(&mut self, id: RoundId) -> Result<(), StudentError> {
+    fn wake(&mut self) -> Result<(), StudentError> {
         let mut desk = self.engine.free().pop().unwrap_or_default();
         desk.buffer.clear();
         let known = self.engine.students.load(self.client, &mut desk.buffer)?;
@@ -138,17 +137,16 @@ impl Student for Swapped {
             }
         }
         let at = at.unwrap_or(desk.models.len() - 1);
-        let round = id.round;
-        self.work = Some(Work { round, desk, at });
+        self.work = Some(Work { desk, at });
         Ok(())
     }
 
     fn rest(&mut self) -> Result<(), StudentError> {
-        let Some(Work { round, desk, at }) = self.work.take() else {
+        let Some(Work { desk, at }) = self.work.take() else {
             return Ok(());
         };
         let weights = desk.models[at].1.model().weights();
-        let saved = self.engine.students.save(self.client, round, weights);
+        let saved = self.engine.students.save(self.client, weights);
         self.engine.free().push(desk);
         Ok(saved?)
     }

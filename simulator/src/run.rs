@@ -272,10 +272,10 @@ fn keep_students(world: &World, plan: &Plan) -> Result<Students, SimulationError
         .map(|client| length(plan.model(client)))
         .collect();
     let bytes = 4 * lengths.iter().sum::<usize>() as u64;
-    let memory = bytes <= plan.keep.memory;
-    let path = plan.keep.folder.join("students.bin");
-    let path = (!memory).then_some(path.as_path());
-    Ok(Students::new(lengths, memory, path, false)?)
+    Ok(match bytes <= plan.keep.memory {
+        true => Students::in_memory(lengths),
+        false => Students::in_file(lengths, &plan.keep.folder.join("students.bin"))?,
+    })
 }
 
 /// Runs one federation to its end, with students that the caller makes; what they have become the
