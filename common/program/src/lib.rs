@@ -1,6 +1,7 @@
 //! What the three programs have in common.
 //!
 //! * [`config`]: TOML files in which nothing is ignored.
+//! * [`database`]: a file with transactions.
 //! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
 //! * [`print()`]: what is told on standard output.
 //! * [`lock`]: one process at a time in a folder of state.
@@ -8,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod database;
 mod exit;
 pub mod lock;
 pub mod log;

@@ -2,12 +2,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fedistill_federation::Event;
+use fedistill_program::database::{self, DatabaseError};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
     AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan, Rows,
 };
-use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::{OpenRound, Saved, Store, StoreError};
@@ -18,6 +18,10 @@ const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 const EVENTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("events");
 /// The packed answers of the event with the same number.
 const ANSWERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("answers");
+
+/// Bytes of the file that are held in memory: a round's contributions are written once and hardly
+/// read.
+const CACHE: usize = 64 << 20;
 
 /// One file, written with transactions (redb): after a crash it is as after the last one.
 #[derive(Debug)]
@@ -77,22 +81,10 @@ impl FileStore {
     /// # Errors
     /// A file that another process has open, or that cannot be used.
     pub fn open_at(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error: std::io::Error| StoreError::Failed {
-            path: path.to_owned(),
-            why: error.to_string(),
-        };
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        // Contributions are in it.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(failed)?;
-        let opened = FileBackend::new(file)
-            .and_then(|backend| Database::builder().create_with_backend(backend));
+        let opened = database::open(path, CACHE);
         let database = opened.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
-                path: path.to_owned(),
-            },
+            DatabaseError::InUse { path } => StoreError::InUse { path },
+            DatabaseError::Failed { path, why } => StoreError::Failed { path, why },
             other => StoreError::Failed {
                 path: path.to_owned(),
                 why: other.to_string(),
