@@ -125,6 +125,11 @@ impl Agent {
         }
     }
 
+    /// Begins with the transfer set of this digest in hand.
+    pub fn hold(&mut self, blob: Digest, transfer: Arc<Samples>) {
+        self.transfer = Some((blob, transfer));
+    }
+
     /// The next thing to do; call until `None` after each input.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fedistill_learning::seed;
+use fedistill_learning::{Samples, seed};
 use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{Answers, Digest, Heartbeat, Message, Name, RoundId};
 use fedistill_transport::{
@@ -43,8 +43,13 @@ type Trained = (RoundId, Result<Option<Answers>, String>);
 /// What a client lives through; see [`Client::events`].
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The coordinator has let it in.
-    Connected,
+    /// The coordinator has let it in. With the bytes that had crossed all streams until then.
+    Connected {
+        /// Bytes up.
+        sent: u64,
+        /// Bytes down.
+        received: u64,
+    },
     /// The connection is gone; another try follows after this time.
     Lost {
         /// Why, as one line.
@@ -172,6 +177,13 @@ impl Client {
     #[must_use]
     pub fn sharing(mut self, blobs: Arc<Blobs>) -> Self {
         self.blobs = Some(blobs);
+        self
+    }
+
+    /// Begins with the transfer set of this digest in hand, as one who was here before.
+    #[must_use]
+    pub fn holding(mut self, blob: Digest, transfer: Arc<Samples>) -> Self {
+        self.agent.hold(blob, transfer);
         self
     }
 
@@ -320,7 +332,8 @@ impl Client {
                         // The first one is not due at once: joining says as much.
                         beat = tokio::time::interval_at(tokio::time::Instant::now() + third, third);
                         tracing::info!(client = %self.name, "in federation {}", welcome.federation);
-                        self.tell(Event::Connected);
+                        let sent = self.meter.sent();
+                        self.tell(Event::Connected { sent, received });
                     }
                     if let Message::Receipt(receipt) = &message {
                         let (id, sent) = (receipt.id, self.meter.sent());

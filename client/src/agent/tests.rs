@@ -286,3 +286,24 @@ fn a_federation_that_does_not_fit_is_left_for_good() {
         [Output::Note(_)]
     ));
 }
+
+#[test]
+fn a_set_in_hand_is_not_fetched_again_unless_it_is_another() {
+    let blob = Digest::of(&set().pack());
+    for (held, fetches) in [(blob, 0), (Digest::of(b"another"), 1)] {
+        let mut agent = agent();
+        agent.hold(held, Arc::new(set().into()));
+        let outputs = step(&mut agent, Input::Connected);
+        let hello = sent(&outputs);
+        assert!(
+            matches!(hello[..], [Message::Hello(hello)] if hello.transfer == Some(held)),
+            "{hello:?}"
+        );
+        let outputs = hear(&mut agent, welcome());
+        let fetched = outputs.iter().filter(|output| match output {
+            Output::Fetch { blob: asked, .. } => *asked == blob,
+            _ => false,
+        });
+        assert_eq!(fetched.count(), fetches);
+    }
+}
