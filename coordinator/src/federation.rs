@@ -10,7 +10,7 @@ use fedistill_protocol::{
     AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan, Rows,
     TransferManifest, TransferSet,
 };
-use fedistill_transport::Listen;
+use fedistill_transport::{BoxFuture, Listen};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use crate::config::check_classes;
 use crate::hub::{Arrival, Hub, encode};
 use crate::plan::{Planner, stream_seed};
 use crate::store::OpenRound;
-use crate::{CoordinatorError, Saved, Store, Teacher, connection};
+use crate::{CoordinatorError, Saved, Store, StoreError, Teacher, connection};
 
 /// How a federation is run.
 #[derive(Clone, Debug)]
@@ -71,6 +71,15 @@ pub trait Observer: Send {
         teacher: Option<&mut dyn Teacher>,
     ) {
         let _ = (id, contributors, teacher);
+    }
+
+    /// A round is over and the observer has seen it: the next one opens once this is done.
+    ///
+    /// # Errors
+    /// What the observer keeps of a round cannot be kept, which ends the run.
+    fn before_next(&mut self, id: RoundId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = id;
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// A try at a round has not met its quorum.
@@ -300,6 +309,7 @@ impl Coordinator {
             let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
             self.observer
                 .round_done(plan.id, &committed.contributors, teacher);
+            self.observer.before_next(plan.id).await?;
         }
         Ok(())
     }
