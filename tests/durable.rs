@@ -104,6 +104,13 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     };
     store.close(&next).unwrap();
     assert_eq!(store.load().unwrap(), next);
+    // All samples are a range, and the same again after a crash.
+    let next = Saved {
+        labels: Some((Rows::Range { start: 0, count: 3 }, answers())),
+        ..next
+    };
+    store.close(&next).unwrap();
+    assert_eq!(store.load().unwrap(), next);
     let next = Saved {
         round: 2,
         labels: None,

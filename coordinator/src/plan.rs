@@ -29,13 +29,7 @@ impl Planner {
             .map(|row| row as u32)
             .collect();
         rows.sort_unstable();
-        match rows.len() == self.samples as usize {
-            true => Rows::Range {
-                start: 0,
-                count: self.samples,
-            },
-            false => Rows::List(rows),
-        }
+        Rows::of(rows)
     }
 
     pub(crate) fn cohort(&self, round: u32, candidates: &[Name], count: usize) -> Vec<Name> {

@@ -39,6 +39,19 @@ pub enum Rows {
 }
 
 impl Rows {
+    /// These samples, ascending and each once, in the shorter form: the same choice always looks the
+    /// same.
+    pub fn of(rows: Vec<u32>) -> Self {
+        let without_gaps = rows.is_sorted_by(|a, b| a.checked_add(1) == Some(*b));
+        match rows.first() {
+            Some(&start) if without_gaps => Self::Range {
+                start,
+                count: rows.len() as u32,
+            },
+            _ => Self::List(rows),
+        }
+    }
+
     /// Number of samples.
     pub fn count(&self) -> u32 {
         match self {

@@ -121,7 +121,7 @@ impl FileStore {
                 let rows = labels.rows.len() as u32;
                 let kind = kind(labels.probabilities);
                 let answers = Answers::unpack(&bytes, kind, rows, labels.classes)?;
-                saved.labels = Some((Rows::List(labels.rows), answers));
+                saved.labels = Some((Rows::of(labels.rows), answers));
             }
             saved.teacher = value("teacher")?.map(|bytes| {
                 let (floats, _) = bytes.as_chunks::<4>();
