@@ -8,7 +8,8 @@ use fedistill_learning::Architecture;
 use fedistill_program::config::Steps;
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
-    Experiment, Partition, Progress, Summary, TeacherSource, Transport, experiment, output,
+    Experiment, Partition, Progress, RoundRow, Summary, TeacherSource, Transport, experiment,
+    output,
 };
 use fedistill_tests::small_data;
 
@@ -148,6 +149,7 @@ async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
             ..small(folder.path())
         };
         let mut digests = Vec::new();
+        let mut rounds = Vec::new();
         for threads in [1, 3] {
             let done = run(&Config {
                 threads,
@@ -161,8 +163,10 @@ async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
             let accuracy = done.federated.students[0].accuracy;
             assert!(accuracy > 0.3, "{method} reaches {accuracy}");
             digests.push(done.federated.digest);
+            rounds.push(done.federated.rounds);
         }
         assert_eq!(digests[0], digests[1]);
+        assert_eq!(rounds[0], rounds[1]);
     }
 }
 
@@ -205,11 +209,15 @@ async fn results_are_written_whole() {
     let read: Summary = serde_json::from_value(summary).unwrap();
     assert_eq!(read.config, config);
     let rounds = std::fs::read_to_string(out.join("rounds.jsonl")).unwrap();
-    assert_eq!(
-        rounds.lines().count(),
-        4,
-        "three rounds and the closing one"
-    );
+    let rounds: Vec<RoundRow> = rounds
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rounds.len(), 4, "three rounds and the closing one");
+    assert_eq!(rounds, done.federated.rounds);
+    assert!(rounds.iter().all(|row| row.seconds > 0.0));
+    let seconds: f64 = rounds.iter().map(|row| row.seconds).sum();
+    assert!(seconds <= done.federated.seconds);
     let report = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert_eq!(report.matches("<svg").count(), 3);
     for outside in ["<script", "<link", "src=", "href="] {

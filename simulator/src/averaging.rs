@@ -83,6 +83,7 @@ pub fn average(
         parameters: vec![parameters.len()],
         ..Outcome::default()
     };
+    let mut since = Instant::now();
     for round in 0..plan.rounds {
         let own = seed_of(plan.seed, &format!("averaging/{round}"));
         let asked = select(plan.seed, round, &clients, cohort);
@@ -114,12 +115,16 @@ pub fn average(
         parameters.copy_from_slice(centre.model().weights());
         let evaluation = centre.evaluate(world.test.samples(), world.test.labels())?;
         progress.round(round, evaluation.accuracy, None);
+        let now = Instant::now();
+        let seconds = (now - since).as_secs_f64();
+        since = now;
         outcome.rounds.push(RoundRow {
             round,
             students: vec![evaluation.accuracy],
             teacher: None,
             up: vec![bytes; asked.len()],
             down: vec![bytes; asked.len()],
+            seconds,
             clients: (asked.len() < clients.len()).then_some(asked),
         });
         outcome.students = vec![evaluation];

@@ -78,8 +78,8 @@ pub struct Keep {
     pub folder: PathBuf,
 }
 
-/// What one round came to.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+/// What one round came to. Rows are equal that came to the same, however long that took.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct RoundRow {
     /// Which round.
     pub round: u32,
@@ -94,6 +94,28 @@ pub struct RoundRow {
     pub up: Vec<u64>,
     /// Bytes down, of each of them; the transfer set is in a client's first.
     pub down: Vec<u64>,
+    /// Wall-clock time from the end of the round before, or from the first one's start, to this one's
+    /// end, evaluation included.
+    #[serde(default)]
+    pub seconds: f64,
+}
+
+impl PartialEq for RoundRow {
+    fn eq(&self, other: &Self) -> bool {
+        // All fields by name, so that a new one is not forgotten here.
+        let Self {
+            round,
+            clients,
+            students,
+            teacher,
+            up,
+            down,
+            seconds: _,
+        } = self;
+        (round, clients) == (&other.round, &other.clients)
+            && (students, teacher) == (&other.students, &other.teacher)
+            && (up, down) == (&other.up, &other.down)
+    }
 }
 
 /// What a simulated federation came to.
@@ -127,6 +149,7 @@ struct Board {
     network: Option<u64>,
     teacher: Vec<(u32, Evaluation)>,
     before: Option<Evaluation>,
+    seconds: BTreeMap<u32, f64>,
 }
 
 type Shared = Arc<Mutex<Board>>;
@@ -198,6 +221,8 @@ struct TeacherWatch {
     test: Arc<Dataset>,
     board: Shared,
     progress: Progress,
+    /// When the round that is under way began.
+    since: Instant,
 }
 
 impl TeacherWatch {
@@ -212,11 +237,16 @@ impl Observer for TeacherWatch {
     fn started(&mut self, _: u32, teacher: Option<&mut dyn Teacher>) {
         let evaluation = self.evaluate(teacher);
         lock(&self.board).before = evaluation;
+        self.since = Instant::now();
     }
 
     fn round_done(&mut self, id: RoundId, _: &[Name], teacher: Option<&mut dyn Teacher>) {
         let evaluation = self.evaluate(teacher);
+        let now = Instant::now();
+        let seconds = (now - self.since).as_secs_f64();
+        self.since = now;
         let mut board = lock(&self.board);
+        board.seconds.insert(id.round, seconds);
         if let Some(evaluation) = evaluation {
             board.teacher.push((id.round, evaluation));
         }
@@ -324,6 +354,7 @@ pub async fn simulate_with(
             test: Arc::clone(&world.test),
             board: Arc::clone(&board),
             progress: progress.clone(),
+            since: begun,
         });
     let names = names(clients)?;
     let (listener, dialers) = connect(plan.transport, &federation, &names)?;
@@ -404,6 +435,7 @@ fn gather(outcome: &mut Outcome, board: &Board, clients: usize) {
         let mut row = RoundRow {
             round,
             students: seen.map(|(_, evaluation)| evaluation.accuracy).collect(),
+            seconds: board.seconds.get(&round).copied().unwrap_or_default(),
             ..RoundRow::default()
         };
         for &index in &took_part {
