@@ -15,7 +15,7 @@ async fn run(config: Config) -> Accuracy {
         transport: Transport::Memory,
         ..config
     };
-    let done = experiment::run(&config, |_, _| Progress::silent())
+    let done = experiment::run(&config, None, |_, _| Progress::silent())
         .await
         .unwrap();
     Summary::from(&done).accuracy

@@ -30,7 +30,7 @@ fn small(folder: &Path) -> Config {
 }
 
 async fn run(config: &Config) -> Experiment {
-    experiment::run(config, |_, _| Progress::silent())
+    experiment::run(config, None, |_, _| Progress::silent())
         .await
         .unwrap()
 }
@@ -235,7 +235,7 @@ async fn students_that_diverge_end_the_run_with_the_reason() {
         },
         ..small(folder.path())
     };
-    let error = experiment::run(&config, |_, _| Progress::silent()).await;
+    let error = experiment::run(&config, None, |_, _| Progress::silent()).await;
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("client-") && error.contains("lower the learning rate"),

@@ -7,11 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use fedistill_client::PrivateData;
+use fedistill_coordinator::Saved;
 use fedistill_federation::select;
 use fedistill_learning::{LearnError, Learner, Model, Objective, Schedule, Targets, seed};
 use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser};
 
+use crate::board::Seen;
+use crate::journal::Stage;
 use crate::run::names;
+use crate::students::Students;
 use crate::world::seed_of;
 use crate::{Outcome, Plan, Progress, RoundRow, SimulationError, World};
 
@@ -60,6 +64,17 @@ pub fn average(
     which: Averaging,
     progress: &Progress,
 ) -> Result<Outcome, SimulationError> {
+    average_kept(world, plan, which, progress, None)
+}
+
+/// The same; goes on from what `stage` holds, and keeps it there.
+pub(crate) fn average_kept(
+    world: &World,
+    plan: &Plan,
+    which: Averaging,
+    progress: &Progress,
+    mut stage: Option<Stage>,
+) -> Result<Outcome, SimulationError> {
     let begun = Instant::now();
     let model = plan.model(0);
     if plan.models.iter().any(|other| *other != model) {
@@ -79,12 +94,22 @@ pub fn average(
         .collect::<Result<_, SimulationError>>()?;
     let clients = names(world.private.len())?;
     let cohort = plan.per_round.unwrap_or(clients.len()).min(clients.len());
-    let mut outcome = Outcome {
-        parameters: vec![parameters.len()],
-        ..Outcome::default()
-    };
+    // The model at the centre is kept as the only student.
+    let kept = Students::in_memory(vec![parameters.len()]);
+    let mut seen = Seen::default();
+    let mut progress = progress.clone();
+    if let Some(stage) = &mut stage
+        && let Some(before) = stage.load(&kept)?
+    {
+        parameters.clear();
+        kept.load(0, &mut parameters)?;
+        seen = before.seen;
+        progress.note(&format!("goes on after round {}", seen.rows.len()));
+        progress = progress.after(seen.rows.len() as u32);
+    }
+    let earlier: f64 = seen.rows.iter().map(|row| row.seconds).sum();
     let mut since = Instant::now();
-    for round in 0..plan.rounds {
+    for round in seen.rows.len() as u32..plan.rounds {
         let own = seed_of(plan.seed, &format!("averaging/{round}"));
         let asked = select(plan.seed, round, &clients, cohort);
         let asked: Vec<usize> = asked
@@ -118,7 +143,7 @@ pub fn average(
         let now = Instant::now();
         let seconds = (now - since).as_secs_f64();
         since = now;
-        outcome.rounds.push(RoundRow {
+        seen.rows.push(RoundRow {
             round,
             students: vec![evaluation.accuracy],
             teacher: None,
@@ -127,11 +152,30 @@ pub fn average(
             seconds,
             clients: (asked.len() < clients.len()).then_some(asked),
         });
-        outcome.students = vec![evaluation];
+        seen.students = vec![evaluation];
+        if let Some(stage) = &mut stage
+            && stage.is_due()
+        {
+            kept.save(0, &parameters)?;
+            let saved = Saved {
+                round: round + 1,
+                ..Saved::default()
+            };
+            stage.keep(&saved, &seen, &kept)?;
+        }
     }
     let bytes: Vec<u8> = parameters.iter().flat_map(|w| w.to_le_bytes()).collect();
-    outcome.digest = Digest::of(&bytes).to_string();
-    outcome.seconds = begun.elapsed().as_secs_f64();
+    let outcome = Outcome {
+        students: seen.students,
+        parameters: vec![parameters.len()],
+        rounds: seen.rows,
+        digest: Digest::of(&bytes).to_string(),
+        seconds: earlier + begun.elapsed().as_secs_f64(),
+        ..Outcome::default()
+    };
+    if let Some(stage) = stage {
+        stage.finish(&outcome)?;
+    }
     Ok(outcome)
 }
 

@@ -9,7 +9,9 @@ use fedistill_program::config::{self, Packing, Steps};
 use fedistill_program::{ConfigError, Exit};
 use serde::{Deserialize, Serialize};
 
-use crate::{Averaging, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport};
+use crate::{
+    Averaging, Journal, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport,
+};
 
 /// A simulation, whole; every key has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -41,6 +43,9 @@ pub struct Config {
     /// Megabytes that students may take in memory while they do not train; beyond that they are
     /// kept in a file in the folder for results. No result depends on it.
     pub memory_budget_mb: u64,
+    /// Seconds, at least, after which the run's state is kept in the folder for results, so that it
+    /// can go on after a stop; 0 keeps every round. No result depends on it.
+    pub checkpoint_seconds: u64,
     /// The clients' nets; client i has the i-th, and so on from the start.
     pub models: Vec<Architecture>,
     /// The teacher's net, where it is trained here.
@@ -78,6 +83,7 @@ impl Default for Config {
             out: "fedistill-report".into(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)),
             memory_budget_mb: 512,
+            checkpoint_seconds: 10,
             models: vec![Architecture::MlpS],
             teacher_model: Architecture::MlpM,
             public: 0.3,
@@ -146,6 +152,10 @@ pub struct Args {
     /// Run the federation alone, without what it is compared with.
     #[arg(long)]
     pub no_baselines: bool,
+    /// Go on with the run in the folder for results that a stop has ended; without further
+    /// arguments it is as it was begun. The result is the same, to the bit, as without the stop.
+    #[arg(long, conflicts_with = "share_out")]
+    pub resume: bool,
     /// Run nothing: write to DIR what each party would have, as IDX files, for a federation of
     /// processes.
     #[arg(long, value_name = "DIR")]
@@ -158,9 +168,10 @@ impl Config {
     /// # Errors
     /// A file that cannot be used, or settings that make no sense.
     pub fn from_args(args: Args) -> Result<Self, SimulationError> {
-        let mut config = match &args.config {
-            Some(path) => Self::from_file(path)?,
-            None => Self::default(),
+        let mut config = match (&args.config, args.resume) {
+            (Some(path), _) => Self::from_file(path)?,
+            (None, true) => Self::begun(args.out.clone())?,
+            (None, false) => Self::default(),
         };
         fn set<T>(key: &mut T, flag: Option<T>) {
             if let Some(value) = flag {
@@ -182,6 +193,35 @@ impl Config {
         config.baselines &= !args.no_baselines;
         config.check()?;
         Ok(config)
+    }
+
+    /// What was begun in the folder `out` and is not finished.
+    fn begun(out: Option<PathBuf>) -> Result<Self, SimulationError> {
+        let out = out.unwrap_or_else(|| Self::default().out);
+        match Journal::unfinished(&out)? {
+            Some(config) => Ok(Self { out, ..config }),
+            None => Err(Journal::nothing_in(&out)),
+        }
+    }
+
+    /// The first key that makes `other` another run: one that its result depends on.
+    pub(crate) fn differs_from(&self, other: &Self) -> Option<String> {
+        const FREE: [&str; 5] = [
+            "out",
+            "threads",
+            "memory-budget-mb",
+            "checkpoint-seconds",
+            "baselines",
+        ];
+        let keys = |config: &Self| match serde_json::to_value(config) {
+            Ok(serde_json::Value::Object(keys)) => keys,
+            // A configuration is always an object.
+            _ => serde_json::Map::new(),
+        };
+        let other = keys(other);
+        let mut keys = keys(self).into_iter();
+        keys.find(|(key, value)| !FREE.contains(&key.as_str()) && other.get(key) != Some(value))
+            .map(|(key, _)| key)
     }
 
     /// Reads a file; relative paths of data and teacher in it start from its folder.

@@ -1,5 +1,5 @@
 use fedistill_client::ClientError;
-use fedistill_coordinator::CoordinatorError;
+use fedistill_coordinator::{CoordinatorError, StoreError};
 use fedistill_federation::{MethodError, QuorumError};
 use fedistill_learning::{ArchitectureError, CheckpointError, DataError, LearnError, ModelError};
 use fedistill_program::ConfigError;
@@ -57,6 +57,9 @@ pub enum SimulationError {
     /// Students that cannot be kept.
     #[error("cannot keep students: {0}")]
     Keep(#[from] std::io::Error),
+    /// A file in which a run is kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A quorum.
     #[error(transparent)]
     Quorum(#[from] QuorumError),

@@ -1,15 +1,18 @@
 //! A federation and the baselines that every table needs beside it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
 use fedistill_coordinator::Teacher;
 use fedistill_learning::{Dataset, Evaluation};
 
+use crate::averaging::average_kept;
 use crate::config::{Config, locate};
+use crate::run::simulate_kept;
 use crate::{
-    Averaging, MemoryBound, Outcome, Progress, SimulationError, Transport, View, World, average,
-    pooled, simulate,
+    Averaging, Journal, MemoryBound, Outcome, Progress, SimulationError, Transport, View, World,
+    pooled,
 };
 
 /// A federation and what it is compared with.
@@ -29,16 +32,18 @@ pub struct Experiment {
     pub labels: Vec<Vec<usize>>,
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// Wall-clock time of all.
+    /// Wall-clock time of all; of a run that went on after a stop, without what was done twice.
     pub seconds: f64,
 }
 
-/// Runs a federation and its baselines; `progress` makes what tells of each, by its name.
+/// Runs a federation and its baselines; `progress` makes what tells of each, by its name. What is in
+/// `journal` goes on from there, and is kept there.
 ///
 /// # Errors
 /// Whatever ends one of them early.
 pub async fn run(
     config: &Config,
+    journal: Option<&Arc<Journal>>,
     progress: impl Fn(&str, u32) -> Progress,
 ) -> Result<Experiment, SimulationError> {
     let begun = Instant::now();
@@ -46,7 +51,32 @@ pub async fn run(
     let train = Arc::new(train);
     let world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
     drop(train);
+    if let Some(journal) = journal {
+        journal.hold_against(world.digest()?)?;
+    }
+    // What was done before this process began.
+    let earlier = Cell::new(0.0);
+    let stage = |method: &str| -> Result<_, SimulationError> {
+        let stage = journal.map(|journal| journal.stage(method));
+        let outcome = match &stage {
+            Some(stage) => stage.outcome()?,
+            None => None,
+        };
+        if let Some(outcome) = &outcome {
+            earlier.set(earlier.get() + outcome.seconds);
+        }
+        Ok((stage, outcome))
+    };
+    let done = |outcome: &Outcome, begun: Instant| {
+        let before = outcome.seconds - begun.elapsed().as_secs_f64();
+        earlier.set(earlier.get() + before.max(0.0));
+    };
     let run = async |method: &str, transport: Transport| {
+        let (stage, outcome) = stage(method)?;
+        if let Some(outcome) = outcome {
+            return Ok::<_, SimulationError>(outcome);
+        }
+        let begun = Instant::now();
         let mut plan = config.plan(method)?;
         plan.transport = transport;
         let teacher = world.teacher(&config.teacher, config.teacher_model, config.seed)?;
@@ -54,17 +84,27 @@ pub async fn run(
         let progress = progress(method, config.rounds);
         let bound = MemoryBound::of(&world, &plan, config.teacher_model)?;
         progress.note(&bound.to_string());
-        let outcome = simulate(&world, &plan, teacher, progress.clone()).await;
+        let outcome = simulate_kept(&world, &plan, teacher, progress.clone(), stage).await;
         progress.finish();
-        outcome
+        let outcome = outcome?;
+        done(&outcome, begun);
+        Ok(outcome)
     };
     let federated = match Averaging::by_name(&config.method) {
-        Some(which) => {
-            let progress = progress(&config.method, config.rounds);
-            let outcome = average(&world, &config.plan("local")?, which, &progress);
-            progress.finish();
-            outcome?
-        }
+        Some(which) => match stage(&config.method)? {
+            (_, Some(outcome)) => outcome,
+            (stage, None) => {
+                let begun = Instant::now();
+                let plan = config.plan("local")?;
+                let progress = progress(&config.method, config.rounds);
+                let bound = MemoryBound::of_averaging(&world, &plan, which)?;
+                progress.note(&bound.to_string());
+                let outcome = average_kept(&world, &plan, which, &progress, stage)?;
+                progress.finish();
+                done(&outcome, begun);
+                outcome
+            }
+        },
         None => run(&config.method, config.transport).await?,
     };
     // What is only compared with needs no network; its results do not depend on one.
@@ -97,6 +137,6 @@ pub async fn run(
         local,
         teacher_only,
         pooled,
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: earlier.get() + begun.elapsed().as_secs_f64(),
     })
 }

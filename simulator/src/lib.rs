@@ -8,16 +8,20 @@
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
 //! * [`average`]: methods that average parameters, to compare with.
 //! * [`MemoryBound`]: what a run will hold at most.
+//! * [`Journal`]: what of a run is on disk, so that it can go on after a stop.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
 
 mod averaging;
+mod board;
 pub mod config;
 mod engine;
 mod error;
 pub mod experiment;
+mod journal;
 mod memory;
+mod outcome;
 pub mod output;
 mod partition;
 mod progress;
@@ -32,10 +36,12 @@ mod world;
 pub use averaging::{Averaging, average};
 pub use error::SimulationError;
 pub use experiment::Experiment;
+pub use journal::Journal;
 pub use memory::MemoryBound;
+pub use outcome::{Outcome, RoundRow};
 pub use partition::{Partition, PartitionError};
 pub use progress::Progress;
-pub use run::{Keep, Outcome, Plan, RoundRow, Transport, pooled, simulate, simulate_with};
+pub use run::{Keep, Plan, Transport, pooled, simulate, simulate_with};
 pub use share_out::share_out;
 pub use summary::{Accuracy, Bytes, Ece, Seconds, Summary, table};
 pub use view::View;

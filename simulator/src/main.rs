@@ -7,7 +7,9 @@ use clap::Parser;
 use fedistill_coordinator::CoordinatorError;
 use fedistill_program::{Exit, Failure, OrExit, finish, log, print};
 use fedistill_simulator::config::{Args, Config};
-use fedistill_simulator::{Experiment, Progress, SimulationError, experiment, output, share_out};
+use fedistill_simulator::{
+    Experiment, Journal, Progress, SimulationError, experiment, output, share_out,
+};
 
 fn main() -> ExitCode {
     log::start("error");
@@ -15,22 +17,29 @@ fn main() -> ExitCode {
 }
 
 fn simulate(args: Args) -> Result<(), Failure> {
-    let folder = args.share_out.clone();
+    let (folder, resume) = (args.share_out.clone(), args.resume);
     let config = Config::from_args(args).map_err(failure)?;
     if let Some(folder) = folder {
         share_out(&config, &folder).map_err(failure)?;
         return print(format_args!("shared out to {}", folder.display()));
     }
     output::prepare(&config.out).or_exit(Exit::Failed)?;
+    let journal = match resume {
+        true => Journal::resume(&config),
+        false => Journal::begin(&config),
+    };
+    let journal = journal.map_err(failure)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)
         .max_blocking_threads(config.threads + 2)
         .enable_all()
         .build()
         .or_exit(Exit::Failed)?;
-    let done = runtime.block_on(experiment::run(&config, Progress::new));
+    let done = runtime.block_on(experiment::run(&config, Some(&journal), Progress::new));
     let experiment = done.map_err(failure)?;
-    tell(&experiment, &config.out)
+    tell(&experiment, &config.out)?;
+    journal.end();
+    Ok(())
 }
 
 fn tell(experiment: &Experiment, out: &Path) -> Result<(), Failure> {
@@ -45,6 +54,7 @@ fn failure(error: SimulationError) -> Failure {
         SimulationError::Config(_) | SimulationError::Settings(_) => Exit::Usage,
         SimulationError::Partition(_) | SimulationError::Method(_) => Exit::Usage,
         SimulationError::Data(_) | SimulationError::Checkpoint(_) => Exit::Data,
+        SimulationError::Store(_) => Exit::Data,
         SimulationError::Architecture(_) => Exit::Data,
         SimulationError::Coordinator(CoordinatorError::Settings(_)) => Exit::Usage,
         SimulationError::Transport(_) => Exit::Network,

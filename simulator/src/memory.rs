@@ -5,7 +5,8 @@ use std::fmt;
 use fedistill_client::Blobs;
 use fedistill_learning::{Architecture, Model};
 
-use crate::{Plan, SimulationError, Transport, World};
+use crate::journal::CACHE;
+use crate::{Averaging, Plan, SimulationError, Transport, World};
 
 /// An upper bound of a run's memory, in bytes, by what it is for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,18 +42,11 @@ impl MemoryBound {
         let threads = plan.threads.max(1) as u64;
         let clients = world.private.len() as u64;
         let values = (world.transfer.len() * world.transfer.width()) as u64;
-        let parameters = |model: Architecture| -> Result<(u64, u64), SimulationError> {
-            let net = model.build(world.transfer.shape(), classes as usize, 0)?;
-            let samples = CHUNK.max(plan.training.batch.into());
-            let kept = net.weights().len() as u64;
-            // Weights, gradients, first values, two moments, a buffer, and two packed copies.
-            Ok((kept, 4 * (8 * kept + samples * net.activations() as u64)))
-        };
         let mut known: Vec<(Architecture, u64)> = Vec::new();
-        let mut models = parameters(teacher)?.1;
+        let mut models = parameters(world, plan, teacher)?.1;
         for &model in &plan.models {
             if !known.iter().any(|(of, _)| *of == model) {
-                let (kept, working) = parameters(model)?;
+                let (kept, working) = parameters(world, plan, model)?;
                 known.push((model, kept));
                 models += (threads + 1) * working;
             }
@@ -62,6 +56,7 @@ impl MemoryBound {
             known.iter().find(|(of, _)| *of == model).map_or(0, |k| k.1)
         };
         let students = 4 * (0..world.private.len()).map(kept).sum::<u64>();
+        let largest = known.iter().map(|(_, kept)| *kept).max();
         let answers = u64::from(plan.rows) * classes;
         // Over QUIC each client fetches the transfer set for itself, a few at a time; it is packed, then
         // handed on whole.
@@ -71,7 +66,11 @@ impl MemoryBound {
         };
         let tested = world.test.len() as u64 * classes;
         Ok(Self {
-            data: resident().unwrap_or(0) + RUNTIME + 6 * values + fetched,
+            data: resident().unwrap_or(0)
+                + RUNTIME
+                + 6 * values
+                + fetched
+                + journal(largest.unwrap_or(0)),
             models,
             students: if students <= plan.keep.memory {
                 students
@@ -86,6 +85,33 @@ impl MemoryBound {
                     Transport::Memory => CLIENT,
                     Transport::Quic => QUIC_CLIENT,
                 },
+        })
+    }
+
+    /// The bound of averaging parameters: as many models as workers, one at the centre, and sums in
+    /// fixed point.
+    ///
+    /// # Errors
+    /// A net that does not fit the data.
+    pub fn of_averaging(
+        world: &World,
+        plan: &Plan,
+        which: Averaging,
+    ) -> Result<Self, SimulationError> {
+        let (kept, working) = parameters(world, plan, plan.model(0))?;
+        let answers = match which {
+            Averaging::FedAvg => 0,
+            Averaging::FedDf => u64::from(plan.rows) * world.test.classes().len() as u64,
+        };
+        let threads = plan.threads.max(1) as u64;
+        let tested = (world.test.len() * world.test.classes().len()) as u64;
+        Ok(Self {
+            data: resident().unwrap_or(0) + RUNTIME + journal(kept) + 8 * tested,
+            models: (threads + 1) * working,
+            students: 4 * 4 * kept,
+            // A sum has 16 bytes a value, its mean 4.
+            aggregate: (16 + 4) * (kept + answers) + 4 * (threads + 1) * 2 * answers,
+            clients: 0,
         })
     }
 
@@ -109,6 +135,24 @@ impl fmt::Display for MemoryBound {
             mb(self.clients)
         )
     }
+}
+
+/// Of a net: its parameters, and the bytes of a model that works.
+fn parameters(
+    world: &World,
+    plan: &Plan,
+    model: Architecture,
+) -> Result<(u64, u64), SimulationError> {
+    let net = model.build(world.transfer.shape(), world.test.classes().len(), 0)?;
+    let samples = CHUNK.max(plan.training.batch.into());
+    let kept = net.weights().len() as u64;
+    // Weights, gradients, first values, two moments, a buffer, and two packed copies.
+    Ok((kept, 4 * (8 * kept + samples * net.activations() as u64)))
+}
+
+/// What it takes to keep a run on disk: what the file holds in memory, and one student on its way.
+fn journal(largest: u64) -> u64 {
+    2 * CACHE as u64 + 16 * largest
 }
 
 /// What this process holds now, in bytes, where the system says so.

@@ -7,8 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[derive(Clone, Debug)]
 pub struct Progress {
     kind: Kind,
-    /// When the first round began.
+    /// When the first round began, of those that are done here.
     begun: Instant,
+    /// Rounds that were done before.
+    before: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -26,12 +28,28 @@ impl Progress {
 
     fn of(kind: Kind) -> Self {
         let begun = Instant::now();
-        Self { kind, begun }
+        let before = 0;
+        Self {
+            kind,
+            begun,
+            before,
+        }
+    }
+
+    /// Goes on after so many rounds.
+    #[must_use]
+    pub fn after(&self, rounds: u32) -> Self {
+        Self {
+            kind: self.kind.clone(),
+            begun: Instant::now(),
+            before: rounds,
+        }
     }
 
     /// What is left, if rounds go on taking as long as those done have taken on average.
     fn left(&self, done: u32, of: u32) -> String {
-        let left = f64::from(of.saturating_sub(done)) / f64::from(done.max(1));
+        let here = done.saturating_sub(self.before).max(1);
+        let left = f64::from(of.saturating_sub(done)) / f64::from(here);
         match (self.begun.elapsed().as_secs_f64() * left).round() {
             seconds if seconds >= 5400.0 => format!(", about {:.1} h left", seconds / 3600.0),
             seconds if seconds >= 90.0 => format!(", about {:.0} min left", seconds / 60.0),

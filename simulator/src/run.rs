@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use fedistill_client::{Blobs, Client, Event, Policy, Student, Watcher};
-use fedistill_coordinator::{Coordinator, Observer, Saved, Settings, Store, StoreError, Teacher};
+use fedistill_client::{Blobs, Client, Policy, Student};
+use fedistill_coordinator::{Coordinator, Saved, Settings, Teacher};
 use fedistill_federation::{Method, Quorum, Training};
-use fedistill_learning::{Architecture, Dataset, Evaluation, Learner, Model, Schedule};
-use fedistill_protocol::{Name, Phase, PhaseData, Precision, RoundId, RoundPlan};
+use fedistill_learning::{Architecture, Evaluation, Learner, Model, Schedule};
+use fedistill_protocol::{Digest, Name, Precision};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
 use fedistill_transport::{Dial, Listen, Meter, Peer, memory};
@@ -18,10 +18,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::board::{Between, Board, Centre, Ended, Seen, StudentWatch};
 use crate::engine::Engine;
+use crate::journal::Stage;
 use crate::students::Students;
 use crate::world::seed_of;
-use crate::{Progress, SimulationError, View, World};
+use crate::{Outcome, Progress, SimulationError, View, World};
 
 /// What carries the bytes of a simulated federation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
@@ -78,187 +80,6 @@ pub struct Keep {
     pub folder: PathBuf,
 }
 
-/// What one round came to. Rows are equal that came to the same, however long that took.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct RoundRow {
-    /// Which round.
-    pub round: u32,
-    /// Which clients took part, where not all did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clients: Option<Vec<usize>>,
-    /// Accuracy of the student of each client that took part, after it has distilled what came down.
-    pub students: Vec<f64>,
-    /// The teacher's, after it has learnt from the round.
-    pub teacher: Option<f64>,
-    /// Bytes up, of each of them.
-    pub up: Vec<u64>,
-    /// Bytes down, of each of them; the transfer set is in a client's first.
-    pub down: Vec<u64>,
-    /// Wall-clock time from the end of the round before, or from the first one's start, to this one's
-    /// end, evaluation included.
-    #[serde(default)]
-    pub seconds: f64,
-}
-
-impl PartialEq for RoundRow {
-    fn eq(&self, other: &Self) -> bool {
-        // All fields by name, so that a new one is not forgotten here.
-        let Self {
-            round,
-            clients,
-            students,
-            teacher,
-            up,
-            down,
-            seconds: _,
-        } = self;
-        (round, clients) == (&other.round, &other.clients)
-            && (students, teacher) == (&other.students, &other.teacher)
-            && (up, down) == (&other.up, &other.down)
-    }
-}
-
-/// What a simulated federation came to.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// Each client's student at the end, on the test samples.
-    pub students: Vec<Evaluation>,
-    /// Each student's number of parameters.
-    pub parameters: Vec<usize>,
-    /// The teacher as it began, on the test samples.
-    pub teacher_before: Option<Evaluation>,
-    /// The teacher at the end.
-    pub teacher_after: Option<Evaluation>,
-    /// Round by round; the last is the closing distillation, where the method has one.
-    pub rounds: Vec<RoundRow>,
-    /// blake3 of all final students' parameters, in the order of clients.
-    pub digest: String,
-    /// All bytes on the network, both ways, with all overhead.
-    pub network: Option<u64>,
-    /// Bytes of the transfer set, which each client fetches once.
-    pub transfer_bytes: u64,
-    /// Wall-clock time.
-    pub seconds: f64,
-}
-
-/// What is seen of the students and the teacher while they learn.
-#[derive(Default)]
-struct Board {
-    students: BTreeMap<(u32, usize), Evaluation>,
-    crossed: BTreeMap<(u32, usize), (u64, u64)>,
-    network: Option<u64>,
-    teacher: Vec<(u32, Evaluation)>,
-    before: Option<Evaluation>,
-    seconds: BTreeMap<u32, f64>,
-}
-
-type Shared = Arc<Mutex<Board>>;
-
-impl Board {
-    fn hear(&mut self, index: usize, event: &Event) {
-        match event {
-            Event::Counted { id, sent, received } => {
-                self.crossed.insert((id.round, index), (*sent, *received));
-            }
-            Event::Closed {
-                network: Some(bytes),
-            } => self.network = Some(self.network.unwrap_or(0) + bytes),
-            _ => {}
-        }
-    }
-}
-
-/// A store that keeps nothing of a round: a simulation that stops in it begins it again.
-#[derive(Debug, Default)]
-struct Forgetful;
-
-impl Store for Forgetful {
-    fn load(&mut self) -> Result<Saved, StoreError> {
-        Ok(Saved::default())
-    }
-
-    fn open(&mut self, _: &RoundPlan, _: &BTreeMap<Name, u32>) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn append(&mut self, _: RoundId, _: &fedistill_federation::Event) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn close(&mut self, _: &Saved) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-fn lock(board: &Shared) -> std::sync::MutexGuard<'_, Board> {
-    board.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct StudentWatch {
-    index: usize,
-    test: Arc<Dataset>,
-    board: Shared,
-}
-
-impl Watcher for StudentWatch {
-    /// Of a round counts how good the student is once it has distilled, if it does; private training
-    /// then makes it its own again.
-    fn phase_done(&mut self, id: RoundId, phase: &Phase, last: bool, student: &mut dyn Student) {
-        let key = (id.round, self.index);
-        let known = lock(&self.board).students.contains_key(&key);
-        if phase.data == PhaseData::Transfer || (last && !known) {
-            // A student of ours that has learnt can also answer.
-            if let Ok(logits) = student.logits(self.test.samples()) {
-                let classes = self.test.classes().len();
-                let evaluation = Evaluation::of(&logits, self.test.labels(), classes);
-                lock(&self.board).students.insert(key, evaluation);
-            }
-        }
-    }
-}
-
-struct TeacherWatch {
-    test: Arc<Dataset>,
-    board: Shared,
-    progress: Progress,
-    /// When the round that is under way began.
-    since: Instant,
-}
-
-impl TeacherWatch {
-    fn evaluate(&self, teacher: Option<&mut dyn Teacher>) -> Option<Evaluation> {
-        let logits = teacher?.logits(self.test.samples()).ok()?;
-        let classes = self.test.classes().len();
-        Some(Evaluation::of(&logits, self.test.labels(), classes))
-    }
-}
-
-impl Observer for TeacherWatch {
-    fn started(&mut self, _: u32, teacher: Option<&mut dyn Teacher>) {
-        let evaluation = self.evaluate(teacher);
-        lock(&self.board).before = evaluation;
-        self.since = Instant::now();
-    }
-
-    fn round_done(&mut self, id: RoundId, _: &[Name], teacher: Option<&mut dyn Teacher>) {
-        let evaluation = self.evaluate(teacher);
-        let now = Instant::now();
-        let seconds = (now - self.since).as_secs_f64();
-        self.since = now;
-        let mut board = lock(&self.board);
-        board.seconds.insert(id.round, seconds);
-        if let Some(evaluation) = evaluation {
-            board.teacher.push((id.round, evaluation));
-        }
-        let of_round = board.students.range((id.round, 0)..=(id.round, usize::MAX));
-        let accuracies: Vec<f64> = of_round.map(|(_, e)| e.accuracy).collect();
-        drop(board);
-        let mean = accuracies.iter().sum::<f64>() / accuracies.len().max(1) as f64;
-        self.progress
-            .round(id.round, mean, evaluation.map(|e| e.accuracy));
-    }
-}
-
 /// Runs one federation to its end.
 ///
 /// # Errors
@@ -269,9 +90,33 @@ pub async fn simulate(
     teacher: Option<Box<dyn Teacher>>,
     progress: Progress,
 ) -> Result<Outcome, SimulationError> {
+    simulate_kept(world, plan, teacher, progress, None).await
+}
+
+/// The same; goes on from what `stage` holds, and keeps it there.
+pub(crate) async fn simulate_kept(
+    world: &World,
+    plan: &Plan,
+    teacher: Option<Box<dyn Teacher>>,
+    mut progress: Progress,
+    mut stage: Option<Stage>,
+) -> Result<Outcome, SimulationError> {
     let shape = world.transfer.shape();
     let classes = world.test.classes().len();
     let students = Arc::new(keep_students(world, plan)?);
+    let kept = match &mut stage {
+        Some(stage) => stage.load(&students)?,
+        None => None,
+    };
+    let mut beginning = Beginning::default();
+    if let Some(kept) = kept {
+        let round = kept.saved.round;
+        progress.note(&format!("goes on after round {round}"));
+        progress = progress.after(round);
+        beginning.saved = kept.saved;
+        beginning.seen = kept.seen;
+    }
+    beginning.keep = stage.clone().map(|stage| (stage, Arc::clone(&students)));
     let engine = Arc::new(Engine::new(
         shape.to_vec(),
         classes,
@@ -280,11 +125,22 @@ pub async fn simulate(
     ));
     let student =
         |client| -> Box<dyn Student> { Box::new(engine.student(client, plan.model(client))) };
-    let mut outcome = simulate_with(world, plan, teacher, progress, student).await?;
+    let mut outcome = run(world, plan, teacher, progress, student, beginning).await?;
     let (parameters, digest) = students.digest()?;
     outcome.parameters = parameters;
     outcome.digest = digest.to_string();
+    if let Some(stage) = stage {
+        stage.finish(&outcome)?;
+    }
     Ok(outcome)
+}
+
+/// Where a federation begins; by default, at its beginning.
+#[derive(Default)]
+struct Beginning {
+    seen: Seen,
+    saved: Saved,
+    keep: Option<(Stage, Arc<Students>)>,
 }
 
 /// A place for the students of all clients, as large as they are.
@@ -320,13 +176,40 @@ pub async fn simulate_with(
     progress: Progress,
     student: impl Fn(usize) -> Box<dyn Student>,
 ) -> Result<Outcome, SimulationError> {
+    run(
+        world,
+        plan,
+        teacher,
+        progress,
+        student,
+        Beginning::default(),
+    )
+    .await
+}
+
+async fn run(
+    world: &World,
+    plan: &Plan,
+    teacher: Option<Box<dyn Teacher>>,
+    progress: Progress,
+    student: impl Fn(usize) -> Box<dyn Student>,
+    beginning: Beginning,
+) -> Result<Outcome, SimulationError> {
     let begun = Instant::now();
+    let Beginning { seen, saved, keep } = beginning;
+    let earlier: f64 = seen.rows.iter().map(|row| row.seconds).sum();
+    let goes_on = !seen.rows.is_empty();
     let federation: Name = "simulation".parse()?;
     let clients = world.private.len();
     let cohort = plan.per_round.unwrap_or(clients).min(clients);
     let transfer = world.transfer.clone().publish()?;
-    let transfer_bytes = transfer.pack().len() as u64;
-    let board = Shared::default();
+    let packed = transfer.pack();
+    let (transfer_bytes, blob) = (packed.len() as u64, Digest::of(&packed));
+    drop(packed);
+    // What those have in hand who were here before.
+    let in_hand = goes_on.then(|| Arc::new(world.transfer.clone()));
+    let board = Board::new(seen);
+    let between = Between::new(saved);
     // Long enough for any machine: a simulation has no clock of its own.
     let patience = Duration::from_secs(24 * 3600);
     let settings = Settings {
@@ -347,14 +230,18 @@ pub async fn simulate_with(
         seed: plan.seed,
         weights: BTreeMap::new(),
     };
-    let coordinator = Coordinator::new(settings, transfer, teacher, Box::<Forgetful>::default())?
+    let coordinator = Coordinator::new(settings, transfer, teacher, Box::new(between.clone()))?
         // Enough that no worker waits for the next client, and not more than can be held.
         .asking(4 * plan.threads.max(1))
-        .observed_by(TeacherWatch {
+        .observed_by(Centre {
             test: Arc::clone(&world.test),
             board: Arc::clone(&board),
+            clients,
             progress: progress.clone(),
             since: begun,
+            between,
+            keep,
+            ended: Ended::default(),
         });
     let names = names(clients)?;
     let (listener, dialers) = connect(plan.transport, &federation, &names)?;
@@ -368,7 +255,7 @@ pub async fn simulate_with(
     for (index, (name, dialer)) in names.iter().zip(dialers).enumerate() {
         let data = &world.private[index];
         let watch = StudentWatch {
-            index,
+            client: index,
             test: Arc::clone(&world.test),
             board: Arc::clone(&board),
         };
@@ -376,7 +263,7 @@ pub async fn simulate_with(
             name: name.to_string(),
             error,
         };
-        let client = Client::new(
+        let mut client = Client::new(
             federation.clone(),
             name.clone(),
             student(index),
@@ -394,8 +281,11 @@ pub async fn simulate_with(
         .sharing(Arc::clone(&blobs))
         .telling({
             let board = Arc::clone(&board);
-            move |event| lock(&board).hear(index, &event)
+            move |event| board.hear(index, &event)
         });
+        if let Some(samples) = in_hand.as_ref().filter(|_| board.seen().knows(index)) {
+            client = client.holding(blob, Arc::clone(samples));
+        }
         let name = name.clone();
         tasks.spawn(async move {
             let ended = client.run().await;
@@ -416,50 +306,19 @@ pub async fn simulate_with(
             Ok::<_, SimulationError>(())
         }
     )?;
-    let mut outcome = Outcome {
+    let seen = board.seen().clone();
+    Ok(Outcome {
+        students: seen.students,
+        parameters: Vec::new(),
+        teacher_before: seen.teacher_before,
+        teacher_after: seen.teacher.or(seen.teacher_before),
+        rounds: seen.rows,
+        digest: String::new(),
+        // What had crossed before a stop, nobody knows.
+        network: seen.network.filter(|_| !goes_on),
         transfer_bytes,
-        seconds: begun.elapsed().as_secs_f64(),
-        ..Outcome::default()
-    };
-    gather(&mut outcome, &lock(&board), names.len());
-    Ok(outcome)
-}
-
-/// Puts together what was seen.
-fn gather(outcome: &mut Outcome, board: &Board, clients: usize) {
-    let mut before = vec![(0, 0); clients];
-    let rounds = board.students.keys().map(|(round, _)| round + 1).max();
-    for round in 0..rounds.unwrap_or(0) {
-        let seen = board.students.range((round, 0)..=(round, usize::MAX));
-        let took_part: Vec<usize> = seen.clone().map(|((_, index), _)| *index).collect();
-        let mut row = RoundRow {
-            round,
-            students: seen.map(|(_, evaluation)| evaluation.accuracy).collect(),
-            seconds: board.seconds.get(&round).copied().unwrap_or_default(),
-            ..RoundRow::default()
-        };
-        for &index in &took_part {
-            let before = &mut before[index];
-            let now = board.crossed.get(&(round, index)).copied();
-            let now = now.unwrap_or(*before);
-            row.up.push(now.0 - before.0);
-            row.down.push(now.1 - before.1);
-            *before = now;
-        }
-        row.clients = (took_part.len() < clients).then_some(took_part);
-        row.teacher = board
-            .teacher
-            .iter()
-            .find(|(of, _)| *of == round)
-            .map(|(_, evaluation)| evaluation.accuracy);
-        outcome.rounds.push(row);
-    }
-    let last = rounds.unwrap_or(0).saturating_sub(1);
-    let last = board.students.range((last, 0)..=(last, usize::MAX));
-    outcome.students = last.map(|(_, evaluation)| *evaluation).collect();
-    outcome.teacher_before = board.before;
-    outcome.teacher_after = board.teacher.last().map(|(_, e)| *e).or(board.before);
-    outcome.network = board.network;
+        seconds: earlier + begun.elapsed().as_secs_f64(),
+    })
 }
 
 /// Names of so many clients, in their order.

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ pub(crate) struct Students {
     /// Parameters of each client's student.
     lengths: Vec<usize>,
     places: Places,
+    /// Clients whose student has become another since somebody last asked for them.
+    changed: Mutex<BTreeSet<usize>>,
 }
 
 #[derive(Debug)]
@@ -38,6 +41,7 @@ impl Students {
         Self {
             lengths,
             places: Places::Memory(places),
+            changed: Mutex::default(),
         }
     }
 
@@ -47,7 +51,18 @@ impl Students {
         Ok(Self {
             lengths,
             places: Places::File(Mutex::new(slots)),
+            changed: Mutex::default(),
         })
+    }
+
+    /// Number of clients.
+    pub(crate) fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Clients whose student has become another since this was last called, ascending.
+    pub(crate) fn take_changed(&self) -> BTreeSet<usize> {
+        std::mem::take(&mut *lock(&self.changed))
     }
 
     /// Appends the parameters of a client's student to `into`; whether it has any.
@@ -77,7 +92,9 @@ impl Students {
                 Ok(())
             }
             Places::File(slots) => lock(slots).write(client, parameters),
-        }
+        }?;
+        lock(&self.changed).insert(client);
+        Ok(())
     }
 
     /// The number of parameters of each student that has trained, and the blake3 digest of all of
@@ -188,6 +205,11 @@ mod tests {
             assert!(!students.load(1, &mut read).unwrap());
             assert_eq!(read, [7.0, 3.0, 2.0, 3.0]);
             assert!(students.save(1, &[1.0, 2.0]).is_err());
+            assert_eq!(
+                students.take_changed().into_iter().collect::<Vec<_>>(),
+                [0, 2]
+            );
+            assert!(students.take_changed().is_empty());
             let (trained, digest) = students.digest().unwrap();
             assert_eq!(trained, [3, 3]);
             digests.push(digest);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use fedistill_coordinator::NetTeacher;
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples, Schedule, seed};
-use fedistill_protocol::Optimiser;
+use fedistill_protocol::{Digest, Optimiser};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +119,26 @@ impl World {
             private: private.collect::<Result<_, _>>()?,
             test: Arc::new(test),
         })
+    }
+
+    /// Tells this world from others: of the transfer set, and of all labels and how they are shared
+    /// out.
+    ///
+    /// # Errors
+    /// Samples that make no transfer set.
+    pub(crate) fn digest(&self) -> Result<Digest, SimulationError> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.transfer.clone().publish()?.pack());
+        for set in [&self.labelled, &*self.test] {
+            let labels = set.labels().iter();
+            hasher.update(&labels.flat_map(|l| l.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        for view in &self.private {
+            for count in view.counts() {
+                hasher.update(&(count as u64).to_le_bytes());
+            }
+        }
+        Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
     }
 
     /// The teacher, trained if need be.

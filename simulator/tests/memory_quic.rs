@@ -10,6 +10,7 @@ use fedistill_simulator::config::Config;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stated_peak_holds() {
     let config = Config {
+        method: "ds-fl:era".to_owned(),
         clients: 100,
         rounds: 1,
         transport: Transport::Quic,

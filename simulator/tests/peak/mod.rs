@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fedistill_learning::Dataset;
 use fedistill_simulator::config::Config;
-use fedistill_simulator::{MemoryBound, Progress, World, simulate};
+use fedistill_simulator::{Averaging, MemoryBound, Progress, World, average, simulate};
 
 /// The peak of this process so far, in bytes.
 fn peak() -> Option<u64> {
@@ -22,12 +22,21 @@ async fn run(config: &Config) -> MemoryBound {
     let train = Arc::new(train);
     let sizes = config.sizes();
     let world = World::share_out(&train, test, sizes, config.partition, config.seed).unwrap();
-    let plan = config.plan("ds-fl:era").unwrap();
-    let bound = MemoryBound::of(&world, &plan, config.teacher_model).unwrap();
-    simulate(&world, &plan, None, Progress::silent())
-        .await
-        .unwrap();
-    bound
+    let progress = Progress::silent();
+    match Averaging::by_name(&config.method) {
+        Some(which) => {
+            let plan = config.plan("local").unwrap();
+            let bound = MemoryBound::of_averaging(&world, &plan, which).unwrap();
+            average(&world, &plan, which, &progress).unwrap();
+            bound
+        }
+        None => {
+            let plan = config.plan(&config.method).unwrap();
+            let bound = MemoryBound::of(&world, &plan, config.teacher_model).unwrap();
+            simulate(&world, &plan, None, progress).await.unwrap();
+            bound
+        }
+    }
 }
 
 pub(crate) async fn the_stated_peak_holds(config: &Config) {

@@ -1,0 +1,290 @@
+//! What is seen of students, teacher and bytes while a federation runs, put together round by round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fedistill_client::{Event, Student, Watcher};
+use fedistill_coordinator::{Observer, Saved, Store, StoreError, Teacher};
+use fedistill_learning::{Dataset, Evaluation};
+use fedistill_protocol::{Name, Phase, PhaseData, RoundId, RoundPlan};
+use fedistill_transport::BoxFuture;
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+use crate::journal::Stage;
+use crate::students::Students;
+use crate::{Progress, RoundRow};
+
+/// Seen from many threads.
+#[derive(Default)]
+pub(crate) struct Board {
+    seen: Mutex<Seen>,
+    /// A contribution counts.
+    counted: Notify,
+}
+
+/// What has been seen so far.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    /// Rounds that are over; the next one is under way.
+    pub(crate) rows: Vec<RoundRow>,
+    /// The students of those that took part in the last of them.
+    pub(crate) students: Vec<Evaluation>,
+    /// The teacher as it began.
+    pub(crate) teacher_before: Option<Evaluation>,
+    /// The teacher after the last round.
+    pub(crate) teacher: Option<Evaluation>,
+    /// Bytes on the network.
+    pub(crate) network: Option<u64>,
+    /// Students of the round that is under way.
+    current: BTreeMap<usize, Evaluation>,
+    /// What had crossed once a client's contribution to this round counted: up, down.
+    crossed: BTreeMap<usize, (u64, u64)>,
+    /// The same of the last round in which it took part.
+    before: BTreeMap<usize, (u64, u64)>,
+    /// Clients that had joined before this process began, and have not come back.
+    returning: BTreeSet<usize>,
+}
+
+impl Seen {
+    /// Goes on after these rounds of so many clients.
+    pub(crate) fn after(rows: Vec<RoundRow>, clients: usize) -> Self {
+        let took_part = |row: &RoundRow| match &row.clients {
+            Some(clients) => clients.clone(),
+            None => (0..clients).collect(),
+        };
+        Self {
+            returning: rows.iter().flat_map(took_part).collect(),
+            rows,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a client has taken part before.
+    pub(crate) fn knows(&self, client: usize) -> bool {
+        self.returning.contains(&client) || self.before.contains_key(&client)
+    }
+
+    /// Whether this is about the round that is under way.
+    fn is_current(&self, id: RoundId) -> bool {
+        id.round as usize == self.rows.len()
+    }
+
+    /// Whether it has been heard from all of so many.
+    fn is_complete(&self, contributors: usize) -> bool {
+        self.crossed.len() >= contributors
+    }
+
+    fn hear(&mut self, client: usize, event: &Event) {
+        match *event {
+            // What it takes to come back is no round's.
+            Event::Connected { sent, received } if self.returning.remove(&client) => {
+                self.before.insert(client, (sent, received));
+            }
+            Event::Counted { id, sent, received } if self.is_current(id) => {
+                self.crossed.insert(client, (sent, received));
+            }
+            Event::Closed {
+                network: Some(bytes),
+            } => self.network = Some(self.network.unwrap_or(0) + bytes),
+            _ => {}
+        }
+    }
+
+    /// The round that was under way is over; it took so long.
+    fn close(&mut self, teacher: Option<Evaluation>, clients: usize, seconds: f64) {
+        let current = std::mem::take(&mut self.current);
+        let crossed = std::mem::take(&mut self.crossed);
+        let mut row = RoundRow {
+            round: self.rows.len() as u32,
+            students: current.values().map(|student| student.accuracy).collect(),
+            teacher: teacher.map(|teacher| teacher.accuracy),
+            seconds,
+            ..RoundRow::default()
+        };
+        for client in current.keys() {
+            let before = self.before.entry(*client).or_default();
+            let now = crossed.get(client).copied().unwrap_or(*before);
+            row.up.push(now.0 - before.0);
+            row.down.push(now.1 - before.1);
+            *before = now;
+        }
+        let took_part = || current.keys().copied().collect();
+        row.clients = (current.len() < clients).then(took_part);
+        self.rows.push(row);
+        self.students = current.into_values().collect();
+        self.teacher = teacher.or(self.teacher);
+    }
+}
+
+impl Board {
+    /// Goes on from what has been seen.
+    pub(crate) fn new(seen: Seen) -> Arc<Self> {
+        Arc::new(Self {
+            seen: Mutex::new(seen),
+            counted: Notify::new(),
+        })
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn hear(&self, client: usize, event: &Event) {
+        self.seen().hear(client, event);
+        if let Event::Counted { .. } = event {
+            self.counted.notify_one();
+        }
+    }
+}
+
+/// Looks over a student's shoulder.
+pub(crate) struct StudentWatch {
+    pub(crate) client: usize,
+    pub(crate) test: Arc<Dataset>,
+    pub(crate) board: Arc<Board>,
+}
+
+impl Watcher for StudentWatch {
+    /// Of a round counts how good the student is once it has distilled, if it does; private training
+    /// then makes it its own again.
+    fn phase_done(&mut self, id: RoundId, phase: &Phase, last: bool, student: &mut dyn Student) {
+        let is_seen = || self.board.seen().current.contains_key(&self.client);
+        if phase.data != PhaseData::Transfer && (!last || is_seen()) {
+            return;
+        }
+        // A student of ours that has learnt can also answer.
+        if let Ok(logits) = student.logits(self.test.samples()) {
+            let classes = self.test.classes().len();
+            let evaluation = Evaluation::of(&logits, self.test.labels(), classes);
+            let mut seen = self.board.seen();
+            if seen.is_current(id) {
+                seen.current.insert(self.client, evaluation);
+            }
+        }
+    }
+}
+
+/// Sees each round's end at the centre.
+pub(crate) struct Centre {
+    pub(crate) test: Arc<Dataset>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) clients: usize,
+    pub(crate) progress: Progress,
+    /// When the round that is under way began.
+    pub(crate) since: Instant,
+    /// What the next round begins with.
+    pub(crate) between: Between,
+    /// Where that is kept, and with it the students.
+    pub(crate) keep: Option<(Stage, Arc<Students>)>,
+    /// Of the round that has just ended.
+    pub(crate) ended: Ended,
+}
+
+/// What a round came to at the centre.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ended {
+    contributors: usize,
+    teacher: Option<Evaluation>,
+    seconds: f64,
+}
+
+/// Longest wait for clients to hear that their contributions count: one that has just lost its
+/// connection never does.
+const HEARING: Duration = Duration::from_secs(10);
+
+impl Centre {
+    fn evaluate(&self, teacher: Option<&mut dyn Teacher>) -> Option<Evaluation> {
+        let logits = teacher?.logits(self.test.samples()).ok()?;
+        let classes = self.test.classes().len();
+        Some(Evaluation::of(&logits, self.test.labels(), classes))
+    }
+
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        let Ended {
+            contributors,
+            teacher,
+            seconds,
+        } = self.ended;
+        let deadline = tokio::time::Instant::now() + HEARING;
+        while !self.board.seen().is_complete(contributors) {
+            let counted = self.board.counted.notified();
+            if timeout_at(deadline, counted).await.is_err() {
+                break;
+            }
+        }
+        self.board.seen().close(teacher, self.clients, seconds);
+        if let Some((stage, students)) = &mut self.keep
+            && stage.is_due()
+        {
+            stage.keep(&self.between.saved(), &self.board.seen(), students)?;
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Centre {
+    fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
+        if round == 0 {
+            let evaluation = self.evaluate(teacher);
+            self.board.seen().teacher_before = evaluation;
+        }
+        self.since = Instant::now();
+    }
+
+    fn round_done(&mut self, id: RoundId, done: &[Name], teacher: Option<&mut dyn Teacher>) {
+        let evaluation = self.evaluate(teacher);
+        let now = Instant::now();
+        self.ended = Ended {
+            contributors: done.len(),
+            teacher: evaluation,
+            seconds: (now - self.since).as_secs_f64(),
+        };
+        self.since = now;
+        let seen = self.board.seen();
+        let accuracies = seen.current.values().map(|student| student.accuracy);
+        let mean = accuracies.sum::<f64>() / seen.current.len().max(1) as f64;
+        drop(seen);
+        self.progress
+            .round(id.round, mean, evaluation.map(|e| e.accuracy));
+    }
+
+    fn before_next(&mut self, _: RoundId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.settle())
+    }
+}
+
+/// A store that knows what the next round begins with, and nothing of the one under way: a simulation
+/// that stops in a round begins it again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Between(Arc<Mutex<Saved>>);
+
+impl Between {
+    pub(crate) fn new(saved: Saved) -> Self {
+        Self(Arc::new(Mutex::new(saved)))
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Saved> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Between {
+    fn load(&mut self) -> Result<Saved, StoreError> {
+        Ok(self.saved().clone())
+    }
+
+    fn open(&mut self, _: &RoundPlan, _: &BTreeMap<Name, u32>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn append(&mut self, _: RoundId, _: &fedistill_federation::Event) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn close(&mut self, next: &Saved) -> Result<(), StoreError> {
+        *self.saved() = next.clone();
+        Ok(())
+    }
+}
