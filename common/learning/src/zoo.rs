@@ -14,7 +14,7 @@ pub(crate) use mobilenet::mobilenet;
 pub(crate) use resnet::resnet;
 pub(crate) use sensor::sensor_conv;
 
-use crate::layer::{BatchNorm, ChannelsLast, Conv, Layer, Normed};
+use crate::layer::{BatchNorm, ChannelsLast, Conv, Layer};
 
 type Layers = Vec<Box<dyn Layer>>;
 
@@ -26,14 +26,15 @@ fn entry([channels, height, width]: [usize; 3]) -> Layers {
     }
 }
 
-/// A convolution with batch normalisation, and a bound on what comes out where one is wished.
+/// A convolution with batch normalisation, and a bound on what comes out where one is wished; and the
+/// size of what comes out.
 fn normed(
     inputs: usize,
     outputs: usize,
     (kernel, stride): (usize, usize),
     [height, width]: [usize; 2],
     bound: Option<f32>,
-) -> (Box<dyn Layer>, [usize; 2]) {
+) -> (Conv, BatchNorm, [usize; 2]) {
     let size = [height, width].map(|side| (side - 1) / stride + 1);
     let conv = Conv::square(inputs, outputs, kernel, stride, [height, width]).without_bias();
     let norm = BatchNorm::new(outputs, size[0] * size[1]);
@@ -41,5 +42,5 @@ fn normed(
         Some(bound) => norm.clamped(bound),
         None => norm,
     };
-    (Box::new(Normed::new(conv, norm)), size)
+    (conv, norm, size)
 }

@@ -12,6 +12,10 @@ use super::{Kernels, kernels};
 const SIDE: usize = 3;
 const TAPS: usize = SIDE * SIDE;
 
+/// Neighbouring outputs that are worked on at once, with a stride of 1: they see mostly the same
+/// inputs.
+const BLOCK: usize = 4;
+
 /// A depthwise 3 x 3 convolution of images that lie channels last, padded by 1, with weights
 /// `3 x 3 x channels`.
 #[derive(Debug)]
@@ -21,8 +25,11 @@ pub(crate) struct Depthwise {
     channels: usize,
     stride: usize,
     framed: Vec<f32>,
-    /// The input's gradient, with the frame that is thrown away.
+    /// The output's gradient in a frame, with a stride of 1; else the input's, with a frame that is
+    /// thrown away.
     gathered: Vec<f32>,
+    /// Weights turned by half a circle.
+    turned: Vec<f32>,
 }
 
 /// What one pass over an image works on: `framed` and `dense` are an image with its frame, and
@@ -59,6 +66,15 @@ impl Work {
     }
 }
 
+/// Puts an image of so many columns into its frame.
+fn frame(framed: &mut [f32], image: &[f32], columns: usize, channels: usize) {
+    let (line, own) = ((columns + 2) * channels, columns * channels);
+    for (row, pixels) in image.chunks_exact(own).enumerate() {
+        let at = (row + 1) * line + channels;
+        framed[at..at + own].copy_from_slice(pixels);
+    }
+}
+
 /// The passes.
 #[derive(Clone, Copy)]
 enum Pass {
@@ -78,6 +94,7 @@ impl Depthwise {
             stride,
             framed: vec![0.0; size],
             gathered: vec![0.0; size],
+            turned: Vec::new(),
         }
     }
 
@@ -95,17 +112,6 @@ impl Depthwise {
 
     pub(crate) fn output(&self) -> usize {
         self.down() * self.across() * self.channels
-    }
-
-    fn frame(&mut self, x: &[f32]) {
-        let (line, own) = (
-            (self.columns + 2) * self.channels,
-            self.columns * self.channels,
-        );
-        for (row, x) in x.chunks_exact(own).enumerate() {
-            let at = (row + 1) * line + self.channels;
-            self.framed[at..at + own].copy_from_slice(x);
-        }
     }
 
     fn work(&self) -> Work {
@@ -144,7 +150,7 @@ impl Depthwise {
         );
         let output = self.output();
         for (x, y) in samples.zip(y.chunks_exact_mut(output)) {
-            self.frame(x);
+            frame(&mut self.framed, x, self.columns, self.channels);
             let work = Work {
                 framed: self.framed.as_mut_ptr(),
                 dense: y.as_mut_ptr(),
@@ -158,13 +164,14 @@ impl Depthwise {
         }
     }
 
-    /// Writes the kernel's gradient, and the input's where it is wanted.
+    /// Writes the kernel's gradient, on top of what is there with `keep`, and the input's where it is
+    /// wanted.
     pub(crate) fn backward(
         &mut self,
         weights: &[f32],
         x: &[f32],
         dy: &[f32],
-        dweights: &mut [f32],
+        (dweights, keep): (&mut [f32], bool),
         mut dx: Option<&mut [f32]>,
     ) {
         assert_eq!(
@@ -180,14 +187,21 @@ impl Depthwise {
             dy.len(),
             "gradient has another size"
         );
-        dweights.fill(0.0);
+        if !keep {
+            dweights.fill(0.0);
+        }
+        if self.stride == 1 {
+            self.turned.clear();
+            let taps = weights.chunks_exact(self.channels).rev();
+            taps.for_each(|tap| self.turned.extend_from_slice(tap));
+        }
         let (input, output) = (self.input(), self.output());
         for (sample, (x, dy)) in x
             .chunks_exact(input)
             .zip(dy.chunks_exact(output))
             .enumerate()
         {
-            self.frame(x);
+            frame(&mut self.framed, x, self.columns, self.channels);
             let work = Work {
                 framed: self.framed.as_mut_ptr(),
                 // Only read in this pass.
@@ -200,6 +214,21 @@ impl Depthwise {
             let Some(dx) = dx.as_deref_mut() else {
                 continue;
             };
+            let dx = &mut dx[sample * input..(sample + 1) * input];
+            if self.stride == 1 {
+                // A convolution of the output's gradient with the kernel turned by half a circle.
+                frame(&mut self.gathered, dy, self.columns, self.channels);
+                let work = Work {
+                    framed: self.gathered.as_mut_ptr(),
+                    dense: dx.as_mut_ptr(),
+                    weights: self.turned.as_mut_ptr(),
+                    ..self.work()
+                };
+                // SAFETY: as in `forward`: with a stride of 1 outputs are as many as inputs;
+                // `gathered` is as large as `framed`, and its frame is never written.
+                unsafe { run(Pass::Forward, &work) }
+                continue;
+            }
             self.gathered.fill(0.0);
             let work = Work {
                 framed: self.gathered.as_mut_ptr(),
@@ -213,7 +242,6 @@ impl Depthwise {
                 (self.columns + 2) * self.channels,
                 self.columns * self.channels,
             );
-            let dx = &mut dx[sample * input..(sample + 1) * input];
             for (row, dx) in dx.chunks_exact_mut(own).enumerate() {
                 let at = (row + 1) * line + self.channels;
                 dx.copy_from_slice(&self.gathered[at..at + own]);
@@ -321,8 +349,32 @@ unsafe fn forward<L: Lanes, const ALL: bool>(work: &Work, channel: usize, count:
             true => L::zero(),
             false => get::<L, ALL>(work.bias.add(channel), count),
         };
+        let side_by_side = match work.stride {
+            1 => work.across / BLOCK * BLOCK,
+            _ => 0,
+        };
         for row in 0..work.down {
-            for column in 0..work.across {
+            for column in (0..side_by_side).step_by(BLOCK) {
+                let corner = work.framed.add(work.corner(row, column) + channel);
+                let mut sums = [start; BLOCK];
+                for line in 0..SIDE {
+                    let mut seen = [L::zero(); BLOCK + SIDE - 1];
+                    for (at, pixel) in seen.iter_mut().enumerate() {
+                        let from = corner.add(line * work.line + at * work.channels);
+                        *pixel = get::<L, ALL>(from, count);
+                    }
+                    for tap in 0..SIDE {
+                        for (at, sum) in sums.iter_mut().enumerate() {
+                            *sum = L::fused(seen[at + tap], weights[line * SIDE + tap], *sum);
+                        }
+                    }
+                }
+                for (at, sum) in sums.into_iter().enumerate() {
+                    let to = work.dense.add(work.pixel(row, column + at) + channel);
+                    put::<L, ALL>(to, count, sum);
+                }
+            }
+            for column in side_by_side..work.across {
                 let corner = work.framed.add(work.corner(row, column) + channel);
                 let mut sum = start;
                 for (tap, weight) in weights.iter().enumerate() {
@@ -346,8 +398,33 @@ unsafe fn kernel<L: Lanes, const ALL: bool>(work: &Work, channel: usize, count: 
         for (tap, sum) in sums.iter_mut().enumerate() {
             *sum = get::<L, ALL>(work.weights.add(tap * work.channels + channel), count);
         }
+        let side_by_side = match work.stride {
+            1 => work.across / BLOCK * BLOCK,
+            _ => 0,
+        };
         for row in 0..work.down {
-            for column in 0..work.across {
+            for column in (0..side_by_side).step_by(BLOCK) {
+                let corner = work.framed.add(work.corner(row, column) + channel);
+                let mut dy = [L::zero(); BLOCK];
+                for (at, dy) in dy.iter_mut().enumerate() {
+                    let from = work.dense.add(work.pixel(row, column + at) + channel);
+                    *dy = get::<L, ALL>(from, count);
+                }
+                for line in 0..SIDE {
+                    let mut seen = [L::zero(); BLOCK + SIDE - 1];
+                    for (at, pixel) in seen.iter_mut().enumerate() {
+                        let from = corner.add(line * work.line + at * work.channels);
+                        *pixel = get::<L, ALL>(from, count);
+                    }
+                    for (at, dy) in dy.iter().enumerate() {
+                        for tap in 0..SIDE {
+                            let sum = &mut sums[line * SIDE + tap];
+                            *sum = L::fused(seen[at + tap], *dy, *sum);
+                        }
+                    }
+                }
+            }
+            for column in side_by_side..work.across {
                 let corner = work.framed.add(work.corner(row, column) + channel);
                 let from = work.dense.add(work.pixel(row, column) + channel);
                 let dy = get::<L, ALL>(from, count);
@@ -416,7 +493,7 @@ mod tests {
                     let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
                     let mut dw = vec![f32::NAN; weights.len()];
                     layer.forward(&weights, Some(&bias), &x, &mut y);
-                    layer.backward(&weights, &x, &dy, &mut dw, Some(&mut dx));
+                    layer.backward(&weights, &x, &dy, (&mut dw, false), Some(&mut dx));
                     [y, dw, dx]
                 }));
             }

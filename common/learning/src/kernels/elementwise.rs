@@ -30,15 +30,6 @@ multiversion! {
 }
 
 multiversion! {
-    /// What passes back through a clamp to `0..bound` that gave `y`.
-    pub(crate) fn mask_between(dy: &mut [f32], y: &[f32], bound: f32) {
-        for (dy, y) in dy.iter_mut().zip(y) {
-            *dy = if *y > 0.0 && *y < bound { *dy } else { 0.0 };
-        }
-    }
-}
-
-multiversion! {
     /// Adds all rows of `from` to `to`, one row long.
     pub(crate) fn add_rows(to: &mut [f32], from: &[f32]) {
         for row in from.chunks_exact(to.len().max(1)) {

@@ -219,13 +219,14 @@ impl Window {
         }
     }
 
-    /// Writes the kernel's gradient to `dweights`, and the input's to `dx` where it is wanted.
+    /// Writes the kernel's gradient to `dweights`, on top of what is there with `keep`, and the input's
+    /// to `dx` where it is wanted.
     pub(crate) fn backward(
         &mut self,
         weights: &[f32],
         x: &[f32],
         dy: &[f32],
-        dweights: &mut [f32],
+        (dweights, keep): (&mut [f32], bool),
         dx: Option<&mut [f32]>,
     ) {
         let (seen, outputs) = (self.seen(), self.outputs);
@@ -234,9 +235,13 @@ impl Window {
         if self.plain() {
             let pixels = x.len() / self.inputs;
             let left = Left::transposed(x, pixels, self.inputs);
+            let start = match keep {
+                true => Start::Keep,
+                false => Start::Zero,
+            };
             product(
                 dweights,
-                Start::Zero,
+                start,
                 left,
                 Right::Plain(dy),
                 outputs,
@@ -264,10 +269,10 @@ impl Window {
             .zip(dy.chunks_exact(self.output()));
         for (sample, (x, dy)) in pairs.enumerate() {
             let x = frame(&mut framed, x, (self.rows, self.columns), self.inputs);
-            self.kernel_gradient(x, dy, dweights, sample > 0);
+            self.kernel_gradient(x, dy, dweights, keep || sample > 0);
         }
         self.framed = framed;
-        if samples == 0 {
+        if samples == 0 && !keep {
             dweights.fill(0.0);
         }
         if let Some(dx) = dx {
@@ -529,7 +534,7 @@ mod tests {
                     let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
                     let mut dw = vec![f32::NAN; weights.len()];
                     w.forward(&weights, None, &x, &mut y, Ending::Plain);
-                    w.backward(&weights, &x, &dy, &mut dw, Some(&mut dx));
+                    w.backward(&weights, &x, &dy, (&mut dw, false), Some(&mut dx));
                     [y, dw, dx]
                 }));
             }

@@ -107,14 +107,24 @@ impl Layer for Conv {
             dbias.fill(0.0);
             add_rows(dbias, pass.dy);
         }
+        let kernel = &pass.weights[..size];
         self.window
-            .backward(&pass.weights[..size], pass.x, pass.dy, dkernel, dx);
+            .backward(kernel, pass.x, pass.dy, (dkernel, false), dx);
     }
 }
 
 impl Convolution for Conv {
-    fn convolve(&mut self, weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
-        self.window
-            .forward(weights, Some(bias), x, y, Ending::Plain);
+    fn convolve(&mut self, weights: &[f32], bias: Option<&[f32]>, x: &[f32], y: &mut [f32]) {
+        self.window.forward(weights, bias, x, y, Ending::Plain);
+    }
+
+    fn convolve_back(
+        &mut self,
+        (weights, x): (&[f32], &[f32]),
+        dy: &[f32],
+        dw: (&mut [f32], bool),
+        dx: Option<&mut [f32]>,
+    ) {
+        self.window.backward(weights, x, dy, dw, dx);
     }
 }

@@ -48,19 +48,39 @@ impl Layer for DepthwiseConv {
     }
 
     fn backward(&mut self, pass: Backward<'_>, dw: &mut [f32], dx: Option<&mut [f32]>) {
-        self.kernel.backward(pass.weights, pass.x, pass.dy, dw, dx);
+        self.convolve_back((pass.weights, pass.x), pass.dy, (dw, false), dx);
     }
 }
 
-/// What can run with other weights than its own, and a bias: so that a normalisation can be folded
-/// into it.
+/// What can run with other weights than its own, and a bias, so that a normalisation can be folded
+/// into it; and on some samples of a batch at a time.
 pub(crate) trait Convolution: Layer {
     /// Writes all of `y`; a row of `weights` has a value for each output channel.
-    fn convolve(&mut self, weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]);
+    fn convolve(&mut self, weights: &[f32], bias: Option<&[f32]>, x: &[f32], y: &mut [f32]);
+
+    /// Writes the gradients of weights, on top of what is there where the flag says so, and of `x` where
+    /// it is wanted.
+    fn convolve_back(
+        &mut self,
+        weights_and_x: (&[f32], &[f32]),
+        dy: &[f32],
+        dw_and_keep: (&mut [f32], bool),
+        dx: Option<&mut [f32]>,
+    );
 }
 
 impl Convolution for DepthwiseConv {
-    fn convolve(&mut self, weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
-        self.kernel.forward(weights, Some(bias), x, y);
+    fn convolve(&mut self, weights: &[f32], bias: Option<&[f32]>, x: &[f32], y: &mut [f32]) {
+        self.kernel.forward(weights, bias, x, y);
+    }
+
+    fn convolve_back(
+        &mut self,
+        (weights, x): (&[f32], &[f32]),
+        dy: &[f32],
+        dw: (&mut [f32], bool),
+        dx: Option<&mut [f32]>,
+    ) {
+        self.kernel.backward(weights, x, dy, dw, dx);
     }
 }

@@ -70,9 +70,9 @@ fn check_layer(mut layer: impl Layer, inputs: usize, samples: usize) {
     }
 }
 
-fn normed() -> Normed<Conv> {
+fn normed() -> Normed {
     let conv = Conv::square(2, 4, 3, 2, [4, 5]).without_bias();
-    Normed::new(conv, BatchNorm::new(4, 6).clamped(f32::INFINITY))
+    Normed::new(40, conv, BatchNorm::new(4, 6).clamped(f32::INFINITY))
 }
 
 /// Of two samples of four tokens: none of the first's is padding, and the last `count` of the second.
@@ -110,6 +110,19 @@ fn gradients_are_slopes() {
     check_layer(BatchNorm::new(3, 4), 12, 3);
     check_layer(BatchNorm::new(3, 4).clamped(1.0), 12, 3);
     check_layer(normed(), 40, 2);
+    check_layer(
+        normed()
+            .then(
+                DepthwiseConv::new(4, 1, [2, 3]),
+                BatchNorm::new(4, 6).clamped(6.0),
+            )
+            .then(
+                Conv::square(4, 3, 1, 1, [2, 3]).without_bias(),
+                BatchNorm::new(3, 6),
+            ),
+        40,
+        2,
+    );
     check_layer(MaxPool::new(2, 4, 5), 40, 2);
     check_layer(GlobalPool::new(3, 4), 12, 2);
     let body: Vec<Box<dyn Layer>> = vec![
@@ -123,7 +136,7 @@ fn gradients_are_slopes() {
     );
     let body: Vec<Box<dyn Layer>> = vec![Box::new(normed())];
     let conv = Conv::square(2, 4, 1, 2, [4, 5]).without_bias();
-    let shortcut: Vec<Box<dyn Layer>> = vec![Box::new(Normed::new(conv, BatchNorm::new(4, 6)))];
+    let shortcut: Vec<Box<dyn Layer>> = vec![Box::new(Normed::new(40, conv, BatchNorm::new(4, 6)))];
     check_layer(
         Residual::new(Chain::new(40, body), Chain::new(40, shortcut), true),
         40,

@@ -21,26 +21,28 @@ const STAGES: [[usize; 4]; 7] = [
 /// MobileNetV2 (Sandler et al. 2018) at half its width, with a first step of 1 for small images.
 pub(crate) fn mobilenet([channels, height, width]: [usize; 3], classes: usize) -> Layers {
     let mut layers = entry([channels, height, width]);
-    let (stem, mut size) = normed(channels, STEM, (3, 1), [height, width], RELU6);
-    layers.push(stem);
+    let (stem, norm, mut size) = normed(channels, STEM, (3, 1), [height, width], RELU6);
+    let input = channels * height * width;
+    layers.push(Box::new(Normed::new(input, stem, norm)));
     let mut inputs = STEM;
     for [expansion, outputs, blocks, stride] in STAGES {
         for block in 0..blocks {
             let stride = if block == 0 { stride } else { 1 };
+            let width = inputs * size[0] * size[1];
             let (body, smaller) = inverted(inputs, outputs, expansion, stride, size);
             if stride == 1 && inputs == outputs {
-                let width = inputs * size[0] * size[1];
-                let body = Chain::new(width, body);
+                let body = Chain::new(width, vec![Box::new(body)]);
                 let direct = Chain::new(width, Vec::new());
                 layers.push(Box::new(Residual::new(body, direct, false)));
             } else {
-                layers.extend(body);
+                layers.push(Box::new(body));
             }
             (inputs, size) = (outputs, smaller);
         }
     }
-    let (last, _) = normed(inputs, LAST, (1, 1), size, RELU6);
-    layers.push(last);
+    let (last, norm, _) = normed(inputs, LAST, (1, 1), size, RELU6);
+    let width = inputs * size[0] * size[1];
+    layers.push(Box::new(Normed::new(width, last, norm)));
     layers.push(Box::new(GlobalPool::new(LAST, size[0] * size[1])));
     layers.push(Box::new(Linear::new(LAST, classes)));
     layers
@@ -53,18 +55,19 @@ fn inverted(
     expansion: usize,
     stride: usize,
     size: [usize; 2],
-) -> (Layers, [usize; 2]) {
+) -> (Normed, [usize; 2]) {
     let wide = inputs * expansion;
-    let mut body: Layers = Vec::new();
-    if expansion > 1 {
-        body.push(normed(inputs, wide, (1, 1), size, RELU6).0);
-    }
     let smaller = size.map(|side| (side - 1) / stride + 1);
+    let depthwise = DepthwiseConv::new(wide, stride, size);
     let norm = BatchNorm::new(wide, smaller[0] * smaller[1]).clamped(6.0);
-    body.push(Box::new(Normed::new(
-        DepthwiseConv::new(wide, stride, size),
-        norm,
-    )));
-    body.push(normed(wide, outputs, (1, 1), smaller, None).0);
-    (body, smaller)
+    let width = inputs * size[0] * size[1];
+    let body = match expansion {
+        1 => Normed::new(width, depthwise, norm),
+        _ => {
+            let (wider, first, _) = normed(inputs, wide, (1, 1), size, RELU6);
+            Normed::new(width, wider, first).then(depthwise, norm)
+        }
+    };
+    let (narrower, norm, _) = normed(wide, outputs, (1, 1), smaller, None);
+    (body.then(narrower, norm), smaller)
 }
