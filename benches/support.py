@@ -1,4 +1,4 @@
-"""What both suites need: our programs built, medians, cells of tables."""
+"""What the suites and the guard need: our programs built, medians, cells of tables."""
 import json
 import pathlib
 import statistics
@@ -9,9 +9,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 
 
-def build(arguments):
+def build(arguments, profile="release"):
     """Builds a program of ours; where it is, or None with why not."""
-    command = ["cargo", "build", "--release", "--locked", "--message-format", "json", *arguments]
+    command = ["cargo", "build", "--profile", profile, "--locked", "--message-format", "json", *arguments]
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, check=False)
     found = None
     for line in done.stdout.splitlines():

@@ -27,19 +27,27 @@ fn random(count: usize) -> Vec<f32> {
 /// What samples of a net are made of: ids of tokens, or values around 0.
 fn values(name: &str, count: usize) -> Vec<f32> {
     let mut values = random(count);
-    if name == "tinybert-4" {
+    if tokens(name).is_some() {
         let ids = values.iter_mut();
         ids.for_each(|value| *value = ((*value + 0.5) * 30_522.0).floor());
     }
     values
 }
 
+/// How long a net's texts are, where it takes texts.
+fn tokens(name: &str) -> Option<u32> {
+    let length = name.strip_prefix("tinybert-4")?.strip_prefix('/');
+    Some(length.map_or(64, |length| length.parse().unwrap()))
+}
+
 fn net(name: &str) -> Net {
     let image = &[3, 32, 32];
+    if let Some(length) = tokens(name) {
+        return Architecture::TinyBert4.build(&[length], 2, 1).unwrap();
+    }
     match name {
         "mlp" => Net::mlp(&[784], &[256, 128], 10, 1).unwrap(),
         "fedavg-cnn" => Architecture::FedavgCnn.build(&[1, 28, 28], 10, 1).unwrap(),
-        "tinybert-4" => Architecture::TinyBert4.build(&[64], 2, 1).unwrap(),
         other => other
             .parse::<Architecture>()
             .unwrap()
@@ -66,21 +74,23 @@ fn median(mut work: impl FnMut(), repeats: usize) -> f64 {
     times[times.len() / 2]
 }
 
-fn training(name: &str, repeats: usize) -> (f64, f64) {
-    const BATCH: usize = 64;
+/// One step, as often as it is called, and the arithmetic that it takes.
+type Work = (Box<dyn FnMut()>, f64);
+
+fn training(name: &str, batch: usize) -> Work {
     let net = net(name);
-    let operations = 3.0 * net.operations() as f64 * BATCH as f64;
+    let operations = 3.0 * net.operations() as f64 * batch as f64;
     let width: u32 = net.input().iter().product();
-    let x = values(name, BATCH * width as usize);
+    let x = values(name, batch * width as usize);
     let classes = net.classes() as u32;
-    let labels: Vec<u32> = (0..BATCH as u32).map(|sample| sample % classes).collect();
+    let labels: Vec<u32> = (0..batch as u32).map(|sample| sample % classes).collect();
     let mut learner = Learner::new(net);
-    learner.begin(match name {
-        "tinybert-4" => Optimiser::AdamW {
+    learner.begin(match tokens(name) {
+        Some(_) => Optimiser::AdamW {
             learning_rate: 1e-4,
             weight_decay: 0.01,
         },
-        _ => Optimiser::Sgd {
+        None => Optimiser::Sgd {
             learning_rate: 0.01,
             momentum: 0.0,
         },
@@ -90,57 +100,75 @@ fn training(name: &str, repeats: usize) -> (f64, f64) {
         weight: 1.0,
     }];
     let mut rng = seed::stream(1, "dropout");
-    let step = || {
+    let step = move || {
         let objective = Objective::new(&terms, Targets::Hard(&labels));
         learner.step(&x, &objective, &mut rng).unwrap();
     };
-    let time = median(step, repeats);
-    (time, operations)
+    (Box::new(step), operations)
 }
 
-fn inference(name: &str, repeats: usize) -> (f64, f64) {
-    const BATCH: usize = 256;
+fn inference(name: &str, batch: usize) -> Work {
     let net = net(name);
-    let operations = net.operations() as f64 * BATCH as f64;
+    let operations = net.operations() as f64 * batch as f64;
     let shape = net.input().to_vec();
     let width: u32 = shape.iter().product();
-    let samples = Samples::new(shape, Elements::F32(values(name, BATCH * width as usize))).unwrap();
+    let samples = Samples::new(shape, Elements::F32(values(name, batch * width as usize))).unwrap();
     let mut learner = Learner::new(net);
-    let time = median(|| drop(learner.logits(&samples).unwrap()), repeats);
-    (time, operations)
+    let pass = move || drop(learner.logits(&samples).unwrap());
+    (Box::new(pass), operations)
 }
 
-fn kd_loss(repeats: usize) -> (f64, f64) {
-    let (logits, target) = (random(1024 * 100), random(1024 * 100));
+fn kd_loss(batch: usize) -> Work {
+    let (logits, target) = (random(batch * 100), random(batch * 100));
     let terms = [LossTerm {
         loss: Loss::Kl { temperature: 4.0 },
         weight: 1.0,
     }];
-    let targets = Targets::Soft {
-        kind: AnswerKind::Logits,
-        values: &target,
-    };
     let mut gradient = Vec::new();
-    let work = || {
+    let loss = move || {
+        let targets = Targets::Soft {
+            kind: AnswerKind::Logits,
+            values: &target,
+        };
         let objective = Objective::new(&terms, targets);
         objective.evaluate(&logits, 100, &mut gradient).unwrap();
     };
-    (median(work, repeats), 0.0)
+    (Box::new(loss), 0.0)
+}
+
+/// What `name` stands for, on a batch of `batch` or of the usual size.
+fn work(name: &str, batch: Option<usize>) -> Work {
+    match name.strip_suffix("-inference") {
+        _ if name == "kd-loss" => kd_loss(batch.unwrap_or(1024)),
+        Some(name) => inference(name, batch.unwrap_or(256)),
+        None => training(name, batch.unwrap_or(64)),
+    }
+}
+
+/// One step with a name that a profiler finds.
+#[inline(never)]
+fn counted(step: &mut dyn FnMut()) {
+    step();
 }
 
 fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if let [counting, batch, name] = &args[..]
+        && counting == "--counted"
+    {
+        let (mut step, _) = work(name, Some(batch.parse().unwrap()));
+        // The first one allocates.
+        step();
+        return counted(&mut step);
+    }
     let json = args.first().is_some_and(|arg| arg == "--json");
     if json {
         args.remove(0);
     }
     let name = args.first().map_or("mlp", String::as_str);
     let repeats = args.get(1).map_or(21, |text| text.parse().unwrap());
-    let (time, operations) = match name.strip_suffix("-inference") {
-        _ if name == "kd-loss" => kd_loss(repeats),
-        Some(name) => inference(name, repeats),
-        None => training(name, repeats),
-    };
+    let (step, operations) = work(name, None);
+    let time = median(step, repeats);
     let rate = operations / time / 1e6;
     match json {
         true => println!(r#"{{"name":"{name}","cpu_ms_median":{time:.4},"gflops":{rate:.1}}}"#),

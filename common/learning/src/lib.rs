@@ -13,6 +13,9 @@
 #![deny(unsafe_code)]
 
 mod architecture;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod candle;
 pub mod checkpoint;
 mod dataset;
