@@ -1,4 +1,5 @@
 """The suite `federations`: whole simulated federations, the same split for everyone."""
+import gzip
 import json
 import pathlib
 import statistics
@@ -27,7 +28,7 @@ COMMON = {"teacher": "none", "transport": "memory", "batch": 50, "seed": 1, "bas
 
 
 def works(args):
-    """Name, rounds, our configuration, flags of ours, peers with their arguments.
+    """Name, what it is, rounds, our configuration (or how many clients do nothing), flags of ours, peers with arguments.
 
     For `fedavg` the public share is one sample: all the rest is private.
     """
@@ -43,6 +44,8 @@ def works(args):
             "PyTorch, 2 threads": ["torch_fedavg.py", *fedavg],
             "PyTorch, 2 workers": ["torch_fedavg.py", *fedavg, "--workers", "2"],
             "Flower": ["flower_fedavg.py", *fedavg],
+            "pfl-research, 2 threads": ["pfl_fedavg.py", *fedavg],
+            "pfl-research, 2 workers": ["pfl_fedavg.py", *fedavg, "--workers", "2"],
         },
     )
     for net, model, rounds in (("mlp", "mlp-s", 10), ("fedavg-cnn", "fedavg-cnn", 3)):
@@ -66,6 +69,9 @@ def works(args):
         # Flower is known to take minutes a round for the last.
         peers = {"Flower": ["flower_idle.py", *cores, "--nodes", str(nodes)]} if nodes <= 1000 else {}
         yield f"idle-{nodes}", f"no training, {nodes:,} clients answer 1,000 x 10 logits", 5, nodes, [], peers
+    for nodes, rounds in ((2, 50), (100, 10)):
+        what = f"no training, {nodes} clients answer 1,000 x 10 logits over QUIC on loopback, with TLS"
+        yield f"idle-quic-{nodes}", what, rounds, nodes, ["quic"], {}
 
 
 def toml(config):
@@ -104,13 +110,20 @@ class Ours:
         """What a run took, and its rounds."""
         out = self.folder / f"out-{rounds}"
         done = measure.run([*self.command(rounds, out=str(out)), "--no-baselines", *self.flags], folder=ROOT)
-        rows = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()][:rounds]
-        if "seconds" in rows[0]:
-            return done, mean(row["seconds"] for row in rows[1:] or rows), rows
-        federation = json.loads((out / "summary.json").read_text())["seconds"]["federation"]
-        if rounds == 1:
-            return done, federation, rows
-        return done, (federation - self.run(1)[1]) / (rounds - 1), rows
+        lines = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+        rows = []
+        for row in lines[:rounds]:
+            rows.append({"seconds": row["seconds"], "accuracy": mean(row["students"])})
+            if "clients" in row:
+                rows[-1] |= {"clients": row["clients"], "samples": sum(map(self.samples, row["clients"]))}
+        # Where there is a closing round, students distil the last labels in it.
+        rows[-1]["accuracy"] = mean(lines[-1]["students"])
+        return done, steady(rows), rows
+
+    def samples(self, client):
+        """How many a client has, as the head of its labels says."""
+        with gzip.open(self.folder / "split" / f"client-{client}" / "labels.gz") as file:
+            return int.from_bytes(file.read(8)[4:], "big")
 
 
 def mean(values):
@@ -118,19 +131,29 @@ def mean(values):
     return statistics.fmean(values) if values else None
 
 
+def steady(rows):
+    """Seconds a round, without the first, in which workers start."""
+    return mean(row["seconds"] for row in rows[1:] or rows)
+
+
 def peer(python, arguments, rounds, split, participants):
-    """A peer's run; its first round, in which workers start, is no part of the mean."""
+    """A peer's run."""
     script, *rest = [str(split) if word == "SPLIT" else word for word in arguments]
     command = [python, str(PEERS / script), *rest, "--rounds", str(rounds)]
     if participants:
         command += ["--participants", str(participants)]
+    return plain(command)
+
+
+def plain(command):
+    """A run of a program that prints its rounds."""
     done = measure.run(command)
-    return done, mean(line["seconds"] for line in done.lines[1:] or done.lines), done.lines
+    return done, steady(done.lines), done.lines
 
 
 def record(done, seconds, rows):
     rounds = len(rows)
-    result = {
+    return {
         "seconds_a_round": seconds,
         "start": max(0.0, done.wall - seconds * rounds),
         "wall": done.wall,
@@ -141,9 +164,6 @@ def record(done, seconds, rows):
         "samples_a_round": mean(row["samples"] for row in (rows[1:] or rows) if "samples" in row),
         "accuracy": rows[-1].get("accuracy"),
     }
-    if result["accuracy"] is None and rows[-1].get("students"):
-        result["accuracy"] = mean(rows[-1]["students"])
-    return result
 
 
 def cut(folder):
@@ -175,17 +195,16 @@ def compare(args, folder):
         contenders = {}
         if isinstance(config, int):
             if idle:
-                contenders["ours"] = lambda: plain([idle, "--json", str(config), str(rounds)])
+                contenders["ours"] = lambda: plain([idle, "--json", str(config), str(rounds), *flags])
         else:
             config.setdefault("data", cut(folder) if name.startswith("ds-fl") else None)
             ours = Ours(program, config, flags, place)
             split = ours.split()
             if not args.peers_only:
-                rows = ours.run(rounds)[2]
                 contenders["ours"] = lambda: ours.run(rounds)
-                if name == "fedavg" and "participants" in rows[0]:
+                if name == "fedavg":
                     participants = place / "participants.json"
-                    participants.write_text(json.dumps([row["participants"] for row in rows]))
+                    participants.write_text(json.dumps([row["clients"] for row in ours.run(rounds)[2]]))
         for who, arguments in peers.items():
             contenders[who] = lambda arguments=arguments: peer(args.python, arguments, rounds, split, participants)
         if not contenders:
@@ -200,11 +219,6 @@ def compare(args, folder):
         }
         results.append({"name": name, "what": what, "medians": medians, "runs": runs})
         yield {"works": results}
-
-
-def plain(command):
-    done = measure.run(command)
-    return done, mean(line["seconds"] for line in done.lines[1:] or done.lines), done.lines
 
 
 def table(results):
