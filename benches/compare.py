@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares our programs with PyTorch and Flower, side by side: medians of interleaved runs as Markdown and JSON.
+"""Compares our programs with PyTorch, Flower, pfl-research and BlazeFL, side by side: medians of interleaved runs as Markdown and JSON.
 
 Needs Linux, Rust and Python with venv; README.md says what is compared and how.
 """
@@ -51,6 +51,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5, help="runs of each, of which the median is taken")
     parser.add_argument("--only", type=lambda text: text.split(","), help="names of works, with commas between")
     parser.add_argument("--python", help="an interpreter that has requirements.txt, instead of a throw-away one")
+    parser.add_argument("--blazefl", help="an interpreter that has BlazeFL, where --python has not")
     parser.add_argument("--peers-only", action="store_true", help="leave our programs out")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results", help="folder of tables and JSON")
     parser.add_argument("--rounds", type=int, help="rounds of each federation, instead of each its own number")

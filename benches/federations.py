@@ -1,4 +1,5 @@
 """The suite `federations`: whole simulated federations, the same split for everyone."""
+import functools
 import gzip
 import json
 import pathlib
@@ -24,6 +25,8 @@ DS_FL = {
     "private-epochs": 3,
     "distillation-epochs": 3,
 }
+# Peers whose packages do not install on every Python.
+NEEDS = {"pfl_fedavg.py": "pfl", "blazefl_fedavg.py": "blazefl"}
 COMMON = {"teacher": "none", "transport": "memory", "batch": 50, "seed": 1, "baselines": False}
 
 
@@ -46,6 +49,7 @@ def works(args):
             "Flower": ["flower_fedavg.py", *fedavg],
             "pfl-research, 2 threads": ["pfl_fedavg.py", *fedavg],
             "pfl-research, 2 workers": ["pfl_fedavg.py", *fedavg, "--workers", "2"],
+            "BlazeFL, 2 threads": ["blazefl_fedavg.py", *fedavg],
         },
     )
     for net, model, rounds in (("mlp", "mlp-s", 10), ("fedavg-cnn", "fedavg-cnn", 3)):
@@ -136,6 +140,16 @@ def steady(rows):
     return mean(row["seconds"] for row in rows[1:] or rows)
 
 
+def interpreter(args, who, script):
+    """What runs a peer; None, and why, where that lacks a package."""
+    python = args.blazefl or args.python if script == "blazefl_fedavg.py" else args.python
+    needs = NEEDS.get(script, "json")
+    if subprocess.run([python, "-c", f"import {needs}"], stderr=subprocess.DEVNULL, check=False).returncode:
+        print(f"left out, {python} has no {needs}: {who}", file=sys.stderr)
+        return None
+    return python
+
+
 def peer(python, arguments, rounds, split, participants):
     """A peer's run."""
     script, *rest = [str(split) if word == "SPLIT" else word for word in arguments]
@@ -206,7 +220,9 @@ def compare(args, folder):
                     participants = place / "participants.json"
                     participants.write_text(json.dumps([row["clients"] for row in ours.run(rounds)[2]]))
         for who, arguments in peers.items():
-            contenders[who] = lambda arguments=arguments: peer(args.python, arguments, rounds, split, participants)
+            if python := interpreter(args, who, arguments[0]):
+                run = functools.partial(peer, python, arguments, rounds, split, participants)
+                contenders[who] = run
         if not contenders:
             continue
         runs = {who: [] for who in contenders}
