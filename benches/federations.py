@@ -75,7 +75,10 @@ def works(args):
         yield f"idle-{nodes}", f"no training, {nodes:,} clients answer 1,000 x 10 logits", 5, nodes, [], peers
     for nodes, rounds in ((2, 50), (100, 10)):
         what = f"no training, {nodes} clients answer 1,000 x 10 logits over QUIC on loopback, with TLS"
-        yield f"idle-quic-{nodes}", what, rounds, nodes, ["quic"], {}
+        # A hundred of Flower's nodes, each at least two processes of Python, fit no small machine; two take seconds a round.
+        deployed = ["flower_deployed.py", "--nodes", str(nodes), "--rounds", str(min(rounds, args.rounds or 6))]
+        peers = {"Flower, deployed": deployed} if nodes <= 2 else {}
+        yield f"idle-quic-{nodes}", what, rounds, nodes, ["quic"], peers
 
 
 def toml(config):
@@ -153,7 +156,8 @@ def interpreter(args, who, script):
 def peer(python, arguments, rounds, split, participants):
     """A peer's run."""
     script, *rest = [str(split) if word == "SPLIT" else word for word in arguments]
-    command = [python, str(PEERS / script), *rest, "--rounds", str(rounds)]
+    # A peer may have a number of rounds of its own.
+    command = [python, str(PEERS / script), "--rounds", str(rounds), *rest]
     if participants:
         command += ["--participants", str(participants)]
     return plain(command)
