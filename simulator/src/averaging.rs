@@ -9,7 +9,9 @@ use std::time::Instant;
 use fedistill_client::PrivateData;
 use fedistill_coordinator::Saved;
 use fedistill_federation::select;
-use fedistill_learning::{LearnError, Learner, Model, Objective, Schedule, Targets, seed};
+use fedistill_learning::{
+    Evaluation, LearnError, Learner, Model, Objective, Schedule, Targets, seed,
+};
 use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser};
 
 use crate::board::Seen;
@@ -138,7 +140,7 @@ pub(crate) fn average_kept(
             fuse(&mut centre, &work, &logits)?;
         }
         parameters.copy_from_slice(centre.model().weights());
-        let evaluation = centre.evaluate(world.test.samples(), world.test.labels())?;
+        let evaluation = evaluate(world, &parameters, &desks)?;
         progress.round(round, evaluation.accuracy, None);
         let now = Instant::now();
         let seconds = (now - since).as_secs_f64();
@@ -204,6 +206,10 @@ impl Work<'_> {
             Sum::new(self.rows.len() * classes),
         ));
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+        // The most work first, so that no worker is left alone with it at the end.
+        let mut asked = asked.to_vec();
+        asked.sort_by_key(|&client| std::cmp::Reverse(self.world.private[client].len()));
+        let asked = &asked;
         std::thread::scope(|scope| {
             for desk in desks {
                 let (sums, next, failed) = (&sums, &next, &failed);
@@ -267,6 +273,47 @@ impl Work<'_> {
         }
         Ok(learner.logits_of(&self.world.transfer, self.rows)?)
     }
+}
+
+/// Test samples that a worker takes at a time.
+const CHUNK: usize = 256;
+
+/// How good these parameters are on the test samples, which all workers share.
+fn evaluate(
+    world: &World,
+    parameters: &[f32],
+    desks: &[Mutex<Learner>],
+) -> Result<Evaluation, SimulationError> {
+    let (samples, classes) = (world.test.samples(), world.test.classes().len());
+    let mut logits = vec![0.0; samples.len() * classes];
+    let chunks = Mutex::new(logits.chunks_mut(CHUNK * classes).enumerate());
+    let work = |desk: &Mutex<Learner>| -> Result<(), LearnError> {
+        let mut learner = lock(desk);
+        learner.set_weights(parameters)?;
+        loop {
+            let Some((chunk, logits)) = lock(&chunks).next() else {
+                return Ok(());
+            };
+            let from = chunk * CHUNK;
+            let rows: Vec<usize> = (from..from + logits.len() / classes).collect();
+            logits.copy_from_slice(&learner.logits_of(samples, &rows)?);
+        }
+    };
+    std::thread::scope(|scope| {
+        let work = &work;
+        let workers: Vec<_> = desks
+            .iter()
+            .map(|desk| scope.spawn(move || work(desk)))
+            .collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => done?,
+                Err(_) => return Err(SimulationError::Internal("a worker panicked".to_owned())),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Evaluation::of(&logits, world.test.labels(), classes))
 }
 
 /// Teaches the averaged model what the clients' models say together.
