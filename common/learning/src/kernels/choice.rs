@@ -9,7 +9,10 @@ pub(crate) enum Kernels {
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What every processor of the target has: NEON on 64-bit ARM.
+    /// NEON, which every 64-bit ARM processor has.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// What every processor of the target has, as the compiler makes use of it.
     Portable,
 }
 
@@ -20,6 +23,8 @@ impl Kernels {
             Self::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
             Self::Portable => "portable",
         }
     }
@@ -39,6 +44,8 @@ pub(crate) fn available() -> Vec<Kernels> {
             sets.push(Kernels::Avx2);
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    sets.push(Kernels::Neon);
     sets.push(Kernels::Portable);
     sets
 }
@@ -100,6 +107,8 @@ macro_rules! multiversion {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernels::Kernels::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                $crate::kernels::Kernels::Neon => body($($arg),*),
                 $crate::kernels::Kernels::Portable => body($($arg),*),
             }
         }

@@ -4,6 +4,8 @@
     reason = "raw loads of lanes; all sizes are checked first"
 )]
 
+#[cfg(target_arch = "aarch64")]
+use super::lanes::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
 use super::lanes::{LANES, Lanes, Portable};
@@ -261,6 +263,8 @@ unsafe fn run(pass: Pass, work: &Work) {
             Kernels::Avx512 => avx512(pass, work),
             #[cfg(target_arch = "x86_64")]
             Kernels::Avx2 => avx2(pass, work),
+            #[cfg(target_arch = "aarch64")]
+            Kernels::Neon => channels::<Neon>(pass, work),
             Kernels::Portable => channels::<Portable>(pass, work),
         }
     }

@@ -92,8 +92,96 @@ impl Lanes for Portable {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use arm::Neon;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+
+    use super::{LANES, Lanes};
+
+    /// Four registers of four.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Neon;
+
+    const WIDTH: usize = 4;
+
+    // SAFETY of all blocks below: the trait's contract; the first `count` values go through an array.
+    impl Lanes for Neon {
+        type Vector = [float32x4_t; LANES / WIDTH];
+
+        #[inline(always)]
+        unsafe fn zero() -> Self::Vector {
+            unsafe { Self::splat(0.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self::Vector {
+            unsafe { [vdupq_n_f32(value); LANES / WIDTH] }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self::Vector {
+            unsafe {
+                [
+                    vld1q_f32(from),
+                    vld1q_f32(from.add(WIDTH)),
+                    vld1q_f32(from.add(2 * WIDTH)),
+                    vld1q_f32(from.add(3 * WIDTH)),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self::Vector {
+            unsafe {
+                let mut values = [0.0; LANES];
+                values.as_mut_ptr().copy_from_nonoverlapping(from, count);
+                Self::load(values.as_ptr())
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, vector: Self::Vector) {
+            unsafe {
+                for (at, register) in vector.into_iter().enumerate() {
+                    vst1q_f32(to.add(WIDTH * at), register);
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(to: *mut f32, count: usize, vector: Self::Vector) {
+            unsafe {
+                let mut values = [0.0; LANES];
+                Self::store(values.as_mut_ptr(), vector);
+                to.copy_from_nonoverlapping(values.as_ptr(), count);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn fused(a: Self::Vector, b: Self::Vector, mut c: Self::Vector) -> Self::Vector {
+            for (c, (a, b)) in c.iter_mut().zip(a.into_iter().zip(b)) {
+                *c = unsafe { vfmaq_f32(*c, a, b) };
+            }
+            c
+        }
+
+        #[inline(always)]
+        unsafe fn positive(mut a: Self::Vector) -> Self::Vector {
+            for a in &mut a {
+                *a = unsafe {
+                    let zero = vdupq_n_f32(0.0);
+                    vbslq_f32(vcgtq_f32(zero, *a), zero, *a)
+                };
+            }
+            a
+        }
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {

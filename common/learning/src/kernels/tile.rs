@@ -2,6 +2,8 @@
 #![allow(unsafe_code, reason = "raw pointers; see `Tile`")]
 
 use super::Kernels;
+#[cfg(target_arch = "aarch64")]
+use super::lanes::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
 use super::lanes::{LANES, Lanes, Portable};
@@ -138,6 +140,14 @@ unsafe fn avx2<const R: usize, const V: usize, const WHOLE: bool>(tile: &Tile) {
 
 /// # Safety
 /// See [`Tile`].
+#[cfg(target_arch = "aarch64")]
+unsafe fn neon<const R: usize, const V: usize, const WHOLE: bool>(tile: &Tile) {
+    // SAFETY: the caller's.
+    unsafe { run::<Neon, R, V, WHOLE>(tile) }
+}
+
+/// # Safety
+/// See [`Tile`].
 unsafe fn portable<const R: usize, const V: usize, const WHOLE: bool>(tile: &Tile) {
     // SAFETY: the caller's.
     unsafe { run::<Portable, R, V, WHOLE>(tile) }
@@ -177,6 +187,12 @@ impl Tiles {
                 rows: 6,
                 vectors: 1,
                 run: table!(avx2: 1 2 3 4 5 6 7 8),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Kernels::Neon => Self {
+                rows: 6,
+                vectors: 1,
+                run: table!(neon: 1 2 3 4 5 6 7 8),
             },
             Kernels::Portable => Self {
                 rows: 6,
