@@ -159,6 +159,45 @@ def norms():
     )
 
 
+def normed():
+    """An inverted residual block's inside: 1 x 1 to wide, depthwise 3 x 3 with stride 2, 1 x 1 to narrow, each
+    normalised by the batch's statistics, the first two with ReLU6."""
+    inputs, wide, outputs = 5, 20, 6
+    shapes = {"0.conv": (wide, inputs, 1, 1), "1.depthwise": (wide, 1, 3, 3), "2.conv": (outputs, wide, 1, 1)}
+    norms = {"0.batch-norm": wide, "1.batch-norm": wide, "2.batch-norm": outputs}
+
+    def forward(leaves, kept):
+        y = leaves["x"]
+        for (conv, shape), norm in zip(shapes.items(), norms):
+            groups = wide if conv == "1.depthwise" else 1
+            y = F.conv2d(y, leaves[f"{conv}.weight"], None, 2 if groups > 1 else 1, shape[-1] // 2, groups=groups)
+            mean, var = kept[f"{norm}.running_mean"], kept[f"{norm}.running_var"]
+            y = F.batch_norm(y, mean, var, leaves[f"{norm}.weight"], leaves[f"{norm}.bias"], True, 0.1, 1e-5)
+            y = y if norm == "2.batch-norm" else F.relu6(y)
+        return y
+
+    def compute(leaves):
+        learnt = [key for key in leaves if key == "x" or key.split(".")[-1] in ("weight", "bias")]
+        for key in learnt:
+            leaves[key].requires_grad_()
+        kept = {key: value.clone() for key, value in leaves.items() if "running" in key}
+        y = forward(leaves, kept)
+        grads = torch.autograd.grad(y, [leaves[key] for key in learnt], leaves["dy"])
+        after = {f"{key}_after": value for key, value in kept.items()}
+        return {"y": y} | after | {dotted(key): grad for key, grad in zip(learnt, grads)}
+
+    seeded("normed")
+    made = {"x": torch.randn(7, inputs, 6, 7)}
+    made |= {f"{conv}.weight": torch.randn(shape) * 0.5 for conv, shape in shapes.items()}
+    for norm, channels in norms.items():
+        made[f"{norm}.weight"] = torch.randn(channels) * 0.3 + 1.5
+        made[f"{norm}.bias"] = torch.randn(channels) + 1
+        made[f"{norm}.running_mean"] = torch.randn(channels) * 0.5
+        made[f"{norm}.running_var"] = torch.rand(channels) + 0.5
+    made["dy"] = torch.randn(7, outputs, 3, 4)
+    case("normed", made, compute)
+
+
 def pools_and_activations():
     layer("max_pool_2x2", lambda t: F.max_pool2d(t["x"], 2), x=normal(3, 4, 5, 6))
     # Of equal values the first in row order takes the gradient, and all of it.
@@ -274,6 +313,7 @@ if __name__ == "__main__":
         linear,
         convolutions,
         norms,
+        normed,
         pools_and_activations,
         attentions,
         embedding,

@@ -48,11 +48,13 @@ impl Evaluation {
                     best = class;
                 }
             }
-            let hit = best == label as usize;
+            // What is no number is no answer.
+            let known = row[best].is_finite();
+            let hit = known && best == label as usize;
             right += usize::from(hit);
             let own = row.get(label as usize).copied().unwrap_or(0.0);
             loss -= f64::from(own).max(1e-12).ln();
-            let confidence = f64::from(row[best]);
+            let confidence = if known { f64::from(row[best]) } else { 0.0 };
             let bin = ((confidence * BINS as f64) as usize).min(BINS - 1);
             bins[bin].0 += confidence;
             bins[bin].1 += f64::from(u8::from(hit));
@@ -85,6 +87,13 @@ mod tests {
         let half = Evaluation::of(&sure, &[0, 0], 2);
         assert!((half.ece - 0.5).abs() < 1e-6);
         assert_eq!(Evaluation::of(&[], &[], 2), Evaluation::default());
+    }
+
+    #[test]
+    fn what_is_no_number_is_wrong_and_sure_of_nothing() {
+        let evaluation = Evaluation::of(&[f32::NAN; 4], &[0, 1], 2);
+        assert_eq!((evaluation.accuracy, evaluation.ece), (0.0, 0.0));
+        assert!(evaluation.loss.is_finite() && evaluation.loss > 10.0);
     }
 
     #[test]

@@ -201,6 +201,25 @@ fn layers_agree_with_pytorch() {
             BatchNorm::new(channels, height * width)
         });
     }
+    let golden = read("normed");
+    let gathered: Vec<String> = (0..3)
+        .flat_map(|stage| ["mean", "var"].map(|of| format!("{stage}.batch-norm.running_{of}")))
+        .collect();
+    let gathered: Vec<&str> = gathered.iter().map(String::as_str).collect();
+    // In one go, in groups with one left over, and one by one.
+    for group in [7, 3, 2, 1] {
+        check(&golden, true, &gathered, || {
+            let wide = Conv::square(5, 20, 1, 1, [6, 7]).without_bias();
+            let narrow = Conv::square(20, 6, 1, 1, [3, 4]).without_bias();
+            Normed::new(5 * 42, wide, BatchNorm::new(20, 42).clamped(6.0))
+                .then(
+                    DepthwiseConv::new(20, 2, [6, 7]),
+                    BatchNorm::new(20, 12).clamped(6.0),
+                )
+                .then(narrow, BatchNorm::new(6, 12))
+                .in_groups_of(group)
+        });
+    }
     let golden = read("group_norm");
     let [channels, height, width] = image(&golden);
     check(&golden, true, &[], || {

@@ -14,6 +14,8 @@ use crate::kernels;
 pub(crate) struct Normed {
     width: usize,
     stages: Vec<Stage>,
+    /// Values of the widest stage that are worked on before the next ones.
+    cached: usize,
     /// What a convolution reads, and the gradient of what it gave, of some samples.
     read: Vec<f32>,
     draw: Vec<f32>,
@@ -43,6 +45,7 @@ impl Normed {
         let empty = Self {
             width,
             stages: Vec::new(),
+            cached: CACHED,
             read: Vec::new(),
             draw: Vec::new(),
             flow: [Vec::new(), Vec::new()],
@@ -68,6 +71,14 @@ impl Normed {
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn in_groups_of(self, samples: usize) -> Self {
+        Self {
+            cached: samples * self.widest(),
+            ..self
+        }
+    }
+
     /// Values of a sample where there are most.
     fn widest(&self) -> usize {
         let outputs = self.stages.iter().map(|stage| stage.convolution.output());
@@ -76,7 +87,7 @@ impl Normed {
 
     /// Samples that are worked on before the next ones.
     fn group(&self) -> usize {
-        (CACHED / self.widest()).max(1)
+        (self.cached / self.widest()).max(1)
     }
 
     fn named(&self, tensors: impl Fn(&Stage) -> Vec<(&'static str, Vec<Tensor>)>) -> Vec<Tensor> {

@@ -171,6 +171,61 @@ fn a_pool_gives_the_whole_gradient_to_the_largest() {
 }
 
 #[test]
+fn samples_may_go_through_in_any_groups() {
+    let run = |group: usize| {
+        let mut layer = normed()
+            .then(
+                DepthwiseConv::new(4, 1, [2, 3]),
+                BatchNorm::new(4, 6).clamped(6.0),
+            )
+            .then(
+                Conv::square(4, 3, 1, 1, [2, 3]).without_bias(),
+                BatchNorm::new(3, 6),
+            )
+            .in_groups_of(group);
+        let count = |tensors: Vec<Tensor>| tensors.iter().map(Tensor::len).sum::<usize>();
+        let weights = random(count(layer.tensors()), "weights");
+        let mut gathered = random(count(layer.gathered()), "gathered");
+        let (x, mut dy) = (random(7 * 40, "x"), random(7 * 18, "dy"));
+        let (mut y, mut dw) = (vec![f32::NAN; dy.len()], vec![f32::NAN; weights.len()]);
+        let mut dx = vec![f32::NAN; x.len()];
+        let mut rng = seed::stream(0, "none");
+        let pass = Forward {
+            weights: &weights,
+            gathered: &mut gathered,
+            x: &x,
+            samples: 7,
+            rng: Some(&mut rng),
+        };
+        layer.forward(pass, &mut y);
+        let pass = Backward {
+            weights: &weights,
+            x: &x,
+            y: &y,
+            dy: &mut dy,
+            samples: 7,
+        };
+        layer.backward(pass, &mut dw, Some(&mut dx));
+        gathered.iter_mut().for_each(|value| *value = value.abs());
+        let mut evaluated = vec![f32::NAN; y.len()];
+        let pass = Forward {
+            weights: &weights,
+            gathered: &mut gathered.clone(),
+            x: &x,
+            samples: 7,
+            rng: None,
+        };
+        layer.forward(pass, &mut evaluated);
+        [y, gathered, dw, dx, evaluated]
+    };
+    let whole = run(7);
+    assert!(whole.iter().flatten().all(|value| value.is_finite()));
+    for group in 1..7 {
+        assert!(run(group) == whole, "in groups of {group}");
+    }
+}
+
+#[test]
 fn evaluation_folds_a_normalisation_into_its_convolution() {
     let mut layer = normed();
     let count = |tensors: Vec<Tensor>| tensors.iter().map(Tensor::len).sum::<usize>();
