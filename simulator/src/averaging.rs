@@ -358,9 +358,9 @@ struct Sum {
 }
 
 impl Sum {
-    /// A step of fixed point is 2^-32.
-    const SCALE: f64 = (1u64 << 32) as f64;
-    /// Values below this (2^60), times weights that add up to 2^20, stay within 112 bits.
+    /// A step of fixed point is 2^-44, finer than an f32 above 2^-20.
+    const SCALE: f64 = (1u64 << 44) as f64;
+    /// Values below this (2^60), times weights that add up to 2^20, stay within 124 bits.
     const BOUND: f32 = (1u64 << 60) as f32;
     const MOST_WEIGHT: i64 = 1 << 20;
 
@@ -382,7 +382,7 @@ impl Sum {
             return Err(LearnError::Diverged.into());
         }
         for (sum, &value) in self.values.iter_mut().zip(values) {
-            *sum += i128::from(weight) * (f64::from(value) * Self::SCALE) as i128;
+            *sum += i128::from(weight) * (f64::from(value) * Self::SCALE).round() as i128;
         }
         Ok(())
     }
@@ -412,6 +412,10 @@ mod tests {
         sum.add(4, &[6.0e6, -0.25]).unwrap();
         assert_eq!(sum.mean(), [3_000_001.0, -0.25]);
         assert!(sum.add(1, &[f32::NAN, 0.0]).is_err());
+        // Of one client, a mean is what it is.
+        let mut one = Sum::new(2);
+        one.add(7, &[1.0e-3, -123.456]).unwrap();
+        assert_eq!(one.mean(), [1.0e-3, -123.456]);
         assert!(sum.add(i64::from(u32::MAX), &[0.0, 0.0]).is_err());
     }
 }
