@@ -65,7 +65,7 @@ fn results(out: &Path) -> (Summary, Vec<RoundRow>) {
 #[test]
 fn a_run_that_is_killed_again_and_again_comes_to_the_same() {
     let begun = Run::new(
-        "clients = 6\nper-round = 3\nrounds = 5\nmodels = [\"mlp-s\", \"conv-s\"]\nthreads = 2",
+        "clients = 6\nper-round = 3\nrounds = 5\nmodels = [\"mlp-s\", \"conv-s\"]\nthreads = 2\nmemory-budget-mb = 0",
     );
     let whole = run(&mut begun.begin("whole"));
     assert_eq!(whole.code, Some(0), "{}", whole.told);
@@ -73,7 +73,8 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same() {
     let again = |more: &[&str]| begun.command("out", &[&["--resume"], more].concat());
     until("logit-mean: round 4 of 5", again(&["--threads", "1"]));
     until("teacher-only: round 2 of 5", again(&[]));
-    until("local: round 3 of 5", again(&["--threads", "3"]));
+    // After the last round of all: nothing is left but to say so.
+    until("local: round 5 of 5", again(&["--threads", "3"]));
     let end = run(&mut again(&[]));
     assert_eq!(end.code, Some(0), "{}", end.told);
     assert!(
@@ -121,7 +122,7 @@ fn what_cannot_go_on_says_why_and_loses_nothing() {
     // A set of the same name that holds other samples.
     let data = begun.folder.path().join("data");
     small_data(&data, 900, 200);
-    refused(again(&[]), "the data is not what");
+    refused(again(&[]), "the data, the teacher's file or");
     small_data(&data, 1000, 200);
     until("round 5 of 50", again(&[]));
     let state = begun.out("out").join("run.redb");

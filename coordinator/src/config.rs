@@ -311,7 +311,7 @@ idx = {{ images = "transfer-images-idx3-ubyte.gz" }}
 # The model at the centre. Without this section there is none.
 [teacher]
 file = "teacher.safetensors"        # written by `teacher train` or `teacher import`
-model = "mlp-m"                     # mlp-s, mlp-m, mlp-l, conv-s, conv-m or conv-l
+model = "mlp-m"                     # mlp-s, mlp-m, mlp-l; of images conv-s, conv-m, conv-l, fedavg-cnn, resnet-8, resnet-20, mobilenet-v2
 labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "labelled-labels-idx1-ubyte.gz" }} }}
 
 # Labelled samples that are only used to report how good the teacher is.

@@ -141,7 +141,9 @@ pub struct Args {
     /// Clients that train at a time, 1 to 1024; no result depends on it. All cores by default.
     #[arg(long, value_name = "N", env = "FEDISTILL_THREADS")]
     pub threads: Option<usize>,
-    /// The clients' nets, dealt out in turn: mlp-s, mlp-m, mlp-l, conv-s, conv-m, conv-l.
+    /// The clients' nets, dealt out in turn: mlp-s, mlp-m or mlp-l; of images, conv-s, conv-m, conv-l,
+    /// fedavg-cnn, resnet-8, resnet-20 or mobilenet-v2. (sensor-conv takes windows of sensor values and
+    /// tinybert-4 texts, which no data set here has.)
     #[arg(
         long,
         value_name = "NET,...",
@@ -191,8 +193,27 @@ impl Config {
         set(&mut config.threads, args.threads);
         set(&mut config.models, args.models);
         config.baselines &= !args.no_baselines;
+        config.settle_paths()?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Makes paths of what is read independent of the folder that the program is started in: a run may
+    /// go on from elsewhere.
+    fn settle_paths(&mut self) -> Result<(), SimulationError> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path)
+                .map_err(|error| SimulationError::Settings(format!("{}: {error}", path.display())))
+        };
+        if let TeacherSource::File(file) = &mut self.teacher {
+            *file = absolute(file)?;
+        }
+        if !KNOWN.contains(&self.data.as_str()) {
+            self.data = absolute(Path::new(&self.data))?
+                .to_string_lossy()
+                .into_owned();
+        }
+        Ok(())
     }
 
     /// What was begun in the folder `out` and is not finished.
@@ -378,6 +399,15 @@ mod tests {
         let teacher = TeacherSource::File(folder.path().join("t.safetensors"));
         assert_eq!(config.teacher, teacher);
         assert_eq!(config.data, Config::default().data);
+    }
+
+    #[test]
+    fn the_help_names_every_net() {
+        use clap::CommandFactory;
+        let help = Args::command().render_long_help().to_string();
+        for (name, _) in Architecture::ALL {
+            assert!(help.contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub async fn run(
     let world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
     drop(train);
     if let Some(journal) = journal {
-        journal.hold_against(world.digest()?)?;
+        journal.hold_against(world.digest(&config.teacher)?)?;
     }
     // What was done before this process began.
     let earlier = Cell::new(0.0);
@@ -123,6 +123,7 @@ pub async fn run(
                 "pooled data",
                 plan.rounds * u32::from(config.private_epochs),
             );
+            told.note(&MemoryBound::of_pooled(&world, &plan)?.to_string());
             let evaluation = pooled(&world, &plan, &told)?;
             told.finish();
             Some(evaluation)

@@ -151,7 +151,7 @@ impl Journal {
         })
     }
 
-    /// Refuses data that is not what the run began with.
+    /// Refuses data, a teacher or a program that is not what the run began with.
     ///
     /// # Errors
     /// Other data, or a file that cannot be used.
@@ -160,7 +160,7 @@ impl Journal {
         match known {
             Some(known) if known == world.as_bytes() => Ok(()),
             Some(_) => Err(SimulationError::Settings(format!(
-                "the data is not what {} was begun with: a run goes on as it began",
+                "the data, the teacher's file or this program's version is not what {} was begun with: a run goes on as it began",
                 self.path.display()
             ))),
             None => self.tried(self.write(|transaction| {

@@ -6,7 +6,7 @@ use fedistill_client::Blobs;
 use fedistill_learning::{Architecture, Model};
 
 use crate::journal::CACHE;
-use crate::{Averaging, Plan, SimulationError, Transport, World};
+use crate::{Averaging, Plan, SimulationError, Transport, View, World};
 
 /// An upper bound of a run's memory, in bytes, by what it is for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -70,7 +70,8 @@ impl MemoryBound {
                 + RUNTIME
                 + 6 * values
                 + fetched
-                + journal(largest.unwrap_or(0)),
+                + journal(largest.unwrap_or(0))
+                + rows(world, plan),
             models,
             students: if students <= plan.keep.memory {
                 students
@@ -106,12 +107,33 @@ impl MemoryBound {
         let threads = plan.threads.max(1) as u64;
         let tested = (world.test.len() * world.test.classes().len()) as u64;
         Ok(Self {
-            data: resident().unwrap_or(0) + RUNTIME + journal(kept) + 8 * tested,
+            data: resident().unwrap_or(0)
+                + RUNTIME
+                + journal(kept)
+                + rows(world, plan)
+                + 8 * tested,
             models: (threads + 1) * working,
             students: 4 * 4 * kept,
             // A sum has 16 bytes a value, its mean 4.
             aggregate: (16 + 4) * (kept + answers) + 4 * (threads + 1) * 2 * answers,
             clients: 0,
+        })
+    }
+
+    /// The bound of one model that learns from all private data in one place.
+    ///
+    /// # Errors
+    /// A net that does not fit the data.
+    pub fn of_pooled(world: &World, plan: &Plan) -> Result<Self, SimulationError> {
+        let (_, working) = parameters(world, plan, plan.model(0))?;
+        let private: usize = world.private.iter().map(View::len).sum();
+        let tested = (world.test.len() * world.test.classes().len()) as u64;
+        // A value has one byte or four.
+        let values = 4 * (private * world.transfer.width()) as u64;
+        Ok(Self {
+            data: resident().unwrap_or(0) + RUNTIME + values + 8 * tested,
+            models: 2 * working,
+            ..Self::default()
         })
     }
 
@@ -150,12 +172,21 @@ fn parameters(
     Ok((kept, 4 * (8 * kept + samples * net.activations() as u64)))
 }
 
+/// What is seen of all rounds: of each participant four values, here and in what three runs came to;
+/// and once as text, which grows by doubling.
+fn rows(world: &World, plan: &Plan) -> u64 {
+    let clients = world.private.len();
+    let asked = plan.per_round.unwrap_or(clients).min(clients) as u64;
+    (u64::from(plan.rounds) + 1) * asked * (4 * 32 + 2 * 80)
+}
+
 /// What it takes to keep a run on disk: what the file holds in memory, and one student on its way.
 fn journal(largest: u64) -> u64 {
     2 * CACHE as u64 + 16 * largest
 }
 
-/// What this process holds now, in bytes, where the system says so.
+/// What this process holds now, in bytes, where the system says so: Linux does. Elsewhere a bound is
+/// of what a run adds.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     // The most so far: what is free by now may not have been given back.

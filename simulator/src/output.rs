@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{Error, Result};
 use std::path::Path;
 
+use fedistill_learning::checkpoint::write_whole;
+
 use crate::{Experiment, Summary, report};
 
 /// Makes the folder, and writes to it once, before the work is done, not after it.
@@ -24,7 +26,7 @@ pub fn prepare(folder: &Path) -> Result<()> {
     })
 }
 
-/// Writes all three files.
+/// Writes all three files, each whole or not at all.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -43,7 +45,7 @@ pub fn write(experiment: &Experiment, folder: &Path) -> Result<()> {
         ("report.html", report),
     ] {
         let path = folder.join(name);
-        fs::write(&path, text).map_err(|error| {
+        write_whole(&path, text.as_bytes()).map_err(|error| {
             Error::new(
                 error.kind(),
                 format!("cannot write {}: {error}", path.display()),

@@ -109,10 +109,12 @@ pub(crate) async fn simulate_kept(
         None => None,
     };
     let mut beginning = Beginning::default();
+    let mut over = false;
     if let Some(kept) = kept {
         let round = kept.saved.round;
         progress.note(&format!("goes on after round {round}"));
         progress = progress.after(round);
+        over = is_over(plan, &kept.saved);
         beginning.saved = kept.saved;
         beginning.seen = kept.seen;
     }
@@ -125,7 +127,14 @@ pub(crate) async fn simulate_kept(
     ));
     let student =
         |client| -> Box<dyn Student> { Box::new(engine.student(client, plan.model(client))) };
-    let mut outcome = run(world, plan, teacher, progress, student, beginning).await?;
+    let mut outcome = match over {
+        // Nobody would be asked anything, nor told that it is over.
+        true => {
+            let bytes = world.transfer.clone().publish()?.pack().len();
+            outcome(beginning.seen, bytes as u64, None)
+        }
+        false => run(world, plan, teacher, progress, student, beginning).await?,
+    };
     let (parameters, digest) = students.digest()?;
     outcome.parameters = parameters;
     outcome.digest = digest.to_string();
@@ -133,6 +142,27 @@ pub(crate) async fn simulate_kept(
         stage.finish(&outcome)?;
     }
     Ok(outcome)
+}
+
+/// Whether no round is left of a federation that was kept so.
+fn is_over(plan: &Plan, saved: &Saved) -> bool {
+    let closing = saved.labels.is_some() && plan.method.closing(&plan.training).is_some();
+    saved.round >= plan.rounds + u32::from(closing)
+}
+
+/// What was seen, as what a federation came to; what had crossed before a stop, nobody knows.
+fn outcome(seen: Seen, transfer_bytes: u64, network: Option<u64>) -> Outcome {
+    Outcome {
+        seconds: seen.rows.iter().map(|row| row.seconds).sum(),
+        students: seen.students,
+        parameters: Vec::new(),
+        teacher_before: seen.teacher_before,
+        teacher_after: seen.teacher.or(seen.teacher_before),
+        rounds: seen.rows,
+        digest: String::new(),
+        network,
+        transfer_bytes,
+    }
 }
 
 /// Where a federation begins; by default, at its beginning.
@@ -296,30 +326,38 @@ async fn run(
             ended.map(|_| ()).map_err(fail)
         });
     }
-    // Clients would wait for ever for a coordinator that has failed.
-    tokio::try_join!(
-        async { Ok(coordinator.run(listener, CancellationToken::new()).await?) },
-        async {
-            while let Some(done) = tasks.join_next().await {
-                done.map_err(|error| SimulationError::Internal(error.to_string()))??;
-            }
-            Ok::<_, SimulationError>(())
+    let clients = async {
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(|error| SimulationError::Internal(error.to_string()))??;
         }
-    )?;
-    let seen = board.seen().clone();
+        Ok::<_, SimulationError>(())
+    };
+    let centre = coordinator.run(listener, CancellationToken::new());
+    tokio::pin!(clients, centre);
+    // Clients would wait for ever for a coordinator that has failed, and one that has missed its
+    // goodbye for one that has ended.
+    tokio::select! {
+        biased;
+        ended = &mut centre => {
+            ended?;
+            let told = tokio::time::timeout(GOODBYES, clients).await;
+            told.unwrap_or(Ok(()))?;
+        }
+        ended = &mut clients => {
+            ended?;
+            centre.await?;
+        }
+    }
+    let seen = std::mem::take(&mut *board.seen());
+    let network = seen.network.filter(|_| !goes_on);
     Ok(Outcome {
-        students: seen.students,
-        parameters: Vec::new(),
-        teacher_before: seen.teacher_before,
-        teacher_after: seen.teacher.or(seen.teacher_before),
-        rounds: seen.rows,
-        digest: String::new(),
-        // What had crossed before a stop, nobody knows.
-        network: seen.network.filter(|_| !goes_on),
-        transfer_bytes,
         seconds: earlier + begun.elapsed().as_secs_f64(),
+        ..outcome(seen, transfer_bytes, network)
     })
 }
+
+/// Longest wait for clients to hang up once the coordinator has.
+const GOODBYES: Duration = Duration::from_secs(10);
 
 /// Names of so many clients, in their order.
 pub(crate) fn names(clients: usize) -> Result<Vec<Name>, SimulationError> {
@@ -392,4 +430,92 @@ pub fn pooled(
     let told = |epoch: usize, loss: f32| progress.epoch(epoch as u32, epochs, loss);
     learner.fit(&all, schedule, plan.training.optimiser, seed, told)?;
     Ok(learner.evaluate(world.test.samples(), world.test.labels())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use fedistill_learning::{Dataset, Samples};
+    use fedistill_protocol::Elements;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::{Journal, RoundRow};
+
+    fn world() -> World {
+        let classes = vec!["a".to_owned(), "b".to_owned()];
+        let data = |count: usize| {
+            let values = (0..4 * count).map(|value| (value * 37 % 251) as u8);
+            let samples = Samples::new(vec![4], Elements::U8(values.collect())).unwrap();
+            let labels = (0..count as u32).map(|index| index % 2).collect();
+            Dataset::new(Path::new("small"), samples, labels, classes.clone()).unwrap()
+        };
+        let train = Arc::new(data(8));
+        let view = |client: usize| View::new(Arc::clone(&train), [client, client + 4]).unwrap();
+        World {
+            labelled: data(1),
+            transfer: data(8).samples().clone(),
+            private: (0..2).map(view).collect(),
+            test: Arc::new(data(4)),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_federation_whose_last_round_was_kept_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            clients: 2,
+            rounds: 1,
+            samples: 8,
+            transport: Transport::Memory,
+            out: folder.path().to_owned(),
+            checkpoint_seconds: 0,
+            ..Config::default()
+        };
+        let (world, journal) = (world(), Journal::begin(&config).unwrap());
+        for method in ["local", "logit-mean"] {
+            let plan = config.plan(method).unwrap();
+            let students = keep_students(&world, &plan).unwrap();
+            students.save(0, &vec![0.5; 450]).unwrap();
+            let labels = (method != "local").then(|| {
+                use fedistill_protocol::{AnswerKind, Answers, Rows};
+                let answers = Answers::new(AnswerKind::Logits, 2, vec![0.0; 16]).unwrap();
+                (Rows::of((0..8).collect()), answers)
+            });
+            // The closing distillation of a method with labels counts too.
+            let rounds = 1 + u32::from(labels.is_some());
+            let rows = (0..rounds).map(|round| RoundRow {
+                round,
+                seconds: 2.0,
+                ..RoundRow::default()
+            });
+            let seen = Seen::after(rows.collect(), 2);
+            let saved = Saved {
+                round: rounds,
+                labels,
+                ..Saved::default()
+            };
+            assert!(is_over(&plan, &saved));
+            let mut stage = journal.stage(method);
+            stage.keep(&saved, &seen, &students).unwrap();
+            let resumed = simulate_kept(
+                &world,
+                &plan,
+                None,
+                Progress::silent(),
+                Some(journal.stage(method)),
+            );
+            let resumed = tokio::time::timeout(Duration::from_secs(60), resumed).await;
+            let outcome = resumed
+                .expect("it waits for a federation that is over")
+                .unwrap();
+            assert_eq!(outcome.rounds.len(), rounds as usize);
+            assert_eq!(outcome.seconds, 2.0 * f64::from(rounds));
+            assert_eq!(outcome.digest, students.digest().unwrap().1.to_string());
+            let before = Saved {
+                round: rounds - 1,
+                ..saved
+            };
+            assert!(!is_over(&plan, &before));
+        }
+    }
 }

@@ -36,6 +36,11 @@ impl View {
         one.then_some(Self { data, indices })
     }
 
+    /// The shared data set.
+    pub(crate) fn data(&self) -> &Dataset {
+        &self.data
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.indices.len()

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use fedistill_coordinator::NetTeacher;
 use fedistill_learning::checkpoint::{self, About};
-use fedistill_learning::{Architecture, Dataset, Learner, Samples, Schedule, seed};
+use fedistill_learning::{
+    Architecture, CheckpointError, Dataset, Learner, Samples, Schedule, seed,
+};
 use fedistill_protocol::{Digest, Optimiser};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -121,22 +123,33 @@ impl World {
         })
     }
 
-    /// Tells this world from others: of the transfer set, and of all labels and how they are shared
-    /// out.
+    /// Tells this world, and what a program of this version makes of it, from others: all samples, all
+    /// labels, who has which, and the teacher's file.
     ///
     /// # Errors
-    /// Samples that make no transfer set.
-    pub(crate) fn digest(&self) -> Result<Digest, SimulationError> {
+    /// A file that cannot be read.
+    pub(crate) fn digest(&self, teacher: &TeacherSource) -> Result<Digest, SimulationError> {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.transfer.clone().publish()?.pack());
-        for set in [&self.labelled, &*self.test] {
+        hasher.update(concat!("fedistill ", env!("CARGO_PKG_VERSION")).as_bytes());
+        hasher.update(&fedistill_learning::ARITHMETIC.to_le_bytes());
+        self.transfer.digest_into(&mut hasher);
+        let shared = self.private.first().map(View::data);
+        for set in [&self.labelled, &*self.test].into_iter().chain(shared) {
+            set.samples().digest_into(&mut hasher);
             let labels = set.labels().iter();
             hasher.update(&labels.flat_map(|l| l.to_le_bytes()).collect::<Vec<u8>>());
         }
         for view in &self.private {
-            for count in view.counts() {
-                hasher.update(&(count as u64).to_le_bytes());
-            }
+            hasher.update(&(view.len() as u64).to_le_bytes());
+            let places = view.places().flat_map(|place| (place as u32).to_le_bytes());
+            hasher.update(&places.collect::<Vec<u8>>());
+        }
+        if let TeacherSource::File(path) = teacher {
+            let read = std::fs::read(path).map_err(|source| CheckpointError::Io {
+                path: path.clone(),
+                source,
+            });
+            hasher.update(&read?);
         }
         Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
     }

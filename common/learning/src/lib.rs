@@ -35,6 +35,10 @@ mod source;
 mod table;
 mod zoo;
 
+/// Grows whenever the same seed comes to other bits than before, so that a run is not ended by another
+/// arithmetic than it was begun with.
+pub const ARITHMETIC: u32 = 1;
+
 pub use architecture::{Architecture, ArchitectureError};
 pub use candle::{CandleModel, SeededInit};
 pub use checkpoint::CheckpointError;

@@ -133,6 +133,18 @@ impl Samples {
         sets.iter().all(|set| set.shape == all.shape).then_some(all)
     }
 
+    /// Adds all values to a hash, to tell one set from another; nothing comes back from that.
+    pub fn digest_into(&self, hasher: &mut blake3::Hasher) {
+        match &self.elements {
+            Elements::U8(values) => {
+                hasher.update(values);
+            }
+            Elements::F32(values) => values.iter().for_each(|value| {
+                hasher.update(&value.to_le_bytes());
+            }),
+        }
+    }
+
     /// Makes a transfer set of these samples, which everyone in the federation will see.
     ///
     /// # Errors
