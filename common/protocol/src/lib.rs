@@ -10,14 +10,17 @@
 //! Nothing here does IO, reads a clock or allocates more than the sender was allowed to send.
 #![forbid(unsafe_code)]
 
+pub mod ans;
 pub mod blob;
 mod codec;
+pub mod entropy;
 mod error;
 pub mod frame;
 mod ids;
 mod labels;
 mod message;
 mod plan;
+pub mod simplex;
 mod transfer;
 
 pub use error::ProtocolError;
