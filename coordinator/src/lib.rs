@@ -21,5 +21,5 @@ mod teacher;
 
 pub use error::CoordinatorError;
 pub use federation::{Coordinator, Ended, Observer, Settings};
-pub use store::{FileStore, MemoryStore, OpenRound, Saved, Store, StoreError};
+pub use store::{FileStore, LabelsRecord, MemoryStore, OpenRound, Saved, Store, StoreError};
 pub use teacher::{NetTeacher, Teacher, TeacherError};

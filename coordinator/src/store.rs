@@ -1,6 +1,7 @@
 //! What outlives a coordinator's process.
 
 mod file;
+mod labels;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use fedistill_protocol::{Answers, Name, RoundId, RoundPlan, Rows};
 use thiserror::Error;
 
 pub use file::FileStore;
+pub use labels::LabelsRecord;
 pub use memory::MemoryStore;
 
 /// A federation as it was when its coordinator last wrote.

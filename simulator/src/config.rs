@@ -1,6 +1,7 @@
 //! What a simulation is of: flags over environment over file over defaults.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 use fedistill_federation::{Training, method};
@@ -309,6 +310,11 @@ impl Config {
             Some((_, why)) => Err(SimulationError::Settings(why.to_owned())),
             None => self.steps.check().map_err(SimulationError::Settings),
         }
+    }
+
+    /// Time, at least, between two times that a run's state is kept.
+    pub(crate) fn checkpoints(&self) -> Duration {
+        Duration::from_secs(self.checkpoint_seconds)
     }
 
     /// How the data is shared out.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fedistill_coordinator::{Saved, StoreError};
+use fedistill_coordinator::{LabelsRecord, Saved, StoreError};
 use fedistill_learning::Evaluation;
 use fedistill_program::database::{self, DatabaseError};
-use fedistill_protocol::{AnswerKind, Answers, Digest, Precision, Rows};
+use fedistill_protocol::Digest;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ impl Journal {
     /// # Errors
     /// A run in the same folder that was not finished, or another process at work in it.
     pub fn begin(config: &Config) -> Result<Arc<Self>, SimulationError> {
-        let journal = Self::open(&config.out.join(FILE), config)?;
+        let journal = Self::open(&config.out.join(FILE), config.checkpoints())?;
         let at = journal.tried(journal.where_it_is())?;
         if let Some((stage, round)) = at {
             return Err(SimulationError::Settings(format!(
@@ -90,7 +90,7 @@ impl Journal {
         if !path.exists() {
             return Ok(None);
         }
-        let journal = Self::open(&path, &Config::default())?;
+        let journal = Self::open(&path, Duration::MAX)?;
         match journal.tried(journal.where_it_is())? {
             Some(_) => journal.tried(journal.config()).map(Some),
             None => Ok(None),
@@ -106,7 +106,7 @@ impl Journal {
         if !path.exists() {
             return Err(Self::nothing_in(&config.out));
         }
-        let journal = Self::open(&path, config)?;
+        let journal = Self::open(&path, config.checkpoints())?;
         if journal.tried(journal.where_it_is())?.is_none() {
             return Err(Self::nothing_in(&config.out));
         }
@@ -128,7 +128,7 @@ impl Journal {
         ))
     }
 
-    fn open(path: &Path, config: &Config) -> Result<Self, SimulationError> {
+    fn open(path: &Path, every: Duration) -> Result<Self, SimulationError> {
         let database = database::open(path, CACHE).map_err(|error| match error {
             DatabaseError::InUse { path } => SimulationError::Settings(format!(
                 "{} is in use by another process: name another folder with --out",
@@ -139,7 +139,7 @@ impl Journal {
             )),
         })?;
         let pace = Pace {
-            every: Duration::from_secs(config.checkpoint_seconds),
+            every,
             last: Instant::now(),
             cost: Duration::ZERO,
             kept: true,
@@ -197,6 +197,19 @@ impl Journal {
         StoreError::Failed {
             path: self.path.clone(),
             why: why.to_string(),
+        }
+    }
+
+    /// A disk that is full, most likely.
+    fn unwritten(&self, why: &Fail) -> StoreError {
+        match self.pace().kept {
+            true => self.failed(
+                &format!(
+                    "{why}; what was kept before is whole: mend that, then go on with --resume"
+                )
+                .into(),
+            ),
+            false => self.failed(why),
         }
     }
 
@@ -276,17 +289,10 @@ pub(crate) struct Kept {
 struct Head {
     /// The next round.
     round: u32,
-    labels: Option<Labels>,
+    labels: Option<LabelsRecord>,
     students: Vec<Evaluation>,
     teacher_before: Option<Evaluation>,
     teacher: Option<Evaluation>,
-}
-
-#[derive(Deserialize, Serialize)]
-struct Labels {
-    probabilities: bool,
-    classes: u32,
-    rows: Vec<u32>,
 }
 
 impl Stage {
@@ -307,7 +313,7 @@ impl Stage {
     ) -> Result<(), StoreError> {
         let begun = Instant::now();
         let written = self.write(saved, seen, students);
-        written.map_err(|error| self.journal.failed(&error))?;
+        written.map_err(|error| self.journal.unwritten(&error))?;
         self.rows = seen.rows.len();
         let mut pace = self.journal.pace();
         (pace.last, pace.cost, pace.kept) = (Instant::now(), begun.elapsed(), true);
@@ -316,14 +322,10 @@ impl Stage {
 
     fn write(&self, saved: &Saved, seen: &Seen, students: &Students) -> Result<(), Fail> {
         let name = self.name.as_str();
-        let labels = saved.labels.as_ref();
+        let (labels, packed) = saved.labels.as_ref().map(LabelsRecord::of).unzip();
         let head = Head {
             round: saved.round,
-            labels: labels.map(|(rows, answers)| Labels {
-                probabilities: answers.kind() == AnswerKind::Probabilities,
-                classes: answers.classes(),
-                rows: rows.iter().collect(),
-            }),
+            labels,
             students: seen.students.clone(),
             teacher_before: seen.teacher_before,
             teacher: seen.teacher,
@@ -332,9 +334,8 @@ impl Stage {
             let mut stages = transaction.open_table(STAGES)?;
             let head = serde_json::to_vec(&head)?;
             stages.insert((name, "head"), head.as_slice())?;
-            let labels = labels.map(|(_, answers)| answers.pack(Precision::F32));
             let teacher = saved.teacher.as_deref().map(bytes);
-            for (what, value) in [("labels", labels), ("teacher", teacher)] {
+            for (what, value) in [("labels", packed), ("teacher", teacher)] {
                 match value {
                     Some(value) => stages.insert((name, what), value.as_slice())?,
                     None => stages.remove((name, what))?,
@@ -369,15 +370,7 @@ impl Stage {
         };
         let head: Head = serde_json::from_slice(&head)?;
         let labels = match (head.labels, self.value("labels")?) {
-            (Some(labels), Some(bytes)) => {
-                let kind = match labels.probabilities {
-                    true => AnswerKind::Probabilities,
-                    false => AnswerKind::Logits,
-                };
-                let count = labels.rows.len() as u32;
-                let answers = Answers::unpack(&bytes, kind, count, labels.classes)?;
-                Some((Rows::of(labels.rows), answers))
-            }
+            (Some(labels), Some(packed)) => Some(labels.restore(&packed)?),
             (None, None) => None,
             _ => return Err("soft labels are missing".into()),
         };
@@ -454,7 +447,7 @@ impl Stage {
                 .retain_in(all, |_, _| false)?;
             Ok(())
         });
-        self.journal.tried(written)?;
+        written.map_err(|error| self.journal.unwritten(&error))?;
         self.journal.pace().kept = true;
         Ok(())
     }

@@ -5,12 +5,12 @@ use fedistill_federation::Event;
 use fedistill_program::database::{self, DatabaseError};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
-    AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan, Rows,
+    AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan,
 };
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::{OpenRound, Saved, Store, StoreError};
+use super::{LabelsRecord, OpenRound, Saved, Store, StoreError};
 
 /// `state`, `labels`, `teacher`, `plan`, `cohort`: one value each.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -33,14 +33,7 @@ pub struct FileStore {
 #[derive(Deserialize, Serialize)]
 struct State {
     round: u32,
-    labels: Option<Labels>,
-}
-
-#[derive(Deserialize, Serialize)]
-struct Labels {
-    probabilities: bool,
-    classes: u32,
-    rows: Vec<u32>,
+    labels: Option<LabelsRecord>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -118,10 +111,7 @@ impl FileStore {
             let state: State = serde_json::from_slice(&state)?;
             saved.round = state.round;
             if let (Some(labels), Some(bytes)) = (state.labels, value("labels")?) {
-                let rows = labels.rows.len() as u32;
-                let kind = kind(labels.probabilities);
-                let answers = Answers::unpack(&bytes, kind, rows, labels.classes)?;
-                saved.labels = Some((Rows::of(labels.rows), answers));
+                saved.labels = Some(labels.restore(&bytes)?);
             }
             saved.teacher = value("teacher")?.map(|bytes| {
                 let (floats, _) = bytes.as_chunks::<4>();
@@ -191,27 +181,19 @@ impl FileStore {
     }
 
     fn write_close(&mut self, next: &Saved) -> Result<(), Fail> {
-        let labels = next.labels.as_ref();
+        let (labels, packed) = next.labels.as_ref().map(LabelsRecord::of).unzip();
         let state = State {
             round: next.round,
-            labels: labels.map(|(rows, answers)| Labels {
-                probabilities: answers.kind() == AnswerKind::Probabilities,
-                classes: answers.classes(),
-                rows: rows.iter().collect(),
-            }),
+            labels,
         };
         let transaction = self.database.begin_write()?;
         {
             let mut values = transaction.open_table(VALUES)?;
             values.insert("state", serde_json::to_vec(&state)?.as_slice())?;
-            match labels {
-                Some((_, answers)) => {
-                    values.insert("labels", answers.pack(Precision::F32).as_slice())?;
-                }
-                None => {
-                    values.remove("labels")?;
-                }
-            }
+            match packed {
+                Some(packed) => values.insert("labels", packed.as_slice())?,
+                None => values.remove("labels")?,
+            };
             if let Some(teacher) = &next.teacher {
                 let bytes: Vec<u8> = teacher.iter().flat_map(|v| v.to_le_bytes()).collect();
                 values.insert("teacher", bytes.as_slice())?;
