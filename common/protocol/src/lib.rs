@@ -6,6 +6,8 @@
 //! * [`RoundPlan`]: what a round asks of a client, as data.
 //! * [`TransferSet`]: the public samples that plans speak about.
 //! * [`Answers`]: soft labels or logits, and how they are packed.
+//! * [`entropy`], [`ans`], [`simplex`]: symbols at their entropy, and probabilities as parts of a whole;
+//!   packing does not use them yet.
 //!
 //! Nothing here does IO, reads a clock or allocates more than the sender was allowed to send.
 #![forbid(unsafe_code)]

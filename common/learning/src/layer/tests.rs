@@ -75,6 +75,15 @@ fn normed() -> Normed {
     Normed::new(40, conv, BatchNorm::new(4, 6).clamped(f32::INFINITY))
 }
 
+/// And a depthwise convolution and one that narrows after it.
+fn three_stages() -> Normed {
+    let narrow = Conv::square(4, 3, 1, 1, [2, 3]).without_bias();
+    let depthwise = DepthwiseConv::new(4, 1, [2, 3]);
+    normed()
+        .then(depthwise, BatchNorm::new(4, 6).clamped(6.0))
+        .then(narrow, BatchNorm::new(3, 6))
+}
+
 /// Of two samples of four tokens: none of the first's is padding, and the last `count` of the second.
 fn padding(count: usize) -> Padding {
     let padding = Padding::default();
@@ -110,19 +119,7 @@ fn gradients_are_slopes() {
     check_layer(BatchNorm::new(3, 4), 12, 3);
     check_layer(BatchNorm::new(3, 4).clamped(1.0), 12, 3);
     check_layer(normed(), 40, 2);
-    check_layer(
-        normed()
-            .then(
-                DepthwiseConv::new(4, 1, [2, 3]),
-                BatchNorm::new(4, 6).clamped(6.0),
-            )
-            .then(
-                Conv::square(4, 3, 1, 1, [2, 3]).without_bias(),
-                BatchNorm::new(3, 6),
-            ),
-        40,
-        2,
-    );
+    check_layer(three_stages(), 40, 2);
     check_layer(MaxPool::new(2, 4, 5), 40, 2);
     check_layer(GlobalPool::new(3, 4), 12, 2);
     let body: Vec<Box<dyn Layer>> = vec![
@@ -173,16 +170,7 @@ fn a_pool_gives_the_whole_gradient_to_the_largest() {
 #[test]
 fn samples_may_go_through_in_any_groups() {
     let run = |group: usize| {
-        let mut layer = normed()
-            .then(
-                DepthwiseConv::new(4, 1, [2, 3]),
-                BatchNorm::new(4, 6).clamped(6.0),
-            )
-            .then(
-                Conv::square(4, 3, 1, 1, [2, 3]).without_bias(),
-                BatchNorm::new(3, 6),
-            )
-            .in_groups_of(group);
+        let mut layer = three_stages().in_groups_of(group);
         let count = |tensors: Vec<Tensor>| tensors.iter().map(Tensor::len).sum::<usize>();
         let weights = random(count(layer.tensors()), "weights");
         let mut gathered = random(count(layer.gathered()), "gathered");
