@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use fedistill_learning::Samples;
 use fedistill_protocol::{
-    Answers, Contribution, Digest, Hello, Message, Name, Receipt, Refusal, RejectReason, Rejected,
-    RoundId, RoundPlan, TransferManifest, TransferSet, Welcome,
+    Answers, Contribution, Digest, Hello, Message, Name, Precision, Receipt, Refusal, RejectReason,
+    Rejected, RoundId, RoundPlan, TransferManifest, TransferSet, Welcome,
 };
 
 use crate::{Held, Policy, Wanted};
@@ -459,17 +459,16 @@ impl Agent {
     }
 }
 
-/// Knowledge must have the length of some packing of its rows, so that no more is fetched than that.
+/// Knowledge must not be longer than its rows packed plainly, nor more than can be held, so that no
+/// more is fetched than that.
 fn check_length(plan: &RoundPlan, classes: u32) -> Result<(), String> {
-    use fedistill_protocol::Precision;
     let Some(knowledge) = &plan.knowledge else {
         return Ok(());
     };
     let rows = knowledge.rows.count();
-    let fits = [Precision::F32, Precision::F16, Precision::U8]
-        .into_iter()
-        .any(|precision| Answers::packed_bytes(rows, classes, precision) == knowledge.bytes);
-    match fits {
+    let most = Answers::most_bytes(knowledge.kind, rows, classes, Precision::F32);
+    let values = u64::from(rows) * u64::from(classes);
+    match knowledge.bytes <= most && values <= Answers::MOST_VALUES {
         true => Ok(()),
         false => Err(format!(
             "knowledge of {} bytes on {rows} samples and {classes} classes is announced",

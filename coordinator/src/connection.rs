@@ -274,21 +274,21 @@ async fn fetch(
     bytes: u64,
 ) -> Result<Option<Answers>, TransportError> {
     let classes = hub.manifest.classes.len() as u32;
-    let expected = plan
+    let most = plan
         .report
         .as_ref()
-        .map_or(0, |report| report.packed_bytes(classes));
-    if bytes != expected {
-        return Err(TransportError::Protocol(ProtocolError::WrongLength {
+        .map_or(0, |report| report.most_bytes(classes));
+    if bytes > most {
+        return Err(TransportError::Protocol(ProtocolError::TooLong {
             what: "contribution",
             actual: bytes,
-            expected,
+            limit: most,
         }));
     }
     let Some(report) = &plan.report else {
         return Ok(None);
     };
-    let mut assembler = Assembler::new(blob, bytes, expected)?;
+    let mut assembler = Assembler::new(blob, bytes, most)?;
     blobs::fetch(connection.as_ref(), blob, &mut assembler).await?;
     let bytes = assembler.finish()?;
     let rows = report.rows.count();

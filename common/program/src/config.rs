@@ -74,8 +74,14 @@ pub enum Packing {
     /// 16 bits a value.
     #[default]
     F16,
-    /// 8 bits a value, and a range for each block.
+    /// 8 bits a value, and a range for each block of logits.
     U8,
+    /// 4 bits a value.
+    U4,
+    /// 2 bits a value.
+    U2,
+    /// Votes: of probabilities the largest alone.
+    U1,
 }
 
 impl From<Packing> for Precision {
@@ -84,6 +90,9 @@ impl From<Packing> for Precision {
             Packing::F32 => Self::F32,
             Packing::F16 => Self::F16,
             Packing::U8 => Self::U8,
+            Packing::U4 => Self::U4,
+            Packing::U2 => Self::U2,
+            Packing::U1 => Self::U1,
         }
     }
 }

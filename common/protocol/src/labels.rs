@@ -1,15 +1,20 @@
+mod blocks;
+mod parts;
+mod symbols;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::ProtocolError;
 use crate::codec::{Decode, Encode};
+use crate::entropy::{Decoder, Encoder, Symbols};
+use crate::{ProtocolError, ans};
 
 /// What the values of an answer are.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, PartialEq)]
 pub enum AnswerKind {
     /// Outputs before the softmax, any finite value.
     Logits,
-    /// Rows of non-negative values that sum to 1.
+    /// Rows of non-negative values that sum to 1; or of zeros, where nothing is said of a sample.
     Probabilities,
 }
 
@@ -20,10 +25,47 @@ pub enum Precision {
     F32,
     /// 16 bits, IEEE 754 binary16, rounded to nearest; values beyond its range become its largest.
     F16,
-    /// 8 bits: the nearest of 256 steps between the least and the largest value of a block of
-    /// [`Answers::BLOCK`] values, which both precede the block as f32.
+    /// 8 bits. Of logits, the nearest of 256 steps between the least and the largest value of a block
+    /// of [`Answers::BLOCK`] values, which are there too as f32; of probabilities, so many of 255 parts.
     U8,
+    /// 4 bits: 16 steps, or 15 parts.
+    U4,
+    /// 2 bits: 4 steps, or 3 parts.
+    U2,
+    /// 1 bit: of probabilities, a vote for the largest; of logits, the largest of its block or the
+    /// least.
+    U1,
 }
+
+impl Precision {
+    /// All, finest first.
+    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::U8, Self::U4, Self::U2, Self::U1];
+
+    /// Bits of a symbol, where values become symbols.
+    fn bits(self) -> Option<u32> {
+        match self {
+            Self::F32 | Self::F16 => None,
+            Self::U8 => Some(8),
+            Self::U4 => Some(4),
+            Self::U2 => Some(2),
+            Self::U1 => Some(1),
+        }
+    }
+}
+
+/// How symbols are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Coding {
+    /// Side by side.
+    Plain,
+    /// By an adaptive arithmetic coder.
+    Adaptive,
+    /// By asymmetric numeral systems.
+    Systems,
+}
+
+/// From so many symbols on the faster coder is used: what it has to say first is little among them.
+const MANY: usize = 1 << 15;
 
 /// What somebody knows about some samples: a row each, a column a class, row-major, all finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,10 +78,12 @@ pub struct Answers {
 
 impl Answers {
     /// Values that share a pair of scales at [`Precision::U8`].
-    pub const BLOCK: usize = 256;
+    pub const BLOCK: usize = blocks::BLOCK;
     /// Length of the header before the packed values.
     pub const HEADER_BYTES: usize = 12;
-    const FORMAT: u8 = 1;
+    /// The most values: what is coded can stand for far more than its own length.
+    pub const MOST_VALUES: u64 = 1 << 26;
+    const FORMAT: u8 = 2;
 
     /// Answers of `values.len() / classes` rows.
     ///
@@ -98,64 +142,83 @@ impl Answers {
         &self.values
     }
 
-    /// Exact length in bytes of packed answers: a function of their shape alone.
-    pub fn packed_bytes(rows: u32, classes: u32, precision: Precision) -> u64 {
+    /// The most bytes that packed answers may have: a function of their shape alone.
+    pub fn most_bytes(kind: AnswerKind, rows: u32, classes: u32, precision: Precision) -> u64 {
         let count = u64::from(rows) * u64::from(classes);
-        let payload = match precision {
-            Precision::F32 => count.saturating_mul(4),
-            Precision::F16 => count.saturating_mul(2),
-            Precision::U8 => count.saturating_add(count.div_ceil(Self::BLOCK as u64) * 8),
+        let payload = match (precision.bits(), kind) {
+            (None, _) if precision == Precision::F32 => count.saturating_mul(4),
+            (None, _) => count.saturating_mul(2),
+            (Some(bits), AnswerKind::Logits) => {
+                symbols::packed(count, bits).saturating_add(blocks::scales(count))
+            }
+            (Some(bits), AnswerKind::Probabilities) => symbols::packed(count, bits),
         };
         payload.saturating_add(Self::HEADER_BYTES as u64)
     }
 
-    /// Packs the answers: format, kind, precision, a zero byte, rows and classes as u32
-    /// little-endian, then the values.
+    /// Packs the answers: format, kind, precision, coding, rows and classes as u32 little-endian; then
+    /// the values, or their scales and symbols. Symbols are coded at their entropy where that is shorter.
     pub fn pack(&self, precision: Precision) -> Vec<u8> {
         let mut bytes = vec![Self::FORMAT, self.kind as u8, precision as u8, 0];
         bytes.extend(self.rows.to_le_bytes());
         bytes.extend(self.classes.to_le_bytes());
-        match precision {
-            Precision::F32 => bytes.extend(self.values.iter().flat_map(|v| v.to_le_bytes())),
-            Precision::F16 => {
-                let largest = f16::MAX.to_f32();
-                let mut clamped = [0.0; Self::BLOCK];
-                let mut halves = [f16::ZERO; Self::BLOCK];
-                bytes.reserve(2 * self.values.len());
-                for block in self.values.chunks(Self::BLOCK) {
-                    let (clamped, halves) =
-                        (&mut clamped[..block.len()], &mut halves[..block.len()]);
-                    for (to, value) in clamped.iter_mut().zip(block) {
-                        *to = value.clamp(-largest, largest);
-                    }
-                    // A whole slice asks the processor once what it can do.
-                    halves.convert_from_f32_slice(clamped);
-                    bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
-                }
+        let Some(bits) = precision.bits() else {
+            self.pack_floats(precision, &mut bytes);
+            return bytes;
+        };
+        let (classes, most) = (self.classes as usize, (u16::MAX >> (16 - bits)) as u8);
+        let mut found = Vec::with_capacity(self.values.len());
+        match self.kind {
+            AnswerKind::Logits => blocks::quantise(&self.values, most, &mut bytes, &mut found),
+            AnswerKind::Probabilities => parts::of_rows(&self.values, classes, most, &mut found),
+        }
+        let (coding, coded) = match (found.len() >= MANY, self.kind) {
+            (true, _) => (Coding::Systems, ans::encode(&found)),
+            (false, AnswerKind::Logits) => (Coding::Adaptive, encode(&found, bits)),
+            (false, AnswerKind::Probabilities) => {
+                (Coding::Adaptive, parts::encode(&found, classes, most))
             }
-            Precision::U8 => self
-                .values
-                .chunks(Self::BLOCK)
-                .for_each(|b| pack_block(b, &mut bytes)),
+        };
+        match (coded.len() as u64) < symbols::packed(found.len() as u64, bits) {
+            true => {
+                bytes[3] = coding as u8;
+                bytes.extend(coded);
+            }
+            false => symbols::pack(&found, bits, &mut bytes),
         }
         bytes
+    }
+
+    fn pack_floats(&self, precision: Precision, bytes: &mut Vec<u8>) {
+        if precision == Precision::F32 {
+            return bytes.extend(self.values.iter().flat_map(|v| v.to_le_bytes()));
+        }
+        let largest = f16::MAX.to_f32();
+        let mut clamped = [0.0; Self::BLOCK];
+        let mut halves = [f16::ZERO; Self::BLOCK];
+        bytes.reserve(2 * self.values.len());
+        for block in self.values.chunks(Self::BLOCK) {
+            let (clamped, halves) = (&mut clamped[..block.len()], &mut halves[..block.len()]);
+            for (to, value) in clamped.iter_mut().zip(block) {
+                *to = value.clamp(-largest, largest);
+            }
+            // A whole slice asks the processor once what it can do.
+            halves.convert_from_f32_slice(clamped);
+            bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+        }
     }
 
     /// Unpacks answers of a shape and kind that the receiver knows beforehand.
     ///
     /// # Errors
-    /// Another shape, kind or length than expected, an unknown format, or a value that is not
-    /// finite. Lengths are checked before anything is allocated.
+    /// Another shape, kind or length than expected, an unknown format, symbols that nobody would
+    /// have coded, or a value that is not finite. Lengths are checked before anything is allocated.
     pub fn unpack(
         bytes: &[u8],
         kind: AnswerKind,
         rows: u32,
         classes: u32,
     ) -> Result<Self, ProtocolError> {
-        let malformed = |why: &str| ProtocolError::Malformed {
-            what: "answer",
-            why: why.to_owned(),
-        };
         let Some((header, payload)) = bytes.split_first_chunk::<{ Self::HEADER_BYTES }>() else {
             return Err(malformed("shorter than its header"));
         };
@@ -163,7 +226,7 @@ impl Answers {
             format,
             kind_byte,
             precision,
-            zero,
+            coding,
             r0,
             r1,
             r2,
@@ -173,8 +236,8 @@ impl Answers {
             c2,
             c3,
         ] = *header;
-        if format != Self::FORMAT || zero != 0 {
-            return Err(malformed("unknown format: update this side"));
+        if format != Self::FORMAT {
+            return Err(malformed("unknown format: update the older side"));
         }
         let actual = match kind_byte {
             0 => AnswerKind::Logits,
@@ -187,11 +250,14 @@ impl Answers {
                 expected: kind,
             });
         }
-        let precision = match precision {
-            0 => Precision::F32,
-            1 => Precision::F16,
-            2 => Precision::U8,
-            _ => return Err(malformed("unknown precision")),
+        let Some(&precision) = Precision::ALL.get(usize::from(precision)) else {
+            return Err(malformed("unknown precision"));
+        };
+        let coding = match (coding, precision.bits()) {
+            (0, _) => Coding::Plain,
+            (1, Some(_)) => Coding::Adaptive,
+            (2, Some(_)) => Coding::Systems,
+            _ => return Err(malformed("unknown coding")),
         };
         let actual_rows = u32::from_le_bytes([r0, r1, r2, r3]);
         let actual_classes = u32::from_le_bytes([c0, c1, c2, c3]);
@@ -203,58 +269,102 @@ impl Answers {
                 classes,
             });
         }
-        let expected = Self::packed_bytes(rows, classes, precision);
-        if bytes.len() as u64 != expected {
-            let actual = bytes.len() as u64;
+        let values = u64::from(rows) * u64::from(classes);
+        if values > Self::MOST_VALUES {
+            return Err(ProtocolError::TooLong {
+                what: "answer",
+                actual: values.saturating_mul(4),
+                limit: 4 * Self::MOST_VALUES,
+            });
+        }
+        let most = Self::most_bytes(kind, rows, classes, precision);
+        let actual = bytes.len() as u64;
+        if coding == Coding::Plain && actual != most {
             return Err(ProtocolError::WrongLength {
                 what: "answer",
                 actual,
-                expected,
+                expected: most,
             });
         }
-        let values = match precision {
-            Precision::F32 => payload
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b))
-                .collect(),
-            Precision::F16 => {
-                let halves = payload.as_chunks::<2>().0.iter();
-                let halves: Vec<f16> = halves.map(|b| f16::from_le_bytes(*b)).collect();
-                halves.to_f32_vec()
-            }
-            Precision::U8 => payload
-                .chunks(Self::BLOCK + 8)
-                .flat_map(unpack_block)
-                .collect(),
+        // What is coded is shorter, or would not have been.
+        if coding != Coding::Plain && actual >= most {
+            return Err(ProtocolError::TooLong {
+                what: "answer",
+                actual,
+                limit: most.saturating_sub(1),
+            });
+        }
+        let values = match precision.bits() {
+            None => unpack_floats(payload, precision),
+            Some(bits) => unpack_symbols(payload, kind, [rows, classes], bits, coding)?,
         };
         Self::new(kind, classes, values)
     }
 }
 
-fn pack_block(block: &[f32], bytes: &mut Vec<u8>) {
-    let least = block.iter().copied().fold(f32::INFINITY, f32::min);
-    let most = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    bytes.extend(least.to_le_bytes());
-    bytes.extend(most.to_le_bytes());
-    // In f64, so that the span of two finite f32 is finite.
-    let (low, span) = (f64::from(least), f64::from(most) - f64::from(least));
-    bytes.extend(block.iter().map(|&value| match span > 0.0 {
-        true => ((f64::from(value) - low) / span * 255.0).round() as u8,
-        false => 0,
-    }));
+fn malformed(why: &str) -> ProtocolError {
+    ProtocolError::Malformed {
+        what: "answer",
+        why: why.to_owned(),
+    }
 }
 
-fn unpack_block(block: &[u8]) -> Vec<f32> {
-    let Some((scales, steps)) = block.split_first_chunk::<8>() else {
-        return Vec::new();
+fn unpack_floats(payload: &[u8], precision: Precision) -> Vec<f32> {
+    match precision {
+        Precision::F32 => {
+            let values = payload.as_chunks::<4>().0.iter();
+            values.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        }
+        _ => {
+            let halves = payload.as_chunks::<2>().0.iter();
+            let halves: Vec<f16> = halves.map(|b| f16::from_le_bytes(*b)).collect();
+            halves.to_f32_vec()
+        }
+    }
+}
+
+fn unpack_symbols(
+    payload: &[u8],
+    kind: AnswerKind,
+    [rows, classes]: [u32; 2],
+    bits: u32,
+    coding: Coding,
+) -> Result<Vec<f32>, ProtocolError> {
+    let (rows, classes) = (rows as usize, classes as usize);
+    let (count, most) = (rows * classes, (u16::MAX >> (16 - bits)) as u8);
+    let scales = match kind {
+        AnswerKind::Logits => blocks::scales(count as u64) as usize,
+        AnswerKind::Probabilities => 0,
     };
-    let [a, b, c, d, e, f, g, h] = *scales;
-    let low = f64::from(f32::from_le_bytes([a, b, c, d]));
-    let span = f64::from(f32::from_le_bytes([e, f, g, h])) - low;
-    steps
-        .iter()
-        .map(|&step| (low + span * (f64::from(step) / 255.0)) as f32)
-        .collect()
+    let (scales, coded) = payload
+        .split_at_checked(scales)
+        .ok_or_else(|| malformed("it is cut off"))?;
+    let found = match (coding, kind) {
+        (Coding::Plain, _) => symbols::unpack(coded, bits, count),
+        (Coding::Systems, _) => ans::decode(coded, count)?,
+        (Coding::Adaptive, AnswerKind::Logits) => decode(coded, bits, count)?,
+        (Coding::Adaptive, AnswerKind::Probabilities) => parts::decode(coded, rows, classes, most)?,
+    };
+    if found.iter().any(|symbol| *symbol > most) {
+        return Err(malformed("a symbol is beyond its bits"));
+    }
+    match kind {
+        AnswerKind::Logits => Ok(blocks::restore(scales, &found, most)),
+        AnswerKind::Probabilities => parts::restore(&found, classes, most),
+    }
+}
+
+fn encode(found: &[u8], bits: u32) -> Vec<u8> {
+    let (mut encoder, mut model) = (Encoder::default(), Symbols::new(1 << bits));
+    for symbol in found {
+        model.write(&mut encoder, (*symbol).into());
+    }
+    encoder.finish()
+}
+
+fn decode(bytes: &[u8], bits: u32, count: usize) -> Result<Vec<u8>, ProtocolError> {
+    let (mut decoder, mut model) = (Decoder::new(bytes), Symbols::new(1 << bits));
+    let found = (0..count).map(|_| model.read(&mut decoder) as u8).collect();
+    decoder.finish()?;
+    Ok(found)
 }

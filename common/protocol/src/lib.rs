@@ -6,8 +6,7 @@
 //! * [`RoundPlan`]: what a round asks of a client, as data.
 //! * [`TransferSet`]: the public samples that plans speak about.
 //! * [`Answers`]: soft labels or logits, and how they are packed.
-//! * [`entropy`], [`ans`], [`simplex`]: symbols at their entropy, and probabilities as parts of a whole;
-//!   packing does not use them yet.
+//! * [`entropy`], [`ans`], [`simplex`]: symbols at their entropy, and probabilities as parts of a whole.
 //!
 //! Nothing here does IO, reads a clock or allocates more than the sender was allowed to send.
 #![forbid(unsafe_code)]
@@ -38,4 +37,4 @@ pub use plan::{
 pub use transfer::{Elements, TransferSet};
 
 /// Version of frames and messages; both ends of a connection must speak the same one.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;

@@ -203,9 +203,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Exact length in bytes of the contribution: a function of the plan, never of the model.
-    pub fn packed_bytes(&self, classes: u32) -> u64 {
-        Answers::packed_bytes(self.rows.count(), classes, self.precision)
+    /// The most bytes that a contribution may have: a function of the plan, never of the model.
+    pub fn most_bytes(&self, classes: u32) -> u64 {
+        Answers::most_bytes(self.kind, self.rows.count(), classes, self.precision)
     }
 }
 

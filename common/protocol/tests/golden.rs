@@ -199,16 +199,41 @@ fn transfer_sets_and_requests_have_the_bytes_of_format_1() {
 }
 
 #[test]
-fn packed_answers_have_the_bytes_of_format_1() {
+fn packed_answers_have_the_bytes_of_format_2() {
     let values = vec![0.0, -1.5, 2.25, 1e-3, 65_536.0, -0.0];
-    let answers = Answers::new(AnswerKind::Logits, 3, values).unwrap();
-    let precisions = [Precision::F32, Precision::F16, Precision::U8];
+    let logits = Answers::new(AnswerKind::Logits, 3, values).unwrap();
+    // Four rows that differ, again and again: enough for the adaptive coder.
+    let rows = [
+        [0.5, 0.25, 0.25],
+        [0.0, 1.0, 0.0],
+        [0.0; 3],
+        [0.1, 0.2, 0.7],
+    ];
+    let rows = |count: usize| rows.into_iter().cycle().take(count).flatten().collect();
+    let few = Answers::new(AnswerKind::Probabilities, 3, rows(40)).unwrap();
+    let many = Answers::new(AnswerKind::Probabilities, 3, rows(12_000)).unwrap();
+    let cases = [
+        (&logits, Precision::F32),
+        (&logits, Precision::F16),
+        (&logits, Precision::U8),
+        (&logits, Precision::U2),
+        (&few, Precision::U8),
+        (&few, Precision::U4),
+        (&few, Precision::U2),
+        (&few, Precision::U1),
+    ];
     let golden = lines(ANSWERS);
-    assert_eq!(golden.len(), precisions.len());
-    for (precision, (name, bytes)) in precisions.into_iter().zip(golden) {
-        assert_eq!(hex(&answers.pack(precision)), hex(&bytes), "{name}");
-        assert!(Answers::unpack(&bytes, AnswerKind::Logits, 2, 3).is_ok());
+    assert_eq!(golden.len(), cases.len() + 1);
+    for ((answers, precision), (name, bytes)) in cases.into_iter().zip(&golden) {
+        assert_eq!(hex(&answers.pack(precision)), hex(bytes), "{name}");
+        assert!(Answers::unpack(bytes, answers.kind(), answers.rows(), 3).is_ok());
     }
+    // Too long to be here whole.
+    let (name, digest) = &golden[cases.len()];
+    let packed = many.pack(Precision::U8);
+    assert_eq!(packed[3], 2, "numeral systems");
+    assert_eq!(hex(Digest::of(&packed).as_bytes()), hex(digest), "{name}");
+    assert!(Answers::unpack(&packed, AnswerKind::Probabilities, 12_000, 3).is_ok());
 }
 
 /// What wincode sees: the same fields in the same order.

@@ -93,13 +93,20 @@ fn answers_of_another_shape_kind_or_length_are_refused() {
     let kind = AnswerKind::Logits;
     let bytes = Answers::new(kind, 2, vec![0.0; 4])
         .unwrap()
-        .pack(Precision::U8);
+        .pack(Precision::F16);
     let shape = Answers::unpack(&bytes, kind, 3, 2);
     assert!(matches!(shape, Err(ProtocolError::WrongShape { .. })));
     let other = Answers::unpack(&bytes, AnswerKind::Probabilities, 2, 2);
     assert!(matches!(other, Err(ProtocolError::WrongKind { .. })));
     let short = Answers::unpack(&bytes[..bytes.len() - 1], kind, 2, 2);
     assert!(matches!(short, Err(ProtocolError::WrongLength { .. })));
+    let long = Answers::unpack(&[bytes, vec![0]].concat(), kind, 2, 2);
+    assert!(matches!(long, Err(ProtocolError::WrongLength { .. })));
+    // A few bytes that claim to be billions of values.
+    let mut bomb = vec![2, 1, 5, 1];
+    bomb.extend([0xff, 0xff, 0xff, 0, 0xff, 0xff, 0, 0]);
+    let bomb = Answers::unpack(&bomb, AnswerKind::Probabilities, 0xff_ffff, 0xffff);
+    assert!(matches!(bomb, Err(ProtocolError::TooLong { .. })));
     assert!(Answers::new(kind, 3, vec![0.0; 4]).is_err());
     assert!(Answers::new(kind, 0, vec![0.0; 4]).is_err());
 }
@@ -202,9 +209,10 @@ proptest! {
         let rows = values.len() as u32 / classes;
         let kind = AnswerKind::Logits;
         let answers = Answers::new(kind, classes, values[..(rows * classes) as usize].to_vec()).unwrap();
-        for precision in [Precision::F32, Precision::F16, Precision::U8] {
+        for precision in Precision::ALL {
             let bytes = answers.pack(precision);
-            prop_assert_eq!(bytes.len() as u64, Answers::packed_bytes(rows, classes, precision));
+            let most = Answers::most_bytes(kind, rows, classes, precision);
+            prop_assert!(bytes.len() as u64 <= most);
             let back = Answers::unpack(&bytes, kind, rows, classes).unwrap();
             for (block, back) in
                 answers.values().chunks(Answers::BLOCK).zip(back.values().chunks(Answers::BLOCK))
@@ -216,10 +224,65 @@ proptest! {
                         Precision::F32 => 0.0,
                         Precision::F16 => value.abs() / 2048.0 + 1e-7,
                         Precision::U8 => span / 510.0 + 1e-5,
+                        Precision::U4 => span / 30.0 + 1e-5,
+                        Precision::U2 => span / 6.0 + 1e-5,
+                        Precision::U1 => span / 2.0 + 1e-5,
                     };
                     prop_assert!((value - back).abs() <= allowed, "{precision:?} {value} {back}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn probabilities_come_back_as_the_closest_parts(
+        values in prop::collection::vec(0.0f32..1.0, 1..900), classes in 2u32..9, silent in 1usize..9,
+    ) {
+        let kind = AnswerKind::Probabilities;
+        let rows: Vec<f32> = values
+            .chunks_exact(classes as usize)
+            .enumerate()
+            .flat_map(|(at, row)| {
+                let sum: f32 = row.iter().sum::<f32>() + 1e-6;
+                let sum = if at % silent == 0 { f32::INFINITY } else { sum };
+                row.iter().map(move |value| value / sum)
+            })
+            .collect();
+        let answers = Answers::new(kind, classes, rows).unwrap();
+        for precision in [Precision::U8, Precision::U4, Precision::U2, Precision::U1] {
+            let bytes = answers.pack(precision);
+            let most = Answers::most_bytes(kind, answers.rows(), classes, precision);
+            prop_assert!(bytes.len() as u64 <= most);
+            let back = Answers::unpack(&bytes, kind, answers.rows(), classes).unwrap();
+            let rows = answers.values().chunks(classes as usize);
+            for (row, back) in rows.zip(back.values().chunks(classes as usize)) {
+                let (sum, kept): (f32, f32) = (row.iter().sum(), back.iter().sum());
+                prop_assert_eq!(kept > 0.5, sum > 0.0);
+                // The largest stays the largest, or as large as it.
+                let largest = |row: &[f32]| row.iter().copied().fold(0.0, f32::max);
+                let at = row.iter().position(|value| *value == largest(row)).unwrap();
+                prop_assert_eq!(back[at], largest(back));
+            }
+            // What has been quantised stays as it is.
+            prop_assert_eq!(&back.pack(precision), &bytes);
+        }
+    }
+
+    #[test]
+    fn damaged_answers_are_an_error_or_answers(
+        votes in prop::collection::vec(0u32..5, 1..300), at: prop::sample::Index, to: u8, cut: bool,
+    ) {
+        let one_hot = votes.iter().flat_map(|vote| (0..5).map(move |c| f32::from(u8::from(c == *vote))));
+        let kind = AnswerKind::Probabilities;
+        let answers = Answers::new(kind, 5, one_hot.collect()).unwrap();
+        for precision in [Precision::U8, Precision::U1] {
+            let mut bytes = answers.pack(precision);
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            if cut {
+                bytes.truncate(at);
+            }
+            let _ = Answers::unpack(&bytes, kind, votes.len() as u32, 5);
         }
     }
 
