@@ -1,6 +1,8 @@
 mod blocks;
+mod flags;
 mod parts;
 mod symbols;
+mod update;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -16,6 +18,22 @@ pub enum AnswerKind {
     Logits,
     /// Rows of non-negative values that sum to 1; or of zeros, where nothing is said of a sample.
     Probabilities,
+    /// Outputs of a layer within, any finite value; answers have as many "classes" as it has outputs.
+    Features,
+}
+
+impl AnswerKind {
+    /// The kind of this number on the wire.
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Logits, Self::Probabilities, Self::Features]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+
+    /// Whether its symbols are parts of a whole, of which a row may have none.
+    fn has_parts(self) -> bool {
+        self == Self::Probabilities
+    }
 }
 
 /// How many bits a value takes on the wire.
@@ -64,10 +82,14 @@ enum Coding {
     Systems,
 }
 
+/// Set in the byte of the coding where rows that say nothing are left out.
+const GAPS: u8 = 0x10;
+
 /// From so many symbols on the faster coder is used: what it has to say first is little among them.
 const MANY: usize = 1 << 15;
 
-/// What somebody knows about some samples: a row each, a column a class, row-major, all finite.
+/// What somebody knows about some samples or classes: a row each, a column a class, row-major, all
+/// finite. A row of zeros says nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answers {
     kind: AnswerKind,
@@ -142,51 +164,87 @@ impl Answers {
         &self.values
     }
 
+    /// The rows, in their order.
+    pub fn iter(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.classes.max(1) as usize)
+    }
+
+    /// Whether each row says something.
+    pub fn speaks(&self) -> impl Iterator<Item = bool> {
+        self.iter().map(|row| row.iter().any(|value| *value != 0.0))
+    }
+
+    /// The rows for which `keep` holds, in their order.
+    pub(crate) fn only(&self, keep: &[bool]) -> Self {
+        let rows = self.iter().zip(keep).filter(|(_, keep)| **keep);
+        let values: Vec<f32> = rows.flat_map(|(row, _)| row.iter().copied()).collect();
+        Self {
+            kind: self.kind,
+            rows: (values.len() / self.classes.max(1) as usize) as u32,
+            classes: self.classes,
+            values,
+        }
+    }
+
     /// The most bytes that packed answers may have: a function of their shape alone.
     pub fn most_bytes(kind: AnswerKind, rows: u32, classes: u32, precision: Precision) -> u64 {
-        let count = u64::from(rows) * u64::from(classes);
-        let payload = match (precision.bits(), kind) {
-            (None, _) if precision == Precision::F32 => count.saturating_mul(4),
-            (None, _) => count.saturating_mul(2),
-            (Some(bits), AnswerKind::Logits) => {
-                symbols::packed(count, bits).saturating_add(blocks::scales(count))
-            }
-            (Some(bits), AnswerKind::Probabilities) => symbols::packed(count, bits),
+        let flags = match kind.has_parts() && precision.bits().is_some() {
+            true => 0,
+            false => flags::most_bytes(rows),
         };
-        payload.saturating_add(Self::HEADER_BYTES as u64)
+        let body = plain_bytes(kind, rows, classes, precision);
+        body.saturating_add(flags + Self::HEADER_BYTES as u64)
     }
 
     /// Packs the answers: format, kind, precision, coding, rows and classes as u32 little-endian; then
-    /// the values, or their scales and symbols. Symbols are coded at their entropy where that is shorter.
+    /// the values, or their scales and symbols. Symbols are coded at their entropy where that is
+    /// shorter, and rows that say nothing are left out.
     pub fn pack(&self, precision: Precision) -> Vec<u8> {
         let mut bytes = vec![Self::FORMAT, self.kind as u8, precision as u8, 0];
         bytes.extend(self.rows.to_le_bytes());
         bytes.extend(self.classes.to_le_bytes());
+        let speaks: Vec<bool> = match self.kind.has_parts() && precision.bits().is_some() {
+            true => Vec::new(),
+            false => self.speaks().collect(),
+        };
+        let coding = match speaks.contains(&false) {
+            true => {
+                flags::write(&speaks, &mut bytes);
+                GAPS | self.only(&speaks).pack_body(precision, &mut bytes) as u8
+            }
+            false => self.pack_body(precision, &mut bytes) as u8,
+        };
+        bytes[3] = coding;
+        bytes
+    }
+
+    fn pack_body(&self, precision: Precision, bytes: &mut Vec<u8>) -> Coding {
         let Some(bits) = precision.bits() else {
-            self.pack_floats(precision, &mut bytes);
-            return bytes;
+            self.pack_floats(precision, bytes);
+            return Coding::Plain;
         };
         let (classes, most) = (self.classes as usize, (u16::MAX >> (16 - bits)) as u8);
         let mut found = Vec::with_capacity(self.values.len());
-        match self.kind {
-            AnswerKind::Logits => blocks::quantise(&self.values, most, &mut bytes, &mut found),
-            AnswerKind::Probabilities => parts::of_rows(&self.values, classes, most, &mut found),
+        let has_parts = self.kind.has_parts();
+        match has_parts {
+            false => blocks::quantise(&self.values, most, bytes, &mut found),
+            true => parts::of_rows(&self.values, classes, most, &mut found),
         }
-        let (coding, coded) = match (found.len() >= MANY, self.kind) {
+        let (coding, coded) = match (found.len() >= MANY, has_parts) {
             (true, _) => (Coding::Systems, ans::encode(&found)),
-            (false, AnswerKind::Logits) => (Coding::Adaptive, encode(&found, bits)),
-            (false, AnswerKind::Probabilities) => {
-                (Coding::Adaptive, parts::encode(&found, classes, most))
-            }
+            (false, false) => (Coding::Adaptive, encode(&found, bits)),
+            (false, true) => (Coding::Adaptive, parts::encode(&found, classes, most)),
         };
         match (coded.len() as u64) < symbols::packed(found.len() as u64, bits) {
             true => {
-                bytes[3] = coding as u8;
                 bytes.extend(coded);
+                coding
             }
-            false => symbols::pack(&found, bits, &mut bytes),
+            false => {
+                symbols::pack(&found, bits, bytes);
+                Coding::Plain
+            }
         }
-        bytes
     }
 
     fn pack_floats(&self, precision: Precision, bytes: &mut Vec<u8>) {
@@ -239,10 +297,8 @@ impl Answers {
         if format != Self::FORMAT {
             return Err(malformed("unknown format: update the older side"));
         }
-        let actual = match kind_byte {
-            0 => AnswerKind::Logits,
-            1 => AnswerKind::Probabilities,
-            _ => return Err(malformed("unknown kind of values")),
+        let Some(actual) = AnswerKind::from_number(kind_byte) else {
+            return Err(malformed("unknown kind of values"));
         };
         if actual != kind {
             return Err(ProtocolError::WrongKind {
@@ -253,7 +309,8 @@ impl Answers {
         let Some(&precision) = Precision::ALL.get(usize::from(precision)) else {
             return Err(malformed("unknown precision"));
         };
-        let coding = match (coding, precision.bits()) {
+        let gaps = coding & GAPS != 0;
+        let coding = match (coding & !GAPS, precision.bits()) {
             (0, _) => Coding::Plain,
             (1, Some(_)) => Coding::Adaptive,
             (2, Some(_)) => Coding::Systems,
@@ -277,8 +334,23 @@ impl Answers {
                 limit: 4 * Self::MOST_VALUES,
             });
         }
-        let most = Self::most_bytes(kind, rows, classes, precision);
-        let actual = bytes.len() as u64;
+        let (speaks, body) = match gaps {
+            true => {
+                let (speaks, rest) = flags::read(payload, rows as usize)?;
+                (Some(speaks), rest)
+            }
+            false => (None, payload),
+        };
+        let spoken = match &speaks {
+            // No more than there are rows.
+            Some(speaks) => speaks.iter().filter(|speaks| **speaks).count() as u32,
+            None => rows,
+        };
+        if gaps && (spoken == rows || kind.has_parts() && precision.bits().is_some()) {
+            return Err(malformed("it leaves out no row"));
+        }
+        let most = plain_bytes(kind, spoken, classes, precision);
+        let actual = body.len() as u64;
         if coding == Coding::Plain && actual != most {
             return Err(ProtocolError::WrongLength {
                 what: "answer",
@@ -295,10 +367,36 @@ impl Answers {
             });
         }
         let values = match precision.bits() {
-            None => unpack_floats(payload, precision),
-            Some(bits) => unpack_symbols(payload, kind, [rows, classes], bits, coding)?,
+            None => unpack_floats(body, precision),
+            Some(bits) => unpack_symbols(body, kind, [spoken, classes], bits, coding)?,
+        };
+        let values = match speaks {
+            None => values,
+            Some(speaks) => spread(&values, &speaks, classes as usize),
         };
         Self::new(kind, classes, values)
+    }
+}
+
+/// Rows at their places, and zeros between them.
+fn spread(values: &[f32], speaks: &[bool], classes: usize) -> Vec<f32> {
+    let mut all = vec![0.0; speaks.len() * classes];
+    let places = all.chunks_exact_mut(classes.max(1)).zip(speaks);
+    let places = places.filter(|(_, speaks)| **speaks);
+    for ((place, _), row) in places.zip(values.chunks_exact(classes.max(1))) {
+        place.copy_from_slice(row);
+    }
+    all
+}
+
+/// Length of the values of so many rows, all of them spoken and none coded.
+fn plain_bytes(kind: AnswerKind, rows: u32, classes: u32, precision: Precision) -> u64 {
+    let count = u64::from(rows) * u64::from(classes);
+    match precision.bits() {
+        None if precision == Precision::F32 => count.saturating_mul(4),
+        None => count.saturating_mul(2),
+        Some(bits) if kind.has_parts() => symbols::packed(count, bits),
+        Some(bits) => symbols::packed(count, bits).saturating_add(blocks::scales(count)),
     }
 }
 
@@ -332,25 +430,25 @@ fn unpack_symbols(
 ) -> Result<Vec<f32>, ProtocolError> {
     let (rows, classes) = (rows as usize, classes as usize);
     let (count, most) = (rows * classes, (u16::MAX >> (16 - bits)) as u8);
-    let scales = match kind {
-        AnswerKind::Logits => blocks::scales(count as u64) as usize,
-        AnswerKind::Probabilities => 0,
+    let scales = match kind.has_parts() {
+        false => blocks::scales(count as u64) as usize,
+        true => 0,
     };
     let (scales, coded) = payload
         .split_at_checked(scales)
         .ok_or_else(|| malformed("it is cut off"))?;
-    let found = match (coding, kind) {
+    let found = match (coding, kind.has_parts()) {
         (Coding::Plain, _) => symbols::unpack(coded, bits, count),
         (Coding::Systems, _) => ans::decode(coded, count)?,
-        (Coding::Adaptive, AnswerKind::Logits) => decode(coded, bits, count)?,
-        (Coding::Adaptive, AnswerKind::Probabilities) => parts::decode(coded, rows, classes, most)?,
+        (Coding::Adaptive, false) => decode(coded, bits, count)?,
+        (Coding::Adaptive, true) => parts::decode(coded, rows, classes, most)?,
     };
     if found.iter().any(|symbol| *symbol > most) {
         return Err(malformed("a symbol is beyond its bits"));
     }
-    match kind {
-        AnswerKind::Logits => Ok(blocks::restore(scales, &found, most)),
-        AnswerKind::Probabilities => parts::restore(&found, classes, most),
+    match kind.has_parts() {
+        false => Ok(blocks::restore(scales, &found, most)),
+        true => parts::restore(&found, classes, most),
     }
 }
 

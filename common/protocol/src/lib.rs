@@ -20,6 +20,7 @@ pub mod frame;
 mod ids;
 mod labels;
 mod message;
+mod objective;
 mod plan;
 pub mod simplex;
 mod transfer;
@@ -31,8 +32,9 @@ pub use message::{
     Contribution, Goodbye, Heartbeat, Hello, Kind, Message, Receipt, Refusal, RejectReason,
     Rejected, TransferManifest, Welcome,
 };
+pub use objective::{Loss, LossTerm, Ramp, Toward};
 pub use plan::{
-    Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData, Report, RoundPlan, Rows, Start,
+    About, Knowledge, Optimiser, Phase, PhaseData, Report, RoundPlan, Rows, Silence, Start, Update,
 };
 pub use transfer::{Elements, TransferSet};
 

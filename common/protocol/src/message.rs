@@ -1,5 +1,5 @@
 use crate::codec::{self, Decode, Encode};
-use crate::{Digest, Name, ProtocolError, RoundId, RoundPlan};
+use crate::{Digest, Name, ProtocolError, RoundId, RoundPlan, Update};
 
 /// The first message of a client on a connection.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
@@ -56,6 +56,8 @@ pub struct Contribution {
     pub blob: Digest,
     /// Length of that blob in bytes.
     pub bytes: u64,
+    /// A shorter way to it, for a coordinator that holds what the client gave back before.
+    pub update: Option<Update>,
 }
 
 /// A client's own policy does not allow what a plan asks.
@@ -182,7 +184,7 @@ messages! {
     /// Client to coordinator: still at work.
     Heartbeat(Heartbeat) = 4, limit 16;
     /// Client to coordinator: done, answers follow.
-    Contribution(Contribution) = 5, limit 64;
+    Contribution(Contribution) = 5, limit 160;
     /// Client to coordinator: its policy forbids the plan.
     Refusal(Refusal) = 6, limit 1024;
     /// Coordinator to client: counted.

@@ -1,5 +1,7 @@
 use crate::codec::{Decode, Encode};
-use crate::{AnswerKind, Answers, Digest, Name, Precision, ProtocolError, RoundId};
+use crate::{
+    AnswerKind, Answers, Digest, LossTerm, Name, Precision, ProtocolError, RoundId, Toward,
+};
 
 /// What a round asks of a client. A plan is data: a client interprets it and knows no method.
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
@@ -12,8 +14,8 @@ pub struct RoundPlan {
     pub transfer: Digest,
     /// Seed of this round; a client derives its own stream from it and its name.
     pub seed: u64,
-    /// Soft labels that come down with this plan.
-    pub knowledge: Option<Knowledge>,
+    /// What comes down with this plan.
+    pub knowledge: Vec<Knowledge>,
     /// What to train, in this order.
     pub phases: Vec<Phase>,
     /// What to give back; nothing where there is none.
@@ -88,7 +90,36 @@ impl Rows {
     }
 }
 
-/// Soft labels of some transfer samples, as a blob of packed [`Answers`].
+/// What answers speak about, a row each.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum About {
+    /// These samples of the transfer set.
+    Rows(Rows),
+    /// The classes, in their order.
+    Classes,
+}
+
+impl About {
+    /// Number of rows, of answers that have so many classes.
+    pub fn count(&self, classes: u32) -> u32 {
+        match self {
+            Self::Rows(rows) => rows.count(),
+            Self::Classes => classes,
+        }
+    }
+
+    fn check(&self, samples: u32) -> Result<(), String> {
+        match self {
+            Self::Rows(rows) => rows.check(samples),
+            Self::Classes => Ok(()),
+        }
+    }
+}
+
+/// What is known of some transfer samples, or of the classes, as a blob of packed [`Answers`].
+///
+/// Where several speak of one sample, a student takes the one that is closest to what it says itself
+/// (COMET, Cho et al. 2023).
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Knowledge {
     /// Name of the blob.
@@ -97,8 +128,23 @@ pub struct Knowledge {
     pub bytes: u64,
     /// What its values are.
     pub kind: AnswerKind,
-    /// Which samples they speak about.
-    pub rows: Rows,
+    /// Values of a row: classes, or the width of features.
+    pub width: u32,
+    /// What it speaks about.
+    pub about: About,
+    /// A shorter way to the same, for who holds what came before it.
+    pub update: Option<Update>,
+}
+
+/// A way from answers that somebody holds to others: see [`Answers::update`].
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Update {
+    /// Name of the blob that it starts from.
+    pub base: Digest,
+    /// Name of the blob that holds the update.
+    pub blob: Digest,
+    /// Length of that in bytes.
+    pub bytes: u64,
 }
 
 /// One stretch of training.
@@ -108,6 +154,8 @@ pub struct Phase {
     pub start: Start,
     /// On which samples it trains.
     pub data: PhaseData,
+    /// Of transfer samples, only these; all that something is known of where nothing is said.
+    pub only: Option<Rows>,
     /// Passes over those samples.
     pub epochs: u16,
     /// Samples a step.
@@ -125,6 +173,8 @@ pub enum Start {
     Continue,
     /// Those the student had before its first round.
     Reset,
+    /// Drawn anew under this seed: equal students of all clients start equally.
+    Seeded(u64),
 }
 
 /// On which samples a phase trains.
@@ -134,33 +184,6 @@ pub enum PhaseData {
     Private,
     /// The transfer samples that the plan's knowledge speaks about.
     Transfer,
-}
-
-/// A loss with its weight.
-#[derive(Clone, Copy, Debug, Decode, Encode, PartialEq)]
-pub struct LossTerm {
-    /// Which loss.
-    pub loss: Loss,
-    /// Its share of the sum; finite, above 0.
-    pub weight: f32,
-}
-
-/// A loss of a student's logits against a target.
-#[derive(Clone, Copy, Debug, Decode, Encode, PartialEq)]
-pub enum Loss {
-    /// Cross-entropy against hard labels.
-    CrossEntropy,
-    /// Cross-entropy against soft labels.
-    SoftCrossEntropy,
-    /// `T^2 KL(softmax(target / T) || softmax(z / T))` (Hinton et al. 2015).
-    Kl {
-        /// The temperature T, above 0.
-        temperature: f32,
-    },
-    /// Mean absolute difference of logits (FedMD, Li and Wang 2019).
-    L1,
-    /// Mean squared difference of logits (Ba and Caruana 2014).
-    Mse,
 }
 
 /// How parameters follow their gradients.
@@ -191,85 +214,204 @@ impl Optimiser {
     }
 }
 
-/// What a client gives back: its student's outputs on transfer samples.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+/// What a client gives back: its student's outputs on transfer samples, or their means over its
+/// private samples of each class.
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
 pub struct Report {
     /// What the values are.
     pub kind: AnswerKind,
-    /// On which samples.
-    pub rows: Rows,
+    /// About what. A row about a class that the client does not hold is silent.
+    pub about: About,
     /// How they are packed.
     pub precision: Precision,
+    /// Of logits, and before a softmax: so many times the logarithm of the client's own label
+    /// frequencies is taken off, so that what it holds much of does not speak louder; 0 to 4.
+    pub adjust: f32,
+    /// On which samples a client is to stay silent.
+    pub silence: Silence,
+    /// Whether it may come as an update of what the client gave back before.
+    pub update: bool,
+}
+
+/// On which transfer samples a client stays silent: a row of zeros.
+#[derive(Clone, Copy, Debug, Decode, Encode, PartialEq)]
+pub enum Silence {
+    /// On none.
+    Never,
+    /// Where the most likely class, by what came down about the sample or, where nothing did, by the
+    /// student itself, is none that the client holds.
+    Foreign,
+    /// Where the largest probability is below this.
+    Unsure {
+        /// 0 to 1.
+        least: f32,
+    },
+    /// Where the density of the client's own samples, relative to even noise, is low: KuLSIF
+    /// (Kanamori et al. 2012) as Selective-FD has it (Shao et al. 2023).
+    Unlike {
+        /// Width of the Gaussian kernel, above 0.
+        width: f32,
+        /// Share of the client's own samples that lie below the bar, 0 to 1.
+        quantile: f32,
+    },
+    /// Where the nearest of the client's own samples is further away than for this share of its own.
+    Far {
+        /// 0 to 1.
+        quantile: f32,
+    },
 }
 
 impl Report {
     /// The most bytes that a contribution may have: a function of the plan, never of the model.
-    pub fn most_bytes(&self, classes: u32) -> u64 {
-        Answers::most_bytes(self.kind, self.rows.count(), classes, self.precision)
+    /// `width` is the number of classes or, of features, theirs.
+    pub fn most_bytes(&self, classes: u32, width: u32) -> u64 {
+        let rows = self.about.count(classes);
+        Answers::most_bytes(self.kind, rows, width, self.precision)
+    }
+
+    fn fault(&self) -> Option<String> {
+        let within = match self.silence {
+            Silence::Never | Silence::Foreign => true,
+            Silence::Unsure { least } => (0.0..=1.0).contains(&least),
+            Silence::Unlike { width, quantile } => {
+                width.is_finite() && width > 0.0 && (0.0..=1.0).contains(&quantile)
+            }
+            Silence::Far { quantile } => (0.0..=1.0).contains(&quantile),
+        };
+        let silent = self.silence != Silence::Never;
+        match &self.about {
+            _ if !within => Some(format!("has {:?} out of range", self.silence)),
+            About::Classes if silent => Some(format!("has {:?} about classes", self.silence)),
+            _ if !(0.0..=4.0).contains(&self.adjust) => {
+                Some(format!("is adjusted {} times", self.adjust))
+            }
+            About::Rows(_) if self.kind == AnswerKind::Features => {
+                Some("asks for features of transfer samples".to_owned())
+            }
+            _ => None,
+        }
     }
 }
 
 impl RoundPlan {
-    /// Holds the plan against the transfer set it speaks about.
+    /// Holds the plan against the transfer set it speaks about, and the number of classes.
     ///
     /// # Errors
     /// [`ProtocolError::BadPlan`] with the first thing that no client could do.
-    pub fn check(&self, transfer: Digest, samples: u32) -> Result<(), ProtocolError> {
-        self.find_fault(transfer, samples)
+    pub fn check(&self, transfer: Digest, samples: u32, classes: u32) -> Result<(), ProtocolError> {
+        self.find_fault(transfer, samples, classes)
             .map_err(ProtocolError::BadPlan)
     }
 
-    fn find_fault(&self, transfer: Digest, samples: u32) -> Result<(), String> {
+    fn find_fault(&self, transfer: Digest, samples: u32, classes: u32) -> Result<(), String> {
         if self.transfer != transfer {
             return Err(format!(
                 "it speaks about transfer set {:?}, this side holds {transfer:?}",
                 self.transfer
             ));
         }
-        if let Some(knowledge) = &self.knowledge {
+        for knowledge in &self.knowledge {
             knowledge
-                .rows
-                .check(samples)
+                .check(samples, classes)
                 .map_err(|why| format!("knowledge {why}"))?;
         }
         if let Some(report) = &self.report {
-            report
-                .rows
-                .check(samples)
+            let fault = report.fault().map_or(Ok(()), Err);
+            fault
+                .and_then(|()| report.about.check(samples))
                 .map_err(|why| format!("report {why}"))?;
         }
         for (index, phase) in self.phases.iter().enumerate() {
             phase
-                .check(self.knowledge.is_some())
+                .check(&self.knowledge, samples)
                 .map_err(|why| format!("phase {index} {why}"))?;
         }
         Ok(())
     }
+
+    /// What is known of transfer samples.
+    pub fn of_samples(&self) -> impl Iterator<Item = (usize, &Knowledge, &Rows)> {
+        let all = self.knowledge.iter().enumerate();
+        all.filter_map(|(index, knowledge)| match &knowledge.about {
+            About::Rows(rows) => Some((index, knowledge, rows)),
+            About::Classes => None,
+        })
+    }
+}
+
+impl Knowledge {
+    /// The most bytes that the blob may have: its rows, packed plainly at full precision.
+    pub fn most_bytes(&self, classes: u32) -> u64 {
+        let rows = self.about.count(classes);
+        Answers::most_bytes(self.kind, rows, self.width, Precision::F32)
+    }
+
+    fn check(&self, samples: u32, classes: u32) -> Result<(), String> {
+        self.about.check(samples)?;
+        let rows = self.about.count(classes);
+        if self.kind != AnswerKind::Features && self.width != classes {
+            return Err(format!("of {} columns for {classes} classes", self.width));
+        }
+        let (values, most) = (
+            u64::from(rows) * u64::from(self.width),
+            self.most_bytes(classes),
+        );
+        let longest = self.update.map_or(0, |update| update.bytes);
+        if values > Answers::MOST_VALUES || longest.max(self.bytes) > most {
+            return Err(format!(
+                "of {} bytes about {rows} rows of {} columns",
+                longest.max(self.bytes),
+                self.width
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a loss can hold against it what a student says.
+    fn serves(&self, data: PhaseData, term: &LossTerm) -> bool {
+        let about = match self.about {
+            About::Rows(_) => data == PhaseData::Transfer && term.toward == Toward::Knowledge,
+            About::Classes => data == PhaseData::Private && term.toward == Toward::Classes,
+        };
+        let kind = match self.kind {
+            AnswerKind::Features => term.loss.is_of_features(),
+            AnswerKind::Logits => !term.loss.is_of_features(),
+            AnswerKind::Probabilities => !term.loss.compares_values(),
+        };
+        about && kind
+    }
 }
 
 impl Phase {
-    fn check(&self, knowledge: bool) -> Result<(), String> {
+    fn check(&self, knowledge: &[Knowledge], samples: u32) -> Result<(), String> {
         if self.batch == 0 {
             return Err("has a batch of no samples".to_owned());
         }
         if self.objective.is_empty() {
             return Err("has no loss".to_owned());
         }
-        if self.data == PhaseData::Transfer && !knowledge {
-            return Err("distils, but no knowledge comes with the plan".to_owned());
+        if let Some(only) = &self.only {
+            only.check(samples)?;
+            if self.data == PhaseData::Private {
+                return Err("chooses among private samples".to_owned());
+            }
         }
         for term in &self.objective {
-            if !(term.weight.is_finite() && term.weight > 0.0) {
-                return Err(format!("has a loss of weight {}", term.weight));
+            if let Some(fault) = term.fault() {
+                return Err(fault);
             }
-            let hard = term.loss == Loss::CrossEntropy;
-            if hard != (self.data == PhaseData::Private) {
-                return Err(format!("has {:?} on {:?} samples", term.loss, self.data));
-            }
-            if let Loss::Kl { temperature } = term.loss
-                && !(temperature.is_finite() && temperature > 0.0)
-            {
-                return Err(format!("has temperature {temperature}"));
+            let served = match term.toward {
+                Toward::Labels => self.data == PhaseData::Private,
+                Toward::Before => true,
+                Toward::Knowledge | Toward::Classes => {
+                    knowledge.iter().any(|known| known.serves(self.data, term))
+                }
+            };
+            if !served {
+                return Err(format!(
+                    "has {:?} toward {:?} on {:?} samples, but no such knowledge comes with the plan",
+                    term.loss, term.toward, self.data
+                ));
             }
         }
         let within = match self.optimiser {

@@ -6,10 +6,10 @@
 use fedistill_protocol::blob::Request;
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
-    AnswerKind, Answers, Contribution, Digest, Elements, Goodbye, Heartbeat, Hello, Knowledge,
-    Loss, LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Receipt, Refusal,
-    RejectReason, Rejected, Report, RoundId, RoundPlan, Rows, Start, TransferManifest, TransferSet,
-    Welcome,
+    About, AnswerKind, Answers, Contribution, Digest, Elements, Goodbye, Heartbeat, Hello,
+    Knowledge, Loss, LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Ramp, Receipt,
+    Refusal, RejectReason, Rejected, Report, RoundId, RoundPlan, Rows, Silence, Start, Toward,
+    TransferManifest, TransferSet, Update, Welcome,
 };
 
 const ID: RoundId = RoundId {
@@ -30,48 +30,108 @@ fn plan() -> RoundPlan {
         learning_rate: 0.5,
         momentum: 0.875,
     };
-    let term = |loss| LossTerm { loss, weight: 1.0 };
     let phase = |start, data, objective, optimiser| Phase {
         start,
         data,
+        only: None,
         epochs: 3,
         batch: 50,
         objective,
         optimiser,
     };
-    let soft = vec![
-        term(Loss::SoftCrossEntropy),
-        term(Loss::Kl { temperature: 4.0 }),
-        term(Loss::L1),
-        term(Loss::Mse),
+    let knowledge = |kind, width, about| Knowledge {
+        blob: digest(2),
+        bytes: 40_012,
+        kind,
+        width,
+        about,
+        update: None,
+    };
+    let temperature = 4.0;
+    let logits = [
+        Loss::SoftCrossEntropy,
+        Loss::Kl { temperature },
+        Loss::ReverseKl { temperature },
+        Loss::L1,
+        Loss::Mse,
+        Loss::Decoupled {
+            temperature,
+            target: 1.0,
+            others: 8.0,
+        },
+        Loss::NotTrue { temperature },
     ];
+    let features = [
+        Loss::Features,
+        Loss::Attention,
+        Loss::Similarity,
+        Loss::Relational {
+            distance: 25.0,
+            angle: 50.0,
+        },
+    ];
+    let soft = logits
+        .map(|loss| LossTerm::new(loss, Toward::Knowledge))
+        .to_vec();
+    let private = vec![
+        LossTerm::new(Loss::CrossEntropy { smoothing: 0.125 }, Toward::Labels),
+        LossTerm::new(Loss::HeldCrossEntropy { adjust: 1.0 }, Toward::Labels).times(0.5),
+        LossTerm {
+            ramp: Ramp::Rise { epochs: 20 },
+            ..LossTerm::new(Loss::Features, Toward::Classes)
+        },
+        LossTerm {
+            ramp: Ramp::Fall { factor: 0.5 },
+            ..LossTerm::new(Loss::NotTrue { temperature }, Toward::Before)
+        },
+    ];
+    let hints = features.map(|loss| LossTerm::new(loss, Toward::Before));
+    let rows = Rows::Range {
+        start: 1000,
+        count: 1000,
+    };
     RoundPlan {
         federation: "wards".parse().unwrap(),
         id: ID,
         transfer: digest(1),
         seed: u64::MAX,
-        knowledge: Some(Knowledge {
-            blob: digest(2),
-            bytes: 40_012,
-            kind: AnswerKind::Logits,
-            rows: Rows::Range {
-                start: 1000,
-                count: 1000,
+        knowledge: vec![
+            Knowledge {
+                update: Some(Update {
+                    base: digest(6),
+                    blob: digest(7),
+                    bytes: 99,
+                }),
+                ..knowledge(AnswerKind::Logits, 2, About::Rows(rows))
             },
-        }),
+            Knowledge {
+                bytes: 400,
+                ..knowledge(AnswerKind::Features, 50, About::Classes)
+            },
+        ],
         phases: vec![
-            phase(Start::Reset, PhaseData::Transfer, soft, adam),
+            Phase {
+                only: Some(Rows::List(vec![1001, 1003])),
+                ..phase(Start::Reset, PhaseData::Transfer, soft, adam)
+            },
+            phase(Start::Continue, PhaseData::Private, private, sgd),
             phase(
-                Start::Continue,
-                PhaseData::Private,
-                vec![term(Loss::CrossEntropy)],
-                sgd,
+                Start::Seeded(300),
+                PhaseData::Transfer,
+                hints.to_vec(),
+                adam,
             ),
         ],
         report: Some(Report {
             kind: AnswerKind::Probabilities,
-            rows: Rows::List(vec![0, 5, 70_000]),
+            about: About::Rows(Rows::List(vec![0, 5, 70_000])),
             precision: Precision::U8,
+            adjust: 0.5,
+            silence: Silence::Unlike {
+                width: 5.0,
+                quantile: 0.25,
+            },
+            update: true,
         }),
         deadline_ms: 60_000,
         cohort: 7,
@@ -130,6 +190,11 @@ fn contribution() -> Contribution {
         id: ID,
         blob: digest(5),
         bytes: 10_332,
+        update: Some(Update {
+            base: digest(6),
+            blob: digest(7),
+            bytes: 99,
+        }),
     }
 }
 
@@ -212,6 +277,7 @@ fn packed_answers_have_the_bytes_of_format_2() {
     let rows = |count: usize| rows.into_iter().cycle().take(count).flatten().collect();
     let few = Answers::new(AnswerKind::Probabilities, 3, rows(40)).unwrap();
     let many = Answers::new(AnswerKind::Probabilities, 3, rows(12_000)).unwrap();
+    let features = Answers::new(AnswerKind::Features, 3, rows(5)).unwrap();
     let cases = [
         (&logits, Precision::F32),
         (&logits, Precision::F16),
@@ -221,6 +287,8 @@ fn packed_answers_have_the_bytes_of_format_2() {
         (&few, Precision::U4),
         (&few, Precision::U2),
         (&few, Precision::U1),
+        (&few, Precision::F16),
+        (&features, Precision::U8),
     ];
     let golden = lines(ANSWERS);
     assert_eq!(golden.len(), cases.len() + 1);
@@ -252,6 +320,14 @@ mod mirror {
         pub(crate) attempt: u32,
         pub(crate) blob: [u8; 32],
         pub(crate) bytes: u64,
+        pub(crate) update: Option<Update>,
+    }
+
+    #[derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite)]
+    pub(crate) struct Update {
+        pub(crate) base: [u8; 32],
+        pub(crate) blob: [u8; 32],
+        pub(crate) bytes: u64,
     }
 }
 
@@ -279,6 +355,11 @@ fn another_crate_reads_and_writes_the_same_bytes() {
         attempt: 2,
         blob: [5; 32],
         bytes: 10_332,
+        update: Some(mirror::Update {
+            base: [6; 32],
+            blob: [7; 32],
+            bytes: 99,
+        }),
     };
     let bytes = body(contribution().into());
     let read: mirror::Contribution = wincode::config::deserialize_exact(&bytes, config).unwrap();

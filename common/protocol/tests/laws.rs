@@ -80,7 +80,7 @@ fn answers_that_are_not_finite_are_refused_when_made_and_when_read() {
     let kind = AnswerKind::Logits;
     let bad = Answers::new(kind, 2, vec![0.0, 1.0, 2.0, f32::NAN]);
     assert_eq!(bad, Err(ProtocolError::NotFinite { row: 1, column: 1 }));
-    let mut bytes = Answers::new(kind, 2, vec![0.0; 4])
+    let mut bytes = Answers::new(kind, 2, vec![1.0; 4])
         .unwrap()
         .pack(Precision::F32);
     bytes[Answers::HEADER_BYTES..][4..8].copy_from_slice(&f32::INFINITY.to_le_bytes());
@@ -91,7 +91,7 @@ fn answers_that_are_not_finite_are_refused_when_made_and_when_read() {
 #[test]
 fn answers_of_another_shape_kind_or_length_are_refused() {
     let kind = AnswerKind::Logits;
-    let bytes = Answers::new(kind, 2, vec![0.0; 4])
+    let bytes = Answers::new(kind, 2, vec![1.0; 4])
         .unwrap()
         .pack(Precision::F16);
     let shape = Answers::unpack(&bytes, kind, 3, 2);
@@ -171,7 +171,7 @@ prop_compose! {
     fn contribution()(round in any::<u32>(), attempt in any::<u32>(), blob in any::<[u8; 32]>(),
         bytes in any::<u64>(),
     ) -> Contribution {
-        Contribution { id: RoundId { round, attempt }, blob: Digest::from_bytes(blob), bytes }
+        Contribution { id: RoundId { round, attempt }, blob: Digest::from_bytes(blob), bytes, update: None }
     }
 }
 
@@ -231,6 +231,29 @@ proptest! {
                     prop_assert!((value - back).abs() <= allowed, "{precision:?} {value} {back}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn silence_is_heard_and_costs_next_to_nothing(
+        values in prop::collection::vec(1.0f32..50.0, 1..700), every in 1usize..9, which in 0usize..3,
+    ) {
+        let kind = [AnswerKind::Logits, AnswerKind::Probabilities, AnswerKind::Features][which];
+        let rows = (values.len() / 3) as u32;
+        let mut values = values[..rows as usize * 3].to_vec();
+        for row in values.chunks_exact_mut(3).step_by(every) {
+            row.fill(0.0);
+        }
+        let answers = Answers::new(kind, 3, values).unwrap();
+        let silent = answers.speaks().filter(|speaks| !speaks).count() as u32;
+        for precision in Precision::ALL {
+            let bytes = answers.pack(precision);
+            prop_assert!(bytes.len() as u64 <= Answers::most_bytes(kind, rows, 3, precision));
+            // Never longer than the values themselves.
+            let spoken = Answers::most_bytes(kind, rows - silent, 3, precision);
+            prop_assert!(bytes.len() as u64 <= spoken + u64::from(rows) / 8 + 5);
+            let back = Answers::unpack(&bytes, kind, rows, 3).unwrap();
+            prop_assert!(back.speaks().eq(answers.speaks()), "{precision:?}");
         }
     }
 
