@@ -14,7 +14,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fedistill_learning::bench::{LAYERS, product, random};
 use fedistill_learning::{Objective, OptimiserState, Targets};
-use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser};
+use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser, Toward};
 
 const BATCH: usize = 64;
 
@@ -48,18 +48,23 @@ fn losses(criterion: &mut Criterion) {
         let logits = random(rows * classes);
         let target: Vec<f32> = logits.iter().rev().copied().collect();
         let labels: Vec<u32> = (0..rows).map(|row| (row % classes) as u32).collect();
-        let soft = Targets::Soft {
-            kind: AnswerKind::Logits,
-            values: &target,
-        };
+        let soft = Targets::soft(AnswerKind::Logits, classes, &target);
         let kinds = [
-            ("cross-entropy", Loss::CrossEntropy, Targets::Hard(&labels)),
+            (
+                "cross-entropy",
+                Loss::CrossEntropy { smoothing: 0.0 },
+                Targets::hard(&labels),
+            ),
             ("soft cross-entropy", Loss::SoftCrossEntropy, soft),
             ("kd", Loss::Kl { temperature: 4.0 }, soft),
         ];
         group.throughput(Throughput::Elements((rows * classes) as u64));
         for (name, loss, targets) in kinds {
-            let terms = [LossTerm { loss, weight: 1.0 }];
+            let toward = match loss.is_of_labels() {
+                true => Toward::Labels,
+                false => Toward::Knowledge,
+            };
+            let terms = [LossTerm::new(loss, toward)];
             let objective = Objective::new(&terms, targets);
             let mut gradient = Vec::new();
             group.bench_function(format!("{name}, {rows} x {classes}"), |bench| {

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use fedistill_learning::{Architecture, Learner, Model, Net, Objective, Samples, Targets, seed};
-use fedistill_protocol::{AnswerKind, Elements, Loss, LossTerm, Optimiser};
+use fedistill_protocol::{AnswerKind, Elements, Loss, LossTerm, Optimiser, Toward};
 use rand::RngExt;
 
 /// CPU time of this process so far.
@@ -95,13 +95,13 @@ fn training(name: &str, batch: usize) -> Work {
             momentum: 0.0,
         },
     });
-    let terms = [LossTerm {
-        loss: Loss::CrossEntropy,
-        weight: 1.0,
-    }];
+    let terms = [LossTerm::new(
+        Loss::CrossEntropy { smoothing: 0.0 },
+        Toward::Labels,
+    )];
     let mut rng = seed::stream(1, "dropout");
     let step = move || {
-        let objective = Objective::new(&terms, Targets::Hard(&labels));
+        let objective = Objective::new(&terms, Targets::hard(&labels));
         learner.step(&x, &objective, &mut rng).unwrap();
     };
     (Box::new(step), operations)
@@ -120,16 +120,13 @@ fn inference(name: &str, batch: usize) -> Work {
 
 fn kd_loss(batch: usize) -> Work {
     let (logits, target) = (random(batch * 100), random(batch * 100));
-    let terms = [LossTerm {
-        loss: Loss::Kl { temperature: 4.0 },
-        weight: 1.0,
-    }];
+    let terms = [LossTerm::new(
+        Loss::Kl { temperature: 4.0 },
+        Toward::Knowledge,
+    )];
     let mut gradient = Vec::new();
     let loss = move || {
-        let targets = Targets::Soft {
-            kind: AnswerKind::Logits,
-            values: &target,
-        };
+        let targets = Targets::soft(AnswerKind::Logits, 100, &target);
         let objective = Objective::new(&terms, targets);
         objective.evaluate(&logits, 100, &mut gradient).unwrap();
     };

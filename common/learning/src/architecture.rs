@@ -4,7 +4,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Net, seed, zoo};
+use crate::{Net, zoo};
 
 /// The nets that come along, for devices of different size and data of different kind.
 ///
@@ -161,7 +161,7 @@ impl Architecture {
                 _ => return Err(unfit("token ids, 1 to 512")),
             },
         };
-        let mut rng = seed::stream(seed, "parameters");
+        let mut rng = Net::stream(seed);
         Ok(Net::new(shape.to_owned(), layers, &mut rng))
     }
 }

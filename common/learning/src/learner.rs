@@ -1,8 +1,8 @@
-use fedistill_protocol::{Loss, LossTerm, Optimiser};
+use fedistill_protocol::{Loss, LossTerm, Optimiser, Toward};
 use rand_chacha::ChaCha20Rng;
 use thiserror::Error;
 
-use crate::loss::{Objective, ObjectiveError};
+use crate::loss::{Adaptor, Gradients, Objective, ObjectiveError, Outputs};
 use crate::model::{Mode, Model, ModelError};
 use crate::{Dataset, Evaluation, OptimiserState, Samples, Targets, seed};
 
@@ -10,7 +10,11 @@ use crate::{Dataset, Evaluation, OptimiserState, Samples, Targets, seed};
 pub struct Learner {
     initial: Vec<f32>,
     optimiser: Option<OptimiserState>,
-    gradient: Vec<f32>,
+    /// How steps were asked to be taken.
+    steps: Option<Optimiser>,
+    adaptor: Option<(Adaptor, OptimiserState)>,
+    gradients: Gradients,
+    logits: Vec<f32>,
     batch: Vec<f32>,
     model: Box<dyn Model>,
 }
@@ -63,7 +67,10 @@ impl Learner {
         Self {
             initial: model.weights().to_vec(),
             optimiser: None,
-            gradient: Vec::new(),
+            steps: None,
+            adaptor: None,
+            gradients: Gradients::default(),
+            logits: Vec::new(),
             batch: Vec::new(),
             model: Box::new(model),
         }
@@ -82,6 +89,8 @@ impl Learner {
     /// Begins a stretch of training with a fresh optimiser.
     pub fn begin(&mut self, optimiser: Optimiser) {
         self.optimiser = Some(OptimiserState::new(optimiser, self.model.trainable()));
+        self.steps = Some(optimiser);
+        self.adaptor = None;
     }
 
     /// Goes on with an optimiser that was saved.
@@ -95,6 +104,14 @@ impl Learner {
     /// What the model reports.
     pub fn reset(&mut self) -> Result<(), ModelError> {
         self.model.set_weights(&self.initial)
+    }
+
+    /// Draws the parameters anew under `seed`, but not those that [`Self::reset`] leads back to.
+    ///
+    /// # Errors
+    /// A model that cannot.
+    pub fn reseed(&mut self, seed: u64) -> Result<(), ModelError> {
+        self.model.reseed(seed)
     }
 
     /// Sets the parameters, but not those that [`Self::reset`] leads back to.
@@ -118,13 +135,42 @@ impl Learner {
         let optimiser = self.optimiser.as_mut().ok_or(LearnError::NotBegun)?;
         let classes = self.model.classes();
         let logits = self.model.forward(samples, Mode::Train(rng))?;
-        let loss = objective.evaluate(logits, classes, &mut self.gradient)?;
+        let loss = match (objective.wants_features(), self.steps) {
+            (true, Some(steps)) => {
+                self.logits.clear();
+                self.logits.extend_from_slice(logits);
+                let width = self.model.features();
+                if let (Some(from), Some(to)) = (width, objective.hint())
+                    && from != to
+                    && !matches!(&self.adaptor, Some((adaptor, _)) if adaptor.fits(from, to))
+                {
+                    let adaptor = Adaptor::new(from, to, rng);
+                    let state = OptimiserState::new(steps, adaptor.weights.len());
+                    self.adaptor = Some((adaptor, state));
+                }
+                let outputs = Outputs {
+                    logits: &self.logits,
+                    classes,
+                    features: width.map(|width| (self.model.last_features(), width)),
+                };
+                let adaptor = self.adaptor.as_mut().map(|(adaptor, _)| adaptor);
+                objective.evaluate_with(outputs, adaptor, &mut self.gradients)?
+            }
+            _ => objective.evaluate(logits, classes, &mut self.gradients.logits)?,
+        };
         if !loss.is_finite() {
             return Err(LearnError::Diverged);
         }
-        self.model.backward(&self.gradient)?;
+        let Gradients { logits, features } = &self.gradients;
+        match objective.wants_features() {
+            false => self.model.backward(logits)?,
+            true => self.model.backward_with(logits, features)?,
+        }
         self.model
             .step(&mut |weights, gradients| optimiser.step(weights, gradients))?;
+        if let Some((adaptor, state)) = &mut self.adaptor {
+            state.step(&mut adaptor.weights, &adaptor.gradients);
+        }
         Ok(loss)
     }
 
@@ -141,10 +187,10 @@ impl Learner {
         seed: u64,
         mut told: impl FnMut(usize, f32),
     ) -> Result<(), LearnError> {
-        let terms = [LossTerm {
-            loss: Loss::CrossEntropy,
-            weight: 1.0,
-        }];
+        let terms = [LossTerm::new(
+            Loss::CrossEntropy { smoothing: 0.0 },
+            Toward::Labels,
+        )];
         let mut order = seed::stream(seed, "supervised/order");
         let mut noise = seed::stream(seed, "supervised/noise");
         let (mut samples, mut labels) = (Vec::new(), Vec::new());
@@ -160,7 +206,7 @@ impl Learner {
                 labels.clear();
                 data.samples().gather(&indices, &mut samples);
                 labels.extend(indices.iter().map(|&index| data.labels()[index]));
-                let objective = Objective::new(&terms, Targets::Hard(&labels));
+                let objective = Objective::new(&terms, Targets::hard(&labels));
                 sum += self.step(&samples, &objective, &mut noise)? * labels.len() as f32;
             }
             told(epoch, sum / data.len().max(1) as f32);
@@ -192,6 +238,32 @@ impl Learner {
             logits.extend_from_slice(self.model.forward(&self.batch, Mode::Evaluate)?);
         }
         Ok(logits)
+    }
+
+    /// The features of the samples at `rows`, in that order, `rows x width`, and that width.
+    ///
+    /// # Errors
+    /// A model that tells none, or what it reports.
+    ///
+    /// # Panics
+    /// A row that is not below the number of samples.
+    pub fn features_of(
+        &mut self,
+        samples: &Samples,
+        rows: &[usize],
+    ) -> Result<(Vec<f32>, usize), ModelError> {
+        let width = self.model.features().ok_or_else(|| {
+            let why = "this model tells no features: choose another, or another method";
+            ModelError::Other(why.to_owned())
+        })?;
+        let mut features = Vec::with_capacity(rows.len() * width);
+        for chunk in rows.chunks(Self::CHUNK) {
+            self.batch.clear();
+            samples.gather(chunk, &mut self.batch);
+            self.model.forward(&self.batch, Mode::Evaluate)?;
+            features.extend_from_slice(self.model.last_features());
+        }
+        Ok((features, width))
     }
 
     /// How good the model is on labelled samples.

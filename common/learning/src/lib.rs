@@ -37,14 +37,14 @@ mod zoo;
 
 /// Grows whenever the same seed comes to other bits than before, so that a run is not ended by another
 /// arithmetic than it was begun with.
-pub const ARITHMETIC: u32 = 1;
+pub const ARITHMETIC: u32 = 2;
 
 pub use architecture::{Architecture, ArchitectureError};
 pub use candle::{CandleModel, SeededInit};
 pub use checkpoint::CheckpointError;
 pub use dataset::{DataError, Dataset};
 pub use learner::{LearnError, Learner, Schedule};
-pub use loss::{Objective, ObjectiveError, Targets, softmax};
+pub use loss::{Gradients, Objective, ObjectiveError, Outputs, Soft, Targets, softmax};
 pub use metrics::Evaluation;
 pub use model::{Mode, Model, ModelError, Order, Parameter};
 pub use net::Net;

@@ -121,6 +121,37 @@ pub trait Model: Send {
     /// Another length than the logits had, or what the model itself reports.
     fn backward(&mut self, gradient: &[f32]) -> Result<(), ModelError>;
 
+    /// Width of the model's features: what goes into the layer that makes logits of it. `None` where it
+    /// tells none.
+    fn features(&self) -> Option<usize> {
+        None
+    }
+
+    /// The features of the last batch, `samples x width`; empty where the model tells none.
+    fn last_features(&self) -> &[f32] {
+        &[]
+    }
+
+    /// As [`Self::backward`], with the gradient of a loss with respect to the features too.
+    ///
+    /// # Errors
+    /// Another length than logits or features had, or a model that tells no features.
+    fn backward_with(&mut self, gradient: &[f32], features: &[f32]) -> Result<(), ModelError> {
+        let _ = (gradient, features);
+        let why = "this model tells no features".to_owned();
+        Err(ModelError::Other(why))
+    }
+
+    /// Draws the parameters anew under `seed`, as a new model's are.
+    ///
+    /// # Errors
+    /// A model that cannot.
+    fn reseed(&mut self, seed: u64) -> Result<(), ModelError> {
+        let _ = seed;
+        let why = "this model cannot draw its parameters anew".to_owned();
+        Err(ModelError::Other(why))
+    }
+
     /// Lets `update` change the trainable parameters, given the gradients of the last backward pass.
     ///
     /// # Errors

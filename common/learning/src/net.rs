@@ -24,31 +24,8 @@ impl Net {
     pub(crate) fn new(input: Vec<u32>, layers: Vec<Box<dyn Layer>>, rng: &mut ChaCha20Rng) -> Self {
         let width = input.iter().map(|&side| side as usize).product();
         let chain = Chain::new(width, layers);
-        let mut parameters = Vec::new();
-        let mut weights: Vec<f32> = Vec::new();
-        // Drawn in the order of files, so that no start depends on how parameters lie in memory.
-        let mut add = |tensor: Tensor, rng: &mut ChaCha20Rng| {
-            let drawn = (0..tensor.len()).map(|_| match tensor.start {
-                Start::Constant(value) => value,
-                Start::Uniform(bound) => bound * (2.0 * rng.random::<f32>() - 1.0),
-            });
-            let drawn: Vec<f32> = drawn.collect();
-            let parameter = Parameter {
-                name: tensor.name,
-                shape: tensor.shape,
-                order: tensor.order,
-            };
-            weights.extend(parameter.from_file(&drawn));
-            parameters.push(parameter);
-            weights.len()
-        };
-        let mut trainable = 0;
-        for tensor in chain.tensors() {
-            trainable = add(tensor, rng);
-        }
-        for tensor in chain.gathered() {
-            add(tensor, rng);
-        }
+        let trainable = chain.tensors().iter().map(Tensor::len).sum();
+        let (parameters, weights) = draw(&chain, rng);
         Self {
             input,
             chain,
@@ -59,6 +36,11 @@ impl Net {
             samples: 0,
             trained: false,
         }
+    }
+
+    /// The stream of a seed from which parameters are drawn.
+    pub(crate) fn stream(seed: u64) -> ChaCha20Rng {
+        seed::stream(seed, "parameters")
     }
 
     /// Hidden layers of these sizes, with ReLU; the parameters are drawn under `seed`.
@@ -77,11 +59,7 @@ impl Net {
             return Err(ArchitectureError::Empty { shape, classes });
         }
         let layers = zoo::mlp(width, hidden, 0.0, classes);
-        Ok(Self::new(
-            shape.to_owned(),
-            layers,
-            &mut seed::stream(seed, "parameters"),
-        ))
+        Ok(Self::new(shape.to_owned(), layers, &mut Self::stream(seed)))
     }
 
     /// Floating-point operations (two to a multiplication and addition) of a forward pass of one
@@ -99,6 +77,28 @@ impl Net {
     fn width(&self) -> usize {
         self.input.iter().map(|&side| side as usize).product()
     }
+}
+
+/// The parameters of all layers, and their values as they start.
+fn draw(chain: &Chain, rng: &mut ChaCha20Rng) -> (Vec<Parameter>, Vec<f32>) {
+    let mut parameters = Vec::new();
+    let mut weights: Vec<f32> = Vec::new();
+    // Drawn in the order of files, so that no start depends on how parameters lie in memory.
+    for tensor in chain.tensors().into_iter().chain(chain.gathered()) {
+        let drawn = (0..tensor.len()).map(|_| match tensor.start {
+            Start::Constant(value) => value,
+            Start::Uniform(bound) => bound * (2.0 * rng.random::<f32>() - 1.0),
+        });
+        let drawn: Vec<f32> = drawn.collect();
+        let parameter = Parameter {
+            name: tensor.name,
+            shape: tensor.shape,
+            order: tensor.order,
+        };
+        weights.extend(parameter.from_file(&drawn));
+        parameters.push(parameter);
+    }
+    (parameters, weights)
 }
 
 impl Model for Net {
@@ -154,7 +154,24 @@ impl Model for Net {
         Ok(self.chain.run(pass))
     }
 
+    fn features(&self) -> Option<usize> {
+        self.chain.features()
+    }
+
+    fn last_features(&self) -> &[f32] {
+        self.chain.last_features()
+    }
+
+    fn reseed(&mut self, seed: u64) -> Result<(), ModelError> {
+        (_, self.weights) = draw(&self.chain, &mut Self::stream(seed));
+        Ok(())
+    }
+
     fn backward(&mut self, gradient: &[f32]) -> Result<(), ModelError> {
+        self.backward_with(gradient, &[])
+    }
+
+    fn backward_with(&mut self, gradient: &[f32], features: &[f32]) -> Result<(), ModelError> {
         if !self.trained {
             let why = "a backward pass needs a training pass before it".to_owned();
             return Err(ModelError::Other(why));
@@ -167,11 +184,20 @@ impl Model for Net {
                 expected,
             });
         }
+        let expected = self.samples * self.features().unwrap_or(0);
+        if !features.is_empty() && features.len() != expected {
+            return Err(ModelError::Length {
+                what: "gradient of the last training pass's features",
+                actual: features.len(),
+                expected,
+            });
+        }
         let weights = &self.weights[..self.gradients.len()];
         let gradients = &mut self.gradients;
-        self.chain.run_back(
+        self.chain.run_back_with(
             (weights, &self.batch),
             gradient,
+            features,
             self.samples,
             gradients,
             None,

@@ -7,7 +7,7 @@ use std::path::Path;
 use fedistill_learning::{
     Architecture, Dataset, Evaluation, Learner, Model, Net, Objective, Targets, seed,
 };
-use fedistill_protocol::{Loss, LossTerm, Optimiser};
+use fedistill_protocol::{Loss, LossTerm, Optimiser, Toward};
 use serde_json::Value;
 
 /// Number `i` of stream `n` under seed 1.
@@ -61,10 +61,10 @@ fn learns_as_in_pytorch(name: &str, mut net: Net, learning_rate: f32) {
         learning_rate,
         momentum: 0.0,
     });
-    let terms = [LossTerm {
-        loss: Loss::CrossEntropy,
-        weight: 1.0,
-    }];
+    let terms = [LossTerm::new(
+        Loss::CrossEntropy { smoothing: 0.0 },
+        Toward::Labels,
+    )];
     let mut rng = seed::stream(0, "dropout");
     let (mut samples, mut losses) = (Vec::new(), Vec::new());
     for (epoch, expected) in numbers("accuracy").into_iter().enumerate() {
@@ -72,7 +72,7 @@ fn learns_as_in_pytorch(name: &str, mut net: Net, learning_rate: f32) {
             samples.clear();
             train.samples().gather(batch, &mut samples);
             let labels: Vec<u32> = batch.iter().map(|&index| train.labels()[index]).collect();
-            let objective = Objective::new(&terms, Targets::Hard(&labels));
+            let objective = Objective::new(&terms, Targets::hard(&labels));
             losses.push(learner.step(&samples, &objective, &mut rng).unwrap());
         }
         let logits = learner.logits(test.samples()).unwrap();

@@ -132,6 +132,8 @@ pub struct Knowledge {
     pub width: u32,
     /// What it speaks about.
     pub about: About,
+    /// How its values are packed.
+    pub precision: Precision,
     /// A shorter way to the same, for who holds what came before it.
     pub update: Option<Update>,
 }
@@ -222,6 +224,8 @@ pub struct Report {
     pub kind: AnswerKind,
     /// About what. A row about a class that the client does not hold is silent.
     pub about: About,
+    /// Values of a row: classes, or the width of features.
+    pub width: u32,
     /// How they are packed.
     pub precision: Precision,
     /// Of logits, and before a softmax: so many times the logarithm of the client's own label
@@ -263,13 +267,12 @@ pub enum Silence {
 
 impl Report {
     /// The most bytes that a contribution may have: a function of the plan, never of the model.
-    /// `width` is the number of classes or, of features, theirs.
-    pub fn most_bytes(&self, classes: u32, width: u32) -> u64 {
+    pub fn most_bytes(&self, classes: u32) -> u64 {
         let rows = self.about.count(classes);
-        Answers::most_bytes(self.kind, rows, width, self.precision)
+        Answers::most_bytes(self.kind, rows, self.width, self.precision)
     }
 
-    fn fault(&self) -> Option<String> {
+    fn fault(&self, classes: u32) -> Option<String> {
         let within = match self.silence {
             Silence::Never | Silence::Foreign => true,
             Silence::Unsure { least } => (0.0..=1.0).contains(&least),
@@ -280,6 +283,9 @@ impl Report {
         };
         let silent = self.silence != Silence::Never;
         match &self.about {
+            _ if self.kind != AnswerKind::Features && self.width != classes => {
+                Some(format!("has {} columns for {classes} classes", self.width))
+            }
             _ if !within => Some(format!("has {:?} out of range", self.silence)),
             About::Classes if silent => Some(format!("has {:?} about classes", self.silence)),
             _ if !(0.0..=4.0).contains(&self.adjust) => {
@@ -316,7 +322,7 @@ impl RoundPlan {
                 .map_err(|why| format!("knowledge {why}"))?;
         }
         if let Some(report) = &self.report {
-            let fault = report.fault().map_or(Ok(()), Err);
+            let fault = report.fault(classes).map_or(Ok(()), Err);
             fault
                 .and_then(|()| report.about.check(samples))
                 .map_err(|why| format!("report {why}"))?;
@@ -340,10 +346,10 @@ impl RoundPlan {
 }
 
 impl Knowledge {
-    /// The most bytes that the blob may have: its rows, packed plainly at full precision.
+    /// The most bytes that the blob may have.
     pub fn most_bytes(&self, classes: u32) -> u64 {
         let rows = self.about.count(classes);
-        Answers::most_bytes(self.kind, rows, self.width, Precision::F32)
+        Answers::most_bytes(self.kind, rows, self.width, self.precision)
     }
 
     fn check(&self, samples: u32, classes: u32) -> Result<(), String> {

@@ -45,6 +45,7 @@ fn plan() -> RoundPlan {
         kind,
         width,
         about,
+        precision: Precision::F32,
         update: None,
     };
     let temperature = 4.0;
@@ -125,6 +126,7 @@ fn plan() -> RoundPlan {
         report: Some(Report {
             kind: AnswerKind::Probabilities,
             about: About::Rows(Rows::List(vec![0, 5, 70_000])),
+            width: 2,
             precision: Precision::U8,
             adjust: 0.5,
             silence: Silence::Unlike {

@@ -84,11 +84,40 @@ impl Chain {
         self.layers.last().map_or(&[], |last| &last.output)
     }
 
+    /// What goes into the last layer: its width.
+    pub(crate) fn features(&self) -> Option<usize> {
+        let (_, before) = self.layers.split_last()?;
+        Some(before.last()?.layer.output())
+    }
+
+    /// What went into the last layer in the last run.
+    pub(crate) fn last_features(&self) -> &[f32] {
+        let before = self
+            .layers
+            .split_last()
+            .and_then(|(_, before)| before.last());
+        before.map_or(&[], |before| &before.output)
+    }
+
     /// Takes the gradient of the last result; writes all of `dw`, and of `dx` where it is wanted.
     pub(crate) fn run_back(
         &mut self,
+        at: (&[f32], &[f32]),
+        dy: &[f32],
+        samples: usize,
+        dw: &mut [f32],
+        dx: Option<&mut [f32]>,
+    ) {
+        self.run_back_with(at, dy, &[], samples, dw, dx);
+    }
+
+    /// The same; `features` is added to the gradient of what went into the last layer, where it is not
+    /// empty.
+    pub(crate) fn run_back_with(
+        &mut self,
         (weights, x): (&[f32], &[f32]),
         dy: &[f32],
+        features: &[f32],
         samples: usize,
         dw: &mut [f32],
         mut dx: Option<&mut [f32]>,
@@ -96,6 +125,7 @@ impl Chain {
         let [above, below] = &mut self.flow;
         above.clear();
         above.extend_from_slice(dy);
+        let last = self.layers.len().saturating_sub(1);
         for index in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(index);
             let Some(placed) = rest.first_mut() else {
@@ -115,6 +145,10 @@ impl Chain {
                 _ => {
                     below.resize(x.len(), 0.0);
                     placed.layer.backward(pass, dw, Some(below));
+                    if index == last {
+                        let slopes = below.iter_mut().zip(features);
+                        slopes.for_each(|(slope, more)| *slope += more);
+                    }
                 }
             }
             std::mem::swap(above, below);

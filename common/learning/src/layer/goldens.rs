@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser};
+use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser, Toward};
 use safetensors::SafeTensors;
 
 use super::*;
@@ -285,7 +285,11 @@ fn losses_agree_with_pytorch() {
     };
     let check = |golden: &Golden, loss: Loss, targets: Targets<'_>| {
         let x = golden.values("x");
-        let terms = [LossTerm { loss, weight: 1.0 }];
+        let toward = match loss.is_of_labels() {
+            true => Toward::Labels,
+            false => Toward::Knowledge,
+        };
+        let terms = [LossTerm::new(loss, toward)];
         let run = |set| {
             with_kernels(set, || {
                 let mut gradient = Vec::new();
@@ -307,7 +311,11 @@ fn losses_agree_with_pytorch() {
         .iter()
         .map(|label| *label as u32)
         .collect();
-    check(&golden, Loss::CrossEntropy, Targets::Hard(&labels));
+    check(
+        &golden,
+        Loss::CrossEntropy { smoothing: 0.0 },
+        Targets::hard(&labels),
+    );
     for (name, loss, kind) in [
         (
             "soft_cross_entropy",
@@ -321,14 +329,7 @@ fn losses_agree_with_pytorch() {
     ] {
         let golden = Golden::read(name);
         let (kind, values) = soft(&golden, kind);
-        check(
-            &golden,
-            loss,
-            Targets::Soft {
-                kind,
-                values: &values,
-            },
-        );
+        check(&golden, loss, Targets::soft(kind, 10, &values));
     }
 }
 
