@@ -10,7 +10,7 @@ use std::time::Duration;
 use fedistill_client::{Client, Policy};
 use fedistill_coordinator::status::Bookkeeper;
 use fedistill_coordinator::{Coordinator, FileStore, NetTeacher, Settings};
-use fedistill_federation::method::LogitMean;
+use fedistill_federation::method;
 use fedistill_federation::{Quorum, Training};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
@@ -88,7 +88,7 @@ fn settings(classes: &[String]) -> Settings {
     Settings {
         federation: name("clinic"),
         classes: classes.to_vec(),
-        method: Arc::new(LogitMean::default()),
+        method: method::by_name("logit-mean").unwrap().into(),
         training: Training {
             private_epochs: 2,
             distillation_epochs: 2,

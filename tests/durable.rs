@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedistill_coordinator::{FileStore, MemoryStore, OpenRound, Saved, Store};
-use fedistill_federation::Event;
+use fedistill_coordinator::{Exchange, FileStore, MemoryStore, OpenRound, Saved, Sent, Store};
+use fedistill_federation::{Event, Lesson, State};
 use fedistill_protocol::{
-    AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rows,
+    About, AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan,
+    Rows, Silence, Update,
 };
 
 fn name(text: &str) -> Name {
@@ -19,23 +20,47 @@ fn answers() -> Answers {
     Answers::new(AnswerKind::Logits, 2, values).unwrap()
 }
 
+fn lesson(about: About) -> Lesson {
+    let answers = answers();
+    Lesson { about, answers }
+}
+
+fn state(rows: Rows) -> State {
+    State {
+        common: vec![lesson(About::Rows(rows))],
+        personal: BTreeMap::from([(name("ward-2"), vec![lesson(About::Classes)])]),
+        memory: vec![1, 2, 3],
+    }
+}
+
 fn plan(id: RoundId) -> RoundPlan {
     RoundPlan {
         federation: name("clinic"),
         id,
         transfer: Digest::of(b"set"),
         seed: 7,
-        knowledge: Some(Knowledge {
+        knowledge: vec![Knowledge {
             blob: Digest::of(b"labels"),
             bytes: 24,
             kind: AnswerKind::Logits,
-            rows: Rows::List(vec![1, 5, 9]),
-        }),
+            width: 2,
+            about: About::Rows(Rows::List(vec![1, 5, 9])),
+            precision: Precision::F16,
+            update: Some(Update {
+                base: Digest::of(b"before"),
+                blob: Digest::of(b"update"),
+                bytes: 7,
+            }),
+        }],
         phases: Vec::new(),
         report: Some(Report {
             kind: AnswerKind::Logits,
-            rows: Rows::List(vec![0, 2, 4]),
+            about: About::Rows(Rows::List(vec![0, 2, 4])),
+            width: 2,
             precision: Precision::F16,
+            adjust: 0.5,
+            silence: Silence::Foreign,
+            update: true,
         }),
         deadline_ms: 1000,
         cohort: 2,
@@ -98,7 +123,15 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
 
     let next = Saved {
         round: 1,
-        labels: Some((Rows::List(vec![1, 5, 9]), answers())),
+        over: false,
+        state: state(Rows::List(vec![1, 5, 9])),
+        exchange: Exchange {
+            sent: vec![Sent {
+                blob: Digest::of(b"sent"),
+                lesson: lesson(About::Classes),
+            }],
+            given: BTreeMap::from([(name("ward-1"), (Digest::of(b"given"), b"given"[..].into()))]),
+        },
         teacher: Some(vec![1.5, -2.5]),
         open: None,
     };
@@ -106,14 +139,16 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     assert_eq!(store.load().unwrap(), next);
     // All samples are a range, and the same again after a crash.
     let next = Saved {
-        labels: Some((Rows::Range { start: 0, count: 3 }, answers())),
+        state: state(Rows::Range { start: 0, count: 3 }),
         ..next
     };
     store.close(&next).unwrap();
     assert_eq!(store.load().unwrap(), next);
     let next = Saved {
         round: 2,
-        labels: None,
+        over: true,
+        state: State::default(),
+        exchange: Exchange::default(),
         ..next
     };
     store.close(&next).unwrap();

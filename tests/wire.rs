@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fedistill_client::{Client, ClientError, Event, Policy};
 use fedistill_coordinator::{Coordinator, CoordinatorError, MemoryStore, Settings};
-use fedistill_federation::method::LogitMean;
+use fedistill_federation::method;
 use fedistill_federation::{Quorum, Training};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{
@@ -44,7 +44,7 @@ fn settings() -> Settings {
     Settings {
         federation: name("clinic"),
         classes: classes(),
-        method: Arc::new(LogitMean::default()),
+        method: method::by_name("logit-mean").unwrap().into(),
         training: Training {
             private_epochs: 1,
             distillation_epochs: 1,
@@ -110,6 +110,7 @@ impl Puppet {
             id,
             blob: Digest::of(&bytes),
             bytes: announced,
+            update: None,
         };
         self.frames.writer.send(&contribution.into()).await.unwrap();
         let served = async {
@@ -239,7 +240,12 @@ async fn of_thousands_of_announcements_one_is_fetched_at_a_time() {
     let announcing = tokio::spawn(async move {
         for number in 0..5_000u32 {
             let blob = Digest::of(&number.to_le_bytes());
-            let contribution = Contribution { id, blob, bytes };
+            let contribution = Contribution {
+                id,
+                blob,
+                bytes,
+                update: None,
+            };
             // The same one twice, then another: the coordinator lets them wait where they are.
             for _ in 0..2 {
                 writer.send(&contribution.into()).await.unwrap();

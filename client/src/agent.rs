@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use fedistill_learning::Samples;
 use fedistill_protocol::{
-    Answers, Contribution, Digest, Hello, Message, Name, Precision, Receipt, Refusal, RejectReason,
-    Rejected, RoundId, RoundPlan, TransferManifest, TransferSet, Welcome,
+    Answers, Contribution, Digest, Hello, Message, Name, Receipt, Refusal, RejectReason, Rejected,
+    RoundId, RoundPlan, TransferManifest, TransferSet, Update, Welcome,
 };
 
 use crate::{Held, Policy, Wanted};
@@ -55,8 +55,8 @@ pub enum Output {
     Train(Box<Job>),
     /// Stop the training for this round; nothing more is heard of it.
     Cancel(RoundId),
-    /// Let the coordinator fetch this blob.
-    Offer(Digest, Arc<[u8]>),
+    /// Let the coordinator fetch these blobs.
+    Offer(Vec<Blob>),
     /// No longer let it.
     Retract,
     /// The contribution to this round counts.
@@ -67,13 +67,16 @@ pub enum Output {
     Stop(Stop),
 }
 
+/// Bytes, and their name.
+pub type Blob = (Digest, Arc<[u8]>);
+
 /// A training that a plan asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// What is asked, checked.
     pub plan: Arc<RoundPlan>,
-    /// The soft labels that come with it.
-    pub knowledge: Option<Arc<Answers>>,
+    /// What comes with it, in the order of the plan.
+    pub knowledge: Vec<Arc<Answers>>,
     /// The public samples.
     pub transfer: Arc<Samples>,
 }
@@ -98,6 +101,10 @@ pub struct Agent {
     welcome: Option<Welcome>,
     transfer: Option<(Digest, Arc<Samples>)>,
     work: Work,
+    /// What came down last.
+    known: Vec<(Digest, Arc<Answers>)>,
+    /// What this side gave back last, as it is on the other side.
+    given: Option<(Digest, Arc<Answers>)>,
     outputs: VecDeque<Output>,
 }
 
@@ -105,12 +112,57 @@ pub struct Agent {
 enum Work {
     Idle,
     /// A plan waits for the transfer set or its knowledge.
-    Waiting(Arc<RoundPlan>),
+    Waiting(Waiting),
     Training(Arc<RoundPlan>),
     Done {
         contribution: Contribution,
-        bytes: Arc<[u8]>,
+        blobs: Vec<Blob>,
+        /// The answers as they are on the other side, where the next ones may be an update of them.
+        answers: Option<Arc<Answers>>,
     },
+}
+
+#[derive(Debug)]
+struct Waiting {
+    plan: Arc<RoundPlan>,
+    /// What has come of its knowledge, in its order.
+    got: Vec<Arc<Answers>>,
+    /// Whether an update has led nowhere: then all comes whole.
+    whole: bool,
+}
+
+impl Waiting {
+    /// What is to be fetched next, and what it is.
+    fn next(
+        &self,
+        known: &[(Digest, Arc<Answers>)],
+        classes: u32,
+    ) -> Option<(Digest, u64, Wanted)> {
+        let knowledge = self.plan.knowledge.get(self.got.len())?;
+        let update = knowledge.update.filter(|_| !self.whole);
+        let base = update.and_then(|update| {
+            let base = known.iter().find(|(digest, _)| *digest == update.base);
+            Some((update, Arc::clone(&base?.1)))
+        });
+        Some(match base {
+            Some((update, base)) => {
+                let wanted = Wanted::Update {
+                    base,
+                    blob: knowledge.blob,
+                    precision: knowledge.precision,
+                };
+                (update.blob, update.bytes, wanted)
+            }
+            None => {
+                let wanted = Wanted::Knowledge {
+                    kind: knowledge.kind,
+                    rows: knowledge.about.count(classes),
+                    width: knowledge.width,
+                };
+                (knowledge.blob, knowledge.bytes, wanted)
+            }
+        })
+    }
 }
 
 impl Agent {
@@ -121,8 +173,20 @@ impl Agent {
             welcome: None,
             transfer: None,
             work: Work::Idle,
+            known: Vec::new(),
+            given: None,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Begins with this in hand of what came down last.
+    pub fn know(&mut self, blob: Digest, answers: Arc<Answers>) {
+        self.known.push((blob, answers));
+    }
+
+    /// Begins with this as what it gave back last.
+    pub fn gave(&mut self, blob: Digest, answers: Arc<Answers>) {
+        self.given = Some((blob, answers));
     }
 
     /// Begins with the transfer set of this digest in hand.
@@ -144,14 +208,11 @@ impl Agent {
         }
     }
 
-    /// The contribution that waits for its receipt.
-    pub fn offered(&self) -> Option<(Digest, Arc<[u8]>)> {
+    /// The blobs of the contribution that waits for its receipt.
+    pub fn offered(&self) -> &[Blob] {
         match &self.work {
-            Work::Done {
-                contribution,
-                bytes,
-            } => Some((contribution.blob, Arc::clone(bytes))),
-            _ => None,
+            Work::Done { blobs, .. } => blobs,
+            _ => &[],
         }
     }
 
@@ -254,7 +315,11 @@ impl Agent {
             return self.put(Output::Note("ignored a plan before the welcome".to_owned()));
         };
         match &self.work {
-            Work::Training(current) | Work::Waiting(current) if current.id == plan.id => return,
+            Work::Training(current) | Work::Waiting(Waiting { plan: current, .. })
+                if current.id == plan.id =>
+            {
+                return;
+            }
             Work::Done { contribution, .. } if contribution.id == plan.id => {
                 // The connection broke before the receipt came.
                 let again = *contribution;
@@ -262,14 +327,15 @@ impl Agent {
             }
             _ => self.drop_work(),
         }
+        let classes = manifest.classes.len() as u32;
         let fault = match plan.federation == self.config.federation {
             true => plan
-                .check(manifest.blob, manifest.samples)
+                .check(manifest.blob, manifest.samples, classes)
                 .map_err(|error| error.to_string()),
             false => Err(format!("the plan is for federation {}", plan.federation)),
         };
         let fault = fault.and_then(|()| self.config.policy.check(&plan));
-        if let Err(why) = fault.and_then(|()| check_length(&plan, manifest.classes.len() as u32)) {
+        if let Err(why) = fault {
             self.put(Output::Note(format!(
                 "refused the plan of round {}: {why}",
                 plan.id
@@ -277,24 +343,36 @@ impl Agent {
             let why = cut(why);
             return self.put(Output::Send(Refusal { id: plan.id, why }.into()));
         }
-        self.work = Work::Waiting(Arc::new(plan));
+        self.work = Work::Waiting(Waiting {
+            plan: Arc::new(plan),
+            got: Vec::new(),
+            whole: false,
+        });
         if self.transfer.is_some() {
             self.prepare();
         }
     }
 
-    /// The transfer set is here, a plan waits: get its knowledge, or begin.
+    /// The transfer set is here, a plan waits: get what is missing of its knowledge, or begin.
     fn prepare(&mut self) {
-        let Work::Waiting(plan) = &self.work else {
+        let classes = self.classes();
+        let Work::Waiting(waiting) = &mut self.work else {
             return;
         };
-        match &plan.knowledge {
-            Some(knowledge) => {
-                let (blob, bytes) = (knowledge.blob, knowledge.bytes);
-                self.put(Output::Fetch { blob, bytes });
-            }
-            None => self.train(None),
+        // What is here need not come again.
+        while let Some(knowledge) = waiting.plan.knowledge.get(waiting.got.len())
+            && let Some((_, answers)) = self.known.iter().find(|(blob, _)| *blob == knowledge.blob)
+        {
+            waiting.got.push(Arc::clone(answers));
         }
+        match waiting.next(&self.known, classes) {
+            Some((blob, bytes, _)) => self.put(Output::Fetch { blob, bytes }),
+            None => self.train(),
+        }
+    }
+
+    fn classes(&self) -> u32 {
+        self.config.classes.len() as u32
     }
 
     /// What a blob that is to be fetched has to be; `None` for one that nothing waits for.
@@ -303,16 +381,11 @@ impl Agent {
         if manifest.blob == blob && self.transfer.is_none() {
             return Some(Wanted::Transfer);
         }
-        match &self.work {
-            Work::Waiting(plan) => plan.knowledge.as_ref(),
-            _ => None,
-        }
-        .filter(|knowledge| knowledge.blob == blob)
-        .map(|knowledge| Wanted::Knowledge {
-            kind: knowledge.kind,
-            rows: knowledge.rows.count(),
-            classes: manifest.classes.len() as u32,
-        })
+        let Work::Waiting(waiting) = &self.work else {
+            return None;
+        };
+        let (next, _, wanted) = waiting.next(&self.known, self.classes())?;
+        (next == blob).then_some(wanted)
     }
 
     fn held(&mut self, blob: Digest, held: Held) {
@@ -333,15 +406,11 @@ impl Agent {
                 );
                 self.unusable(blob, &why);
             }
-            (
-                Wanted::Knowledge {
-                    kind,
-                    rows,
-                    classes,
-                },
-                Held::Knowledge(answers),
-            ) if (answers.kind(), answers.rows(), answers.classes()) == (kind, rows, classes) => {
-                self.train(Some(answers));
+            (wanted, Held::Knowledge(answers)) if wanted.fits(&answers) => {
+                if let Work::Waiting(waiting) = &mut self.work {
+                    waiting.got.push(answers);
+                }
+                self.prepare();
             }
             _ => self.unusable(blob, "it is held as something else"),
         }
@@ -355,25 +424,36 @@ impl Agent {
                 let why = format!("the transfer set cannot be used: {why}");
                 self.put(Output::Stop(Stop::Unfit(why)));
             }
+            Some(Wanted::Update { .. }) => {
+                if let Work::Waiting(waiting) = &mut self.work {
+                    waiting.whole = true;
+                }
+                self.prepare();
+            }
             Some(Wanted::Knowledge { .. }) => {
-                if let Work::Waiting(plan) = std::mem::replace(&mut self.work, Work::Idle) {
+                if let Work::Waiting(waiting) = std::mem::replace(&mut self.work, Work::Idle) {
+                    let id = waiting.plan.id;
                     let why = cut(format!("the knowledge cannot be used: {why}"));
-                    self.put(Output::Send(Refusal { id: plan.id, why }.into()));
+                    self.put(Output::Send(Refusal { id, why }.into()));
                 }
             }
         }
     }
 
-    fn train(&mut self, knowledge: Option<Arc<Answers>>) {
-        let Work::Waiting(plan) = std::mem::replace(&mut self.work, Work::Idle) else {
+    fn train(&mut self) {
+        let Work::Waiting(Waiting { plan, got, .. }) =
+            std::mem::replace(&mut self.work, Work::Idle)
+        else {
             return;
         };
         let Some((_, transfer)) = &self.transfer else {
             return;
         };
+        let blobs = plan.knowledge.iter().map(|knowledge| knowledge.blob);
+        self.known = blobs.zip(got.iter().cloned()).collect();
         let job = Job {
             plan: Arc::clone(&plan),
-            knowledge,
+            knowledge: got,
             transfer: Arc::clone(transfer),
         };
         self.work = Work::Training(plan);
@@ -398,19 +478,41 @@ impl Agent {
                 return self.put(Output::Send(Refusal { id, why }.into()));
             }
         };
-        let bytes: Arc<[u8]> = match (&plan.report, answers) {
+        let bytes: Arc<[u8]> = match (&plan.report, &answers) {
             (Some(report), Some(answers)) => answers.pack(report.precision).into(),
             _ => Arc::new([]),
         };
-        let contribution = Contribution {
+        let mut contribution = Contribution {
             id,
             blob: Digest::of(&bytes),
             bytes: bytes.len() as u64,
+            update: None,
         };
-        self.put(Output::Offer(contribution.blob, Arc::clone(&bytes)));
+        let mut blobs = vec![(contribution.blob, Arc::clone(&bytes))];
+        let mut rounded = None;
+        if let (Some(report), Some(answers)) = (&plan.report, answers)
+            && report.update
+        {
+            let (kind, rows) = (answers.kind(), answers.rows());
+            rounded = Answers::unpack(&bytes, kind, rows, answers.classes()).ok();
+            if let Some((base, given)) = &self.given
+                && let Some(update) = answers.update(given, report.precision)
+                && update.len() < bytes.len()
+            {
+                let blob = Digest::of(&update);
+                contribution.update = Some(Update {
+                    base: *base,
+                    blob,
+                    bytes: update.len() as u64,
+                });
+                blobs.push((blob, update.into()));
+            }
+        }
+        self.put(Output::Offer(blobs.clone()));
         self.work = Work::Done {
             contribution,
-            bytes,
+            blobs,
+            answers: rounded.map(Arc::new),
         };
         if self.welcome.is_some() {
             self.put(Output::Send(contribution.into()));
@@ -420,11 +522,14 @@ impl Agent {
     fn counted(&mut self, receipt: Receipt) {
         if let Work::Done {
             contribution,
-            bytes,
+            answers,
+            ..
         } = &self.work
             && (contribution.id, contribution.blob) == (receipt.id, receipt.blob)
         {
-            debug_assert_eq!(bytes.len() as u64, contribution.bytes);
+            if let Some(answers) = answers {
+                self.given = Some((contribution.blob, Arc::clone(answers)));
+            }
             self.work = Work::Idle;
             self.put(Output::Retract);
             self.put(Output::Counted(receipt.id));
@@ -456,24 +561,6 @@ impl Agent {
 
     fn put(&mut self, output: Output) {
         self.outputs.push_back(output);
-    }
-}
-
-/// Knowledge must not be longer than its rows packed plainly, nor more than can be held, so that no
-/// more is fetched than that.
-fn check_length(plan: &RoundPlan, classes: u32) -> Result<(), String> {
-    let Some(knowledge) = &plan.knowledge else {
-        return Ok(());
-    };
-    let rows = knowledge.rows.count();
-    let most = Answers::most_bytes(knowledge.kind, rows, classes, Precision::F32);
-    let values = u64::from(rows) * u64::from(classes);
-    match knowledge.bytes <= most && values <= Answers::MOST_VALUES {
-        true => Ok(()),
-        false => Err(format!(
-            "knowledge of {} bytes on {rows} samples and {classes} classes is announced",
-            knowledge.bytes
-        )),
     }
 }
 

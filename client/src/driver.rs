@@ -15,9 +15,9 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::agent::{Agent, AgentConfig, Input, Job, Output, Stop};
+use crate::agent::{Agent, AgentConfig, Blob, Input, Job, Output, Stop};
 use crate::held::Unshared;
-use crate::train::{Bench, Carried, Watcher, carry_out};
+use crate::train::{Bench, Carried, Hands, Likeness, Watcher};
 use crate::{Backoff, Blobs, Policy, PrivateData, Student, Wanted};
 
 /// A device of a federation: a student, its private data, and how to reach the coordinator.
@@ -99,8 +99,8 @@ pub enum ClientError {
     NoData(Name),
 }
 
-/// The one blob that a client lets its coordinator fetch.
-pub type Shelf = Arc<Mutex<Option<(Digest, Arc<[u8]>)>>>;
+/// The blobs that a client lets its coordinator fetch.
+pub type Shelf = Arc<Mutex<Vec<Blob>>>;
 
 impl Client {
     /// A client called `name` in `federation`, with a student and the private data it learns from.
@@ -129,6 +129,7 @@ impl Client {
             student: Box::new(student),
             private: Box::new(private),
             watcher: Box::new(()),
+            likeness: Likeness::default(),
         };
         Ok(Self {
             name,
@@ -184,6 +185,20 @@ impl Client {
     #[must_use]
     pub fn holding(mut self, blob: Digest, transfer: Arc<Samples>) -> Self {
         self.agent.hold(blob, transfer);
+        self
+    }
+
+    /// Begins with this in hand of what came down last, as one who was here before.
+    #[must_use]
+    pub fn knowing(mut self, blob: Digest, answers: Arc<Answers>) -> Self {
+        self.agent.know(blob, answers);
+        self
+    }
+
+    /// Begins with this as what it gave back last, as one who was here before.
+    #[must_use]
+    pub fn having_given(mut self, blob: Digest, answers: Arc<Answers>) -> Self {
+        self.agent.gave(blob, answers);
         self
     }
 
@@ -305,12 +320,11 @@ impl Client {
                     }
                     Output::Train(job) => self.train(*job),
                     Output::Cancel(_) => self.cancel.store(true, Ordering::Relaxed),
-                    Output::Offer(digest, bytes) => {
-                        *shelf.lock().unwrap_or_else(PoisonError::into_inner) =
-                            Some((digest, bytes));
+                    Output::Offer(blobs) => {
+                        *shelf.lock().unwrap_or_else(PoisonError::into_inner) = blobs;
                     }
                     Output::Retract => {
-                        *shelf.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                        shelf.lock().unwrap_or_else(PoisonError::into_inner).clear();
                     }
                     Output::Counted(id) => tracing::info!(client = %self.name, "round {id} counts"),
                     Output::Note(note) => {
@@ -369,11 +383,9 @@ impl Client {
 
     /// A contribution from before the connection broke is offered on the new one too.
     fn shelve_again(&self, shelf: &Shelf) {
-        if let Some((digest, bytes)) = self.agent.offered() {
-            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            if shelf.is_none() {
-                *shelf = Some((digest, bytes));
-            }
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf.is_empty() {
+            shelf.extend_from_slice(self.agent.offered());
         }
     }
 
@@ -418,18 +430,17 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
         student,
         private,
         watcher,
+        likeness,
     } = bench;
     let carried = student.wake().and_then(|()| {
-        carry_out(
-            &job.plan,
-            job.knowledge.as_deref(),
-            &job.transfer,
+        let hands = Hands {
             name,
-            student.as_mut(),
-            private.as_ref(),
-            watcher.as_mut(),
-            cancel,
-        )
+            student: student.as_mut(),
+            private: private.as_ref(),
+            watcher: watcher.as_mut(),
+            likeness,
+        };
+        hands.carry_out(&job.plan, &job.knowledge, &job.transfer, cancel)
     });
     let rested = student.rest();
     carried
@@ -463,8 +474,8 @@ async fn serve(connection: Arc<dyn Connection>, shelf: Shelf) {
         let give = async {
             let request = blobs::requested(&mut stream).await?;
             let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let bytes = offered.filter(|(digest, _)| *digest == request.blob);
-            let bytes: &[u8] = bytes.as_ref().map_or(&[], |(_, bytes)| bytes);
+            let found = offered.iter().find(|(blob, _)| *blob == request.blob);
+            let bytes: &[u8] = found.map_or(&[], |(_, bytes)| bytes);
             blobs::send(&mut stream, bytes, request.offset).await
         };
         // On the heap, so that a client that gives nothing takes no room for it.

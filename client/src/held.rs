@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fedistill_learning::Samples;
-use fedistill_protocol::{AnswerKind, Answers, Digest, ProtocolError, TransferSet};
+use fedistill_protocol::{AnswerKind, Answers, Digest, Precision, ProtocolError, TransferSet};
 use fedistill_transport::TransportError;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -18,18 +18,27 @@ pub enum Held {
 }
 
 /// What a blob is to be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// The public samples.
     Transfer,
-    /// Soft labels of this kind and shape.
+    /// Answers of this kind and shape.
     Knowledge {
         /// What the values are.
         kind: AnswerKind,
-        /// Number of samples.
+        /// Number of rows.
         rows: u32,
-        /// Number of classes.
-        classes: u32,
+        /// Values of a row.
+        width: u32,
+    },
+    /// What leads from some answers to others.
+    Update {
+        /// Those that are here.
+        base: Arc<Answers>,
+        /// The name of those that it leads to, packed.
+        blob: Digest,
+        /// How they are packed.
+        precision: Precision,
     },
 }
 
@@ -41,12 +50,35 @@ impl Wanted {
     pub fn unpack(self, bytes: &[u8]) -> Result<Held, ProtocolError> {
         Ok(match self {
             Self::Transfer => Held::Transfer(Arc::new(TransferSet::unpack(bytes)?.into())),
-            Self::Knowledge {
-                kind,
-                rows,
-                classes,
-            } => Held::Knowledge(Arc::new(Answers::unpack(bytes, kind, rows, classes)?)),
+            Self::Knowledge { kind, rows, width } => {
+                Held::Knowledge(Arc::new(Answers::unpack(bytes, kind, rows, width)?))
+            }
+            Self::Update {
+                base,
+                blob,
+                precision,
+            } => {
+                let answers = base.updated(bytes)?;
+                let actual = Digest::of(&answers.pack(precision));
+                if actual != blob {
+                    return Err(ProtocolError::DigestMismatch {
+                        expected: blob,
+                        actual,
+                    });
+                }
+                Held::Knowledge(Arc::new(answers))
+            }
         })
+    }
+
+    /// Whether answers are such as are wanted.
+    pub(crate) fn fits(&self, answers: &Answers) -> bool {
+        let actual = (answers.kind(), answers.rows(), answers.classes());
+        match self {
+            Self::Transfer => false,
+            Self::Knowledge { kind, rows, width } => actual == (*kind, *rows, *width),
+            Self::Update { base, .. } => actual == (base.kind(), base.rows(), base.classes()),
+        }
     }
 }
 

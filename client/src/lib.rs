@@ -26,7 +26,7 @@ mod private;
 mod student;
 mod train;
 
-pub use agent::{Agent, AgentConfig, Input, Job, Output, Stop};
+pub use agent::{Agent, AgentConfig, Blob, Input, Job, Output, Stop};
 pub use backoff::Backoff;
 pub use card::ModelCard;
 pub use driver::{Client, ClientError, Ended, Event, Shelf};

@@ -1,4 +1,4 @@
-use fedistill_protocol::{AnswerKind, RoundPlan};
+use fedistill_protocol::{About, AnswerKind, RoundPlan};
 use serde::Deserialize;
 
 /// What this device allows a coordinator to ask of it. A plan that asks for more is refused, with
@@ -10,6 +10,11 @@ pub struct Policy {
     pub logits: bool,
     /// Whether probabilities may leave.
     pub probabilities: bool,
+    /// Whether features may leave: means over a class's private samples, of a layer within the student.
+    pub features: bool,
+    /// Whether means over the private samples of each class may leave: they tell which classes a client
+    /// holds.
+    pub class_means: bool,
     /// The most samples that one round may ask answers on.
     pub most_rows: u32,
     /// The fewest clients that a round may ask, so that an aggregate hides one among them.
@@ -23,6 +28,8 @@ impl Default for Policy {
         Self {
             logits: true,
             probabilities: true,
+            features: true,
+            class_means: true,
             most_rows: 100_000,
             smallest_cohort: 1,
             most_epochs: 100,
@@ -41,11 +48,19 @@ impl Policy {
             let allowed = match report.kind {
                 AnswerKind::Logits => self.logits,
                 AnswerKind::Probabilities => self.probabilities,
+                AnswerKind::Features => self.features,
             };
             if !allowed {
                 return refuse(format!("{:?} must not leave", report.kind));
             }
-            let (rows, most) = (report.rows.count(), self.most_rows);
+            if report.about == About::Classes && !self.class_means {
+                return refuse("means of classes must not leave".to_owned());
+            }
+            let rows = match &report.about {
+                About::Rows(rows) => rows.count(),
+                About::Classes => 0,
+            };
+            let most = self.most_rows;
             if rows > most {
                 return refuse(format!(
                     "answers on {rows} samples are asked, at most {most} may leave"

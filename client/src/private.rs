@@ -28,6 +28,19 @@ pub trait PrivateData: Send {
         samples: &mut Vec<f32>,
         labels: &mut Vec<u32>,
     ) -> Result<(), StudentError>;
+
+    /// The labels of all samples, in their order.
+    ///
+    /// # Errors
+    /// Samples that cannot be read.
+    fn labels(&self) -> Result<Vec<u32>, StudentError> {
+        let (mut samples, mut labels) = (Vec::new(), Vec::new());
+        for index in 0..self.len() {
+            samples.clear();
+            self.batch(&[index], &mut samples, &mut labels)?;
+        }
+        Ok(labels)
+    }
 }
 
 impl PrivateData for Dataset {
@@ -52,5 +65,9 @@ impl PrivateData for Dataset {
         self.samples().gather(indices, samples);
         labels.extend(indices.iter().map(|&index| self.labels()[index]));
         Ok(())
+    }
+
+    fn labels(&self) -> Result<Vec<u32>, StudentError> {
+        Ok(Self::labels(self).to_vec())
     }
 }

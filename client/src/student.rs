@@ -42,6 +42,20 @@ pub trait Student: Send {
         self.logits(&samples.select(rows))
     }
 
+    /// The features of the samples at `rows`, in that order, `rows x width`, and that width: what the
+    /// layer takes in that makes logits of it.
+    ///
+    /// # Errors
+    /// What the student reports; by default, that it tells none.
+    fn features_of(
+        &mut self,
+        samples: &Samples,
+        rows: &[usize],
+    ) -> Result<(Vec<f32>, usize), StudentError> {
+        let _ = (samples, rows);
+        Err("this student tells no features, which the plan asks for".into())
+    }
+
     /// Work on a plan is about to begin: one that was put away gets ready.
     ///
     /// # Errors
@@ -67,8 +81,10 @@ pub trait Student: Send {
 
 impl Student for Learner {
     fn begin(&mut self, start: Start, optimiser: Optimiser) -> Result<(), StudentError> {
-        if start == Start::Reset {
-            self.reset()?;
+        match start {
+            Start::Continue => {}
+            Start::Reset => self.reset()?,
+            Start::Seeded(seed) => self.reseed(seed)?,
         }
         Self::begin(self, optimiser);
         Ok(())
@@ -89,6 +105,14 @@ impl Student for Learner {
 
     fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, StudentError> {
         Ok(Self::logits_of(self, samples, rows)?)
+    }
+
+    fn features_of(
+        &mut self,
+        samples: &Samples,
+        rows: &[usize],
+    ) -> Result<(Vec<f32>, usize), StudentError> {
+        Ok(Self::features_of(self, samples, rows)?)
     }
 
     fn parameters(&self) -> &[f32] {
@@ -116,6 +140,14 @@ impl Student for Box<dyn Student> {
 
     fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, StudentError> {
         self.as_mut().logits_of(samples, rows)
+    }
+
+    fn features_of(
+        &mut self,
+        samples: &Samples,
+        rows: &[usize],
+    ) -> Result<(Vec<f32>, usize), StudentError> {
+        self.as_mut().features_of(samples, rows)
     }
 
     fn wake(&mut self) -> Result<(), StudentError> {

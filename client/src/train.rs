@@ -1,8 +1,18 @@
+mod gauge;
+mod lessons;
+mod likeness;
+mod report;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fedistill_learning::{Objective, Samples, Schedule, Targets, seed, softmax};
-use fedistill_protocol::{AnswerKind, Answers, Name, Phase, PhaseData, RoundId, RoundPlan};
+use fedistill_learning::{Objective, Samples, Schedule, Soft, Targets, seed};
+use fedistill_protocol::{Answers, Name, Phase, PhaseData, RoundId, RoundPlan, Toward};
 
+use self::gauge::Gauge;
+use self::lessons::{ClassLessons, Lessons, Picked};
+pub(crate) use self::likeness::Likeness;
+use self::report::Reporting;
 use crate::{PrivateData, Student, StudentError};
 
 /// Looks over a student's shoulder, on the thread on which it learns.
@@ -22,6 +32,7 @@ pub(crate) struct Bench {
     pub(crate) student: Box<dyn Student>,
     pub(crate) private: Box<dyn PrivateData>,
     pub(crate) watcher: Box<dyn Watcher>,
+    pub(crate) likeness: Likeness,
 }
 
 /// What came of a plan.
@@ -39,7 +50,7 @@ pub enum Carried {
 /// Everything random follows from the plan's seed and the client's name.
 ///
 /// # Errors
-/// What the student or the data report.
+/// What the student or the data report, or knowledge that is not that of the plan.
 ///
 /// # Panics
 /// A plan that was not held against the transfer set and its knowledge: `RoundPlan::check`.
@@ -49,7 +60,7 @@ pub enum Carried {
 )]
 pub fn carry_out(
     plan: &RoundPlan,
-    knowledge: Option<&Answers>,
+    knowledge: &[Arc<Answers>],
     transfer: &Samples,
     name: &Name,
     student: &mut dyn Student,
@@ -57,71 +68,215 @@ pub fn carry_out(
     watcher: &mut dyn Watcher,
     cancelled: &AtomicBool,
 ) -> Result<Carried, StudentError> {
-    let known: Vec<usize> = plan
-        .knowledge
-        .iter()
-        .flat_map(|knowledge| knowledge.rows.iter())
-        .map(|row| row as usize)
-        .collect();
-    let mut samples = Vec::new();
-    let mut labels = Vec::new();
-    let mut soft: Vec<f32> = Vec::new();
-    for (index, phase) in plan.phases.iter().enumerate() {
-        student.begin(phase.start, phase.optimiser)?;
-        let stream = |what: &str| seed::stream(plan.seed, &format!("{what}/{name}/{index}"));
-        let (mut order, mut noise) = (stream("order"), stream("noise"));
-        let schedule = Schedule {
-            epochs: phase.epochs.into(),
-            batch: phase.batch.into(),
+    let hands = Hands {
+        name,
+        student,
+        private,
+        watcher,
+        likeness: &mut Likeness::default(),
+    };
+    hands.carry_out(plan, knowledge, transfer, cancelled)
+}
+
+/// What a client works with.
+pub(crate) struct Hands<'a> {
+    pub(crate) name: &'a Name,
+    pub(crate) student: &'a mut dyn Student,
+    pub(crate) private: &'a dyn PrivateData,
+    pub(crate) watcher: &'a mut dyn Watcher,
+    pub(crate) likeness: &'a mut Likeness,
+}
+
+impl Hands<'_> {
+    pub(crate) fn carry_out(
+        self,
+        plan: &RoundPlan,
+        knowledge: &[Arc<Answers>],
+        transfer: &Samples,
+        cancelled: &AtomicBool,
+    ) -> Result<Carried, StudentError> {
+        let Self {
+            name,
+            student,
+            private,
+            watcher,
+            likeness,
+        } = self;
+        if knowledge.len() != plan.knowledge.len() {
+            return Err("the plan's knowledge is not here".into());
+        }
+        let mut table = Table {
+            plan,
+            transfer,
+            private,
+            classes: private.classes().len(),
+            lessons: Lessons::of(plan, knowledge)?,
+            of_classes: ClassLessons::of(plan, knowledge)?,
+            held: None,
         };
-        let count = match phase.data {
-            PhaseData::Private => private.len(),
-            PhaseData::Transfer => known.len(),
-        };
-        for batch in schedule.batches(count, &mut order) {
-            if cancelled.load(Ordering::Relaxed) {
+        for (index, phase) in plan.phases.iter().enumerate() {
+            let done = table.phase(index, phase, name, student, cancelled)?;
+            if !done {
                 return Ok(Carried::Cancelled);
             }
-            samples.clear();
-            let targets = match (phase.data, knowledge) {
-                (PhaseData::Private, _) => {
-                    labels.clear();
-                    private.batch(&batch, &mut samples, &mut labels)?;
-                    Targets::Hard(&labels)
-                }
-                (PhaseData::Transfer, Some(knowledge)) => {
-                    let rows: Vec<usize> = batch.iter().map(|&index| known[index]).collect();
-                    transfer.gather(&rows, &mut samples);
-                    let width = knowledge.classes() as usize;
-                    soft.clear();
-                    for &index in &batch {
-                        let row = index * width..(index + 1) * width;
-                        soft.extend_from_slice(&knowledge.values()[row]);
-                    }
-                    Targets::Soft {
-                        kind: knowledge.kind(),
-                        values: &soft,
-                    }
-                }
-                (PhaseData::Transfer, None) => {
-                    return Err("the plan distils, but its knowledge is not here".into());
-                }
-            };
-            let objective = Objective::new(&phase.objective, targets);
-            student.step(&samples, &objective, &mut noise)?;
+            watcher.phase_done(plan.id, phase, index + 1 == plan.phases.len(), student);
         }
-        watcher.phase_done(plan.id, phase, index + 1 == plan.phases.len(), student);
+        let Some(report) = &plan.report else {
+            return Ok(Carried::Out(None));
+        };
+        let frequencies = table.frequencies()?.to_vec();
+        let reporting = Reporting {
+            report,
+            frequencies: &frequencies,
+            lessons: &table.lessons,
+            set: (plan.transfer, transfer),
+            private,
+            name,
+        };
+        let answers = reporting.answer(student, likeness)?;
+        Ok(Carried::Out(Some(answers)))
     }
-    let Some(report) = &plan.report else {
-        return Ok(Carried::Out(None));
-    };
-    let rows: Vec<usize> = report.rows.iter().map(|row| row as usize).collect();
-    let logits = student.logits_of(transfer, &rows)?;
-    let classes = private.classes().len();
-    let values = match report.kind {
-        AnswerKind::Logits => logits,
-        AnswerKind::Probabilities => softmax(&logits, classes),
-    };
-    let answers = Answers::new(report.kind, classes as u32, values)?;
-    Ok(Carried::Out(Some(answers)))
+}
+
+/// All that phases of one plan draw on.
+struct Table<'a> {
+    plan: &'a RoundPlan,
+    transfer: &'a Samples,
+    private: &'a dyn PrivateData,
+    classes: usize,
+    lessons: Lessons<'a>,
+    of_classes: ClassLessons<'a>,
+    /// The client's label frequencies, once they are known.
+    held: Option<Vec<f32>>,
+}
+
+/// Values of one batch, to be filled again for the next.
+#[derive(Default)]
+struct Batch {
+    samples: Vec<f32>,
+    labels: Vec<u32>,
+    soft: [Vec<f32>; 2],
+    before: [Vec<f32>; 2],
+}
+
+impl Table<'_> {
+    /// The client's label frequencies, one a class.
+    fn frequencies(&mut self) -> Result<&[f32], StudentError> {
+        if self.held.is_none() {
+            let mut counts = vec![0u32; self.classes];
+            for label in self.private.labels()? {
+                let count = counts.get_mut(label as usize);
+                *count.ok_or("a private label is beyond the classes")? += 1;
+            }
+            let all = self.private.len().max(1) as f32;
+            self.held = Some(counts.iter().map(|count| *count as f32 / all).collect());
+        }
+        Ok(self.held.as_deref().unwrap_or_default())
+    }
+
+    /// Trains one phase; whether it came to its end.
+    fn phase(
+        &mut self,
+        index: usize,
+        phase: &Phase,
+        name: &Name,
+        student: &mut dyn Student,
+        cancelled: &AtomicBool,
+    ) -> Result<bool, StudentError> {
+        student.begin(phase.start, phase.optimiser)?;
+        let stream = |what: &str| seed::stream(self.plan.seed, &format!("{what}/{name}/{index}"));
+        let (mut order, mut noise) = (stream("order"), stream("noise"));
+        let picked = match phase.data {
+            PhaseData::Private => Picked::default(),
+            PhaseData::Transfer => self.lessons.pick(phase, student, self.transfer)?,
+        };
+        let count = match phase.data {
+            PhaseData::Private => self.private.len(),
+            PhaseData::Transfer => picked.samples.len(),
+        };
+        let before = self.before(phase, &picked, student)?;
+        let held = match phase.data {
+            PhaseData::Private => self.frequencies()?.to_vec(),
+            PhaseData::Transfer => Vec::new(),
+        };
+        let schedule = Schedule {
+            epochs: 1,
+            batch: phase.batch.into(),
+        };
+        let mut batch = Batch::default();
+        for epoch in 0..usize::from(phase.epochs) {
+            for indices in schedule.batches(count, &mut order) {
+                if cancelled.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                batch.samples.clear();
+                batch.labels.clear();
+                let mut targets = Targets::default();
+                match phase.data {
+                    PhaseData::Private => {
+                        let Batch {
+                            samples, labels, ..
+                        } = &mut batch;
+                        self.private.batch(&indices, samples, labels)?;
+                        self.of_classes.gather(&batch.labels, &mut batch.soft);
+                        targets = targets.labels(&batch.labels).held(&held);
+                        for (soft, of) in batch.soft.iter().zip(self.of_classes.each()) {
+                            if let Some(of) = of {
+                                let soft = Soft::new(of.kind(), of.classes() as usize, soft);
+                                targets = targets.toward(Toward::Classes, soft);
+                            }
+                        }
+                    }
+                    PhaseData::Transfer => {
+                        let rows: Vec<usize> =
+                            indices.iter().map(|&at| picked.samples[at]).collect();
+                        self.transfer.gather(&rows, &mut batch.samples);
+                        self.lessons.gather(&picked, &indices, &mut batch.soft);
+                        for (soft, of) in batch.soft.iter().zip(self.lessons.shapes()) {
+                            if let Some((kind, width)) = of {
+                                let soft = Soft::new(kind, width, soft);
+                                targets = targets.toward(Toward::Knowledge, soft);
+                            }
+                        }
+                    }
+                }
+                for (gauge, values) in before.iter().zip(&mut batch.before) {
+                    if let Some(gauge) = gauge {
+                        gauge.gather(&indices, values);
+                        let soft = Soft::new(gauge.kind, gauge.width, values);
+                        targets = targets.toward(Toward::Before, soft);
+                    }
+                }
+                let objective = Objective::new(&phase.objective, targets).at_epoch(epoch);
+                student.step(&batch.samples, &objective, &mut noise)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the student says of the phase's samples as it begins: logits and features, where a term is
+    /// toward them.
+    fn before(
+        &self,
+        phase: &Phase,
+        picked: &Picked,
+        student: &mut dyn Student,
+    ) -> Result<[Option<Gauge>; 2], StudentError> {
+        let wants = |features: bool| {
+            phase
+                .objective
+                .iter()
+                .any(|term| term.toward == Toward::Before && term.loss.is_of_features() == features)
+        };
+        let mut take = |features: bool| match (wants(features), phase.data) {
+            (false, _) => Ok(None),
+            (true, PhaseData::Private) => {
+                Gauge::of_private(student, self.private, features, |_, _| ()).map(Some)
+            }
+            (true, PhaseData::Transfer) => {
+                Gauge::of_transfer(student, self.transfer, &picked.samples, features).map(Some)
+            }
+        };
+        Ok([take(false)?, take(true)?])
+    }
 }

@@ -10,6 +10,8 @@ use crate::hub::{Arrival, Hub, encode};
 pub(crate) struct Asking<'a> {
     cohort: &'a BTreeMap<Name, u32>,
     plan: Arc<[u8]>,
+    /// The plans of those that get another one.
+    particular: BTreeMap<Name, Arc<[u8]>>,
     at_once: usize,
     /// Whom to tell next.
     queue: VecDeque<Name>,
@@ -18,10 +20,16 @@ pub(crate) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    pub(crate) fn new(cohort: &'a BTreeMap<Name, u32>, plan: Arc<[u8]>, at_once: usize) -> Self {
+    pub(crate) fn new(
+        cohort: &'a BTreeMap<Name, u32>,
+        plan: Arc<[u8]>,
+        particular: BTreeMap<Name, Arc<[u8]>>,
+        at_once: usize,
+    ) -> Self {
         Self {
             cohort,
             plan,
+            particular,
             at_once,
             queue: cohort.keys().cloned().collect(),
             busy: BTreeSet::new(),
@@ -58,7 +66,7 @@ impl<'a> Asking<'a> {
         {
             let frame = match machine.receipt(&name) {
                 Some(receipt) => encode(&receipt.into()),
-                None => Some(Arc::clone(&self.plan)),
+                None => Some(Arc::clone(self.particular.get(&name).unwrap_or(&self.plan))),
             };
             if let Some(frame) = frame
                 && hub.greet(&name, id, frame)

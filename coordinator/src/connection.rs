@@ -241,8 +241,8 @@ async fn collect(
     plan: &RoundPlan,
     contribution: Contribution,
 ) {
-    let Contribution { id, blob, bytes } = contribution;
-    match fetch(hub, connection, plan, blob, bytes).await {
+    let Contribution { id, blob, .. } = contribution;
+    match fetch(hub, connection, name, plan, contribution).await {
         Ok(answers) => {
             let arrival = Arrival::Contributed {
                 client: name.clone(),
@@ -269,28 +269,58 @@ async fn collect(
 async fn fetch(
     hub: &Hub,
     connection: &Arc<dyn Connection>,
+    name: &Name,
     plan: &RoundPlan,
-    blob: Digest,
-    bytes: u64,
+    contribution: Contribution,
 ) -> Result<Option<Answers>, TransportError> {
+    let Contribution {
+        blob,
+        bytes,
+        update,
+        ..
+    } = contribution;
     let classes = hub.manifest.classes.len() as u32;
     let most = plan
         .report
         .as_ref()
         .map_or(0, |report| report.most_bytes(classes));
-    if bytes > most {
+    let longest = update.map_or(0, |update| update.bytes).max(bytes);
+    if longest > most {
         return Err(TransportError::Protocol(ProtocolError::TooLong {
             what: "contribution",
-            actual: bytes,
+            actual: longest,
             limit: most,
         }));
     }
     let Some(report) = &plan.report else {
         return Ok(None);
     };
-    let mut assembler = Assembler::new(blob, bytes, most)?;
-    blobs::fetch(connection.as_ref(), blob, &mut assembler).await?;
-    let bytes = assembler.finish()?;
-    let rows = report.rows.count();
-    Ok(Some(Answers::unpack(&bytes, report.kind, rows, classes)?))
+    let rows = report.about.count(classes);
+    let unpack = |bytes: &[u8]| Answers::unpack(bytes, report.kind, rows, report.width);
+    let get = async |blob, bytes| {
+        let mut assembler = Assembler::new(blob, bytes, most)?;
+        blobs::fetch(connection.as_ref(), blob, &mut assembler).await?;
+        Ok::<_, TransportError>(assembler.finish()?)
+    };
+    // What this side holds need not come again; where it does not, or not as it should, all comes.
+    let base = update.filter(|_| report.update).and_then(|update| {
+        let packed = hub.given(name, update.base)?;
+        Some((update, unpack(&packed).ok()?))
+    });
+    if let Some((update, base)) = base {
+        let new = base.updated(&get(update.blob, update.bytes).await?);
+        let new = new.map(|new| (new.pack(report.precision), new));
+        if let Ok((packed, answers)) = new
+            && Digest::of(&packed) == blob
+        {
+            hub.gave(name, blob, packed.into());
+            return Ok(Some(answers));
+        }
+    }
+    let packed = get(blob, bytes).await?;
+    let answers = unpack(&packed)?;
+    if report.update {
+        hub.gave(name, blob, packed.into());
+    }
+    Ok(Some(answers))
 }

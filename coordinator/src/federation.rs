@@ -3,21 +3,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fedistill_federation::{
-    Ask, Committed, Input, Method, Output, Partial, Quorum, Round, RoundConfig, Training,
+    Ask, Centre, Committed, Input, Method, MethodError, Outlook, Output, Partial, Quorum, Round,
+    RoundConfig, State, Taken, Training,
 };
-use fedistill_learning::{Samples, softmax};
+use fedistill_learning::Samples;
 use fedistill_protocol::{
-    AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan, Rows,
-    TransferManifest, TransferSet,
+    Digest, Message, Name, Precision, RoundId, RoundPlan, TransferManifest, TransferSet,
 };
 use fedistill_transport::{BoxFuture, Listen};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::asking::Asking;
+use crate::centre::TeacherCentre;
 use crate::config::check_classes;
 use crate::hub::{Arrival, Hub, encode};
-use crate::plan::{Planner, stream_seed};
+use crate::plan::{Planned, Planner, Sent, stream_seed, without_updates};
 use crate::store::OpenRound;
 use crate::{CoordinatorError, Saved, Store, StoreError, Teacher, connection};
 
@@ -167,8 +168,10 @@ impl Coordinator {
             federation: settings.federation.clone(),
             transfer: manifest.blob,
             samples: manifest.samples,
+            classes: settings.classes.len() as u32,
             rows: settings.rows,
             precision: settings.precision,
+            training: settings.training,
             seed: settings.seed,
             deadline_ms: settings.quorum.most_time().as_millis() as u64,
         };
@@ -244,7 +247,9 @@ impl Coordinator {
     ) -> Result<(), CoordinatorError> {
         let Saved {
             mut round,
-            mut labels,
+            over: _,
+            mut state,
+            mut exchange,
             teacher,
             mut open,
         } = self.store.load()?;
@@ -253,18 +258,27 @@ impl Coordinator {
                 .restore(snapshot)
                 .map_err(CoordinatorError::Teacher)?;
         }
+        hub.remember(std::mem::take(&mut exchange.given));
         self.observer.started(
             round,
             self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher),
         );
-        if labels.is_none() {
-            let rows = self.planner.rows(u32::MAX);
-            labels = self.teacher_labels(&rows)?.map(|answers| (rows, answers));
+        if !state.teaches() {
+            let begin = |work: Work<'_>| {
+                let Work {
+                    method,
+                    outlook,
+                    centre,
+                    state,
+                } = work;
+                method.begin(&outlook, centre, state)
+            };
+            state = self.between(u32::MAX, state, begin).await?;
         }
-        while let Some(ask) = self.ask(round, labels.is_some()) {
+        while let Some(ask) = self.ask(round, &state) {
             let mut attempt = open.as_ref().map_or(0, |open| open.plan.id.attempt);
             if let Some(saved) = &open
-                && !self.goes_on(saved, &ask, labels.as_ref())
+                && !self.goes_on(saved, &ask, &state)
             {
                 tracing::warn!(
                     "round {} was begun under other settings: it opens again",
@@ -274,14 +288,14 @@ impl Coordinator {
                 attempt += 1;
             }
             let mut tries = 0;
-            let (plan, committed) = loop {
+            let (planned, committed) = loop {
                 let id = RoundId { round, attempt };
                 let resumed = open.take();
-                let (plan, committed) = self
-                    .attempt(hub, incoming, id, &ask, labels.as_ref(), resumed)
+                let (planned, committed) = self
+                    .attempt(hub, incoming, id, &ask, &state, &exchange.sent, resumed)
                     .await?;
                 match committed {
-                    Some(committed) => break (plan, committed),
+                    Some(committed) => break (planned, committed),
                     None => {
                         self.observer.round_aborted(id);
                         attempt += 1;
@@ -290,26 +304,29 @@ impl Coordinator {
                     }
                 }
             };
-            let rows = self.planner.rows(round);
-            if let Some(next) = self.learn(&rows, &committed).await? {
-                labels = Some((rows, next));
+            let id = committed.id;
+            let contributors = committed.contributors.clone();
+            if round < self.settings.rounds {
+                state = self.learn(state, &planned.plan, committed).await?;
             }
             round += 1;
+            exchange.sent = planned.sent;
+            exchange.given = hub.remembered();
             self.store.close(&Saved {
                 round,
-                labels: labels.clone(),
+                over: self.ask(round, &state).is_none(),
+                state: state.clone(),
+                exchange: exchange.clone(),
                 teacher: self.teacher.as_ref().map(|teacher| teacher.snapshot()),
                 open: None,
             })?;
             tracing::info!(
-                "round {} is over, with {} contributions",
-                plan.id,
-                committed.contributors.len()
+                "round {id} is over, with {} contributions",
+                contributors.len()
             );
             let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
-            self.observer
-                .round_done(plan.id, &committed.contributors, teacher);
-            self.observer.before_next(plan.id).await?;
+            self.observer.round_done(id, &contributors, teacher);
+            self.observer.before_next(id).await?;
         }
         Ok(())
     }
@@ -336,37 +353,40 @@ impl Coordinator {
     }
 
     /// Whether an interrupted round is what would be asked now: settings may have changed since.
-    fn goes_on(&self, saved: &OpenRound, ask: &Ask, labels: Option<&(Rows, Answers)>) -> bool {
-        let (id, cohort) = (saved.plan.id, saved.cohort.len() as u32);
-        let (plan, _) = self.planner.plan(id, ask.clone(), labels, cohort);
-        plan == saved.plan
+    fn goes_on(&self, saved: &OpenRound, ask: &Ask, state: &State) -> bool {
+        let planned = self
+            .planner
+            .plan(saved.plan.id, ask.clone(), state, &saved.cohort, &[]);
+        planned.plan == without_updates(&saved.plan)
     }
 
     /// What round `round` asks; `None` after the last one.
-    fn ask(&self, round: u32, labels: bool) -> Option<Ask> {
-        let Settings {
-            method,
-            training,
-            rounds,
-            ..
-        } = &self.settings;
+    fn ask(&self, round: u32, state: &State) -> Option<Ask> {
+        let Settings { method, rounds, .. } = &self.settings;
+        let chosen = self.planner.chosen(round);
+        let outlook = self.planner.outlook(&chosen);
         match round.cmp(rounds) {
-            std::cmp::Ordering::Less => Some(method.ask(training, labels)),
-            std::cmp::Ordering::Equal if labels => method.closing(training),
-            _ => None,
+            std::cmp::Ordering::Less => Some(method.ask(&outlook, state)),
+            std::cmp::Ordering::Equal => method.closing(&outlook, state),
+            std::cmp::Ordering::Greater => None,
         }
     }
 
     /// One try at a round; `None` where it misses its quorum.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "all of it is what one try is about"
+    )]
     async fn attempt(
         &mut self,
         hub: &Hub,
         incoming: &mut mpsc::Receiver<Arrival>,
         id: RoundId,
         ask: &Ask,
-        labels: Option<&(Rows, Answers)>,
+        state: &State,
+        before: &[Sent],
         resumed: Option<OpenRound>,
-    ) -> Result<(RoundPlan, Option<Committed>), CoordinatorError> {
+    ) -> Result<(Planned, Option<Committed>), CoordinatorError> {
         let (cohort, events) = match resumed {
             Some(open) => (open.cohort, open.events),
             None => {
@@ -382,9 +402,8 @@ impl Coordinator {
                 (chosen.into_iter().map(weight).collect(), Vec::new())
             }
         };
-        let (plan, knowledge) = self
-            .planner
-            .plan(id, ask.clone(), labels, cohort.len() as u32);
+        let planned = self.planner.plan(id, ask.clone(), state, &cohort, before);
+        let plan = &planned.plan;
         let classes = self.settings.classes.len() as u32;
         let config = RoundConfig {
             id,
@@ -394,18 +413,18 @@ impl Coordinator {
             answers: plan
                 .report
                 .as_ref()
-                .map(|report| (report.rows.count(), classes)),
+                .map(|report| (report.about.count(classes), report.width)),
             method: Arc::clone(&self.settings.method),
         };
-        hub.offer(
-            [Some(Arc::clone(&self.set)), knowledge.map(Into::into)]
-                .into_iter()
-                .flatten(),
-        );
+        let blobs = planned
+            .blobs
+            .iter()
+            .map(|bytes| Arc::from(bytes.as_slice()));
+        hub.offer(std::iter::once(Arc::clone(&self.set)).chain(blobs));
         let now = Instant::now();
         let mut machine = match events.is_empty() {
             true => {
-                self.store.open(&plan, &cohort)?;
+                self.store.open(plan, &cohort)?;
                 Round::open(config, now)
             }
             false => {
@@ -414,11 +433,16 @@ impl Coordinator {
             }
         };
         hub.open(Some(Arc::new(plan.clone())));
-        let Some(frame) = encode(&Message::Plan(plan.clone())) else {
+        let frame = |plan: RoundPlan| {
             let why = "a plan is longer than its frame may be: lower round.samples";
-            return Err(CoordinatorError::Settings(why.to_owned()));
+            let error = || CoordinatorError::Settings(why.to_owned());
+            encode(&Message::Plan(plan)).ok_or_else(error)
         };
-        let mut asking = Asking::new(&cohort, frame, self.at_once);
+        let particular = planned.particular();
+        let particular = particular.map(|name| Ok((name.clone(), frame(planned.of(name))?)));
+        let particular: BTreeMap<_, _> = particular.collect::<Result<_, CoordinatorError>>()?;
+        let common = frame(plan.clone())?;
+        let mut asking = Asking::new(&cohort, common, particular, self.at_once);
         asking.go_on(hub, &machine, id);
         let outcome = loop {
             if let Some(outcome) = self.settle(hub, &mut machine, id)? {
@@ -445,7 +469,7 @@ impl Coordinator {
             }
         };
         hub.open(None);
-        Ok((plan, outcome))
+        Ok((planned, outcome))
     }
 
     /// Does what the machine asks for; its outcome once there is one.
@@ -511,72 +535,74 @@ impl Coordinator {
         }
     }
 
-    /// What comes of a round: the next soft labels; the teacher learns from them.
+    /// What comes of a round: what the next one begins with, and what the teacher learns.
     async fn learn(
         &mut self,
-        rows: &Rows,
-        committed: &Committed,
-    ) -> Result<Option<Answers>, CoordinatorError> {
-        let samples = self.select(rows);
-        let method = Arc::clone(&self.settings.method);
-        let training = self.settings.training;
-        let seed = stream_seed(self.settings.seed, committed.id.round);
-        let (sum, classes) = (committed.sum.clone(), self.settings.classes.len() as u32);
-        let mut teacher = self.teacher.take();
-        let closing = committed.id.round >= self.settings.rounds;
-        let work = move || {
-            let answers = match (&mut teacher, closing) {
-                (_, true) => return (teacher, Ok(None)),
-                (Some(teacher), _) => match logits(teacher.as_mut(), &samples, classes) {
-                    Ok(answers) => Some(answers),
-                    Err(error) => return (None, Err(error)),
-                },
-                (None, _) => None,
+        state: State,
+        plan: &RoundPlan,
+        committed: Committed,
+    ) -> Result<State, CoordinatorError> {
+        let about = plan.report.as_ref().map(|report| report.about.clone());
+        let classes = self.settings.classes.len() as u32;
+        let conclude = move |work: Work<'_>| {
+            let taken = Taken {
+                sum: &committed.sum,
+                each: &committed.each,
+                about: about.as_ref(),
+                classes,
             };
-            let result = method
-                .aggregate(&sum, answers.as_ref(), classes)
-                .map_err(CoordinatorError::from)
-                .and_then(|next| {
-                    if let (Some(teacher), Some(next), true) =
-                        (&mut teacher, &next, method.teacher_learns())
-                    {
-                        teacher
-                            .learn(&samples, next, &training, seed)
-                            .map_err(CoordinatorError::Teacher)?;
-                    }
-                    Ok(next)
-                });
-            (teacher, result)
+            let Work {
+                method,
+                outlook,
+                centre,
+                state,
+            } = work;
+            method.conclude(&outlook, taken, centre, state)
+        };
+        self.between(plan.id.round, state, conclude).await
+    }
+
+    /// Lets the method work with the teacher between two rounds.
+    async fn between(
+        &mut self,
+        round: u32,
+        mut state: State,
+        work: impl FnOnce(Work<'_>) -> Result<(), MethodError> + Send + 'static,
+    ) -> Result<State, CoordinatorError> {
+        let (planner, transfer) = (self.planner.clone(), Arc::clone(&self.transfer));
+        let method = Arc::clone(&self.settings.method);
+        let mut teacher = self.teacher.take();
+        let work = move || {
+            let chosen = planner.chosen(round);
+            let mut centre = teacher.as_deref_mut().map(|teacher| TeacherCentre {
+                teacher,
+                transfer,
+                classes: planner.classes,
+                training: planner.training,
+                seed: stream_seed(planner.seed, round),
+            });
+            let done = work(Work {
+                method: method.as_ref(),
+                outlook: planner.outlook(&chosen),
+                centre: centre.as_mut().map(|centre| centre as &mut dyn Centre),
+                state: &mut state,
+            });
+            (teacher, done.map(|()| state))
         };
         // Training takes seconds: not on a thread that serves connections.
         let done = tokio::task::spawn_blocking(work).await;
-        let (teacher, result) = done.map_err(|error| CoordinatorError::Teacher(error.into()))?;
+        let (teacher, state) = done.map_err(|error| CoordinatorError::Teacher(error.into()))?;
         self.teacher = teacher;
-        result
+        Ok(state?)
     }
+}
 
-    /// What the teacher says before the first round, in the kind that the method sends down.
-    fn teacher_labels(&mut self, rows: &Rows) -> Result<Option<Answers>, CoordinatorError> {
-        let ask = self.settings.method.ask(&self.settings.training, true);
-        let samples = self.select(rows);
-        let (Some(teacher), Some(kind)) = (&mut self.teacher, ask.knowledge) else {
-            return Ok(None);
-        };
-        let classes = self.settings.classes.len() as u32;
-        let answers = logits(teacher.as_mut(), &samples, classes)?;
-        Ok(Some(match kind {
-            AnswerKind::Logits => answers,
-            AnswerKind::Probabilities => {
-                let values = softmax(answers.values(), classes as usize);
-                Answers::new(kind, classes, values)?
-            }
-        }))
-    }
-
-    fn select(&self, rows: &Rows) -> Samples {
-        let rows: Vec<usize> = rows.iter().map(|row| row as usize).collect();
-        self.transfer.select(&rows)
-    }
+/// What a method has in hand between two rounds.
+struct Work<'a> {
+    method: &'a dyn Method,
+    outlook: Outlook<'a>,
+    centre: Option<&'a mut dyn Centre>,
+    state: &'a mut State,
 }
 
 /// The most that the weights of a cohort and the teacher's can add up to.
@@ -588,15 +614,6 @@ fn heaviest(settings: &Settings) -> u64 {
     // The teacher votes as one client does.
     let sum: u64 = weights.iter().map(|&weight| weight.max(1)).sum();
     sum.saturating_add(others).saturating_add(1)
-}
-
-fn logits(
-    teacher: &mut dyn Teacher,
-    samples: &Samples,
-    classes: u32,
-) -> Result<Answers, CoordinatorError> {
-    let logits = teacher.logits(samples).map_err(CoordinatorError::Teacher)?;
-    Ok(Answers::new(AnswerKind::Logits, classes, logits)?)
 }
 
 fn input(arrival: Arrival, open: RoundId) -> Option<Input> {

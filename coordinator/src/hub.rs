@@ -28,6 +28,8 @@ struct State {
     blobs: BTreeMap<Digest, Arc<[u8]>>,
     /// The plan of the open round: what a contribution has to be.
     plan: Option<Arc<RoundPlan>>,
+    /// What each client gave back last, where that may be updated.
+    given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
 }
 
 struct Member {
@@ -185,6 +187,26 @@ impl Hub {
 
     pub(crate) fn plan(&self) -> Option<Arc<RoundPlan>> {
         self.state().plan.clone()
+    }
+
+    /// What clients gave back before this process began.
+    pub(crate) fn remember(&self, given: BTreeMap<Name, (Digest, Arc<[u8]>)>) {
+        self.state().given = given;
+    }
+
+    pub(crate) fn remembered(&self) -> BTreeMap<Name, (Digest, Arc<[u8]>)> {
+        self.state().given.clone()
+    }
+
+    /// What a client gave back last, if it is this.
+    pub(crate) fn given(&self, client: &Name, blob: Digest) -> Option<Arc<[u8]>> {
+        let state = self.state();
+        let (digest, packed) = state.given.get(client)?;
+        (*digest == blob).then(|| Arc::clone(packed))
+    }
+
+    pub(crate) fn gave(&self, client: &Name, blob: Digest, packed: Arc<[u8]>) {
+        self.state().given.insert(client.clone(), (blob, packed));
     }
 
     pub(crate) fn goodbye(&self, why: &str, back: bool) {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod centre;
 pub mod config;
 mod connection;
 mod error;
@@ -21,5 +22,8 @@ mod teacher;
 
 pub use error::CoordinatorError;
 pub use federation::{Coordinator, Ended, Observer, Settings};
-pub use store::{FileStore, LabelsRecord, MemoryStore, OpenRound, Saved, Store, StoreError};
+pub use plan::Sent;
+pub use store::{
+    Exchange, FileStore, MemoryStore, OpenRound, Saved, StateRecord, Store, StoreError,
+};
 pub use teacher::{NetTeacher, Teacher, TeacherError};

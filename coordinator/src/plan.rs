@@ -1,9 +1,11 @@
 //! Makes plans of what a method asks.
 
-use fedistill_federation::{Ask, select};
+use std::collections::BTreeMap;
+
+use fedistill_federation::{Ask, Lesson, Outlook, State, Training, select};
 use fedistill_learning::seed;
 use fedistill_protocol::{
-    AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rows,
+    Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rows, Update,
 };
 
 /// What all plans of a federation have in common.
@@ -12,17 +14,95 @@ pub(crate) struct Planner {
     pub(crate) federation: Name,
     pub(crate) transfer: Digest,
     pub(crate) samples: u32,
+    pub(crate) classes: u32,
     pub(crate) rows: u32,
     pub(crate) precision: Precision,
+    pub(crate) training: Training,
     pub(crate) seed: u64,
     pub(crate) deadline_ms: u64,
+}
+
+/// The transfer samples that a round may speak about.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    round: u32,
+    fresh: Rows,
+    fixed: Rows,
+}
+
+/// A round's plan, and what goes with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) plan: RoundPlan,
+    /// What comes down to these clients in place of the plan's knowledge.
+    pub(crate) personal: BTreeMap<Name, Vec<Knowledge>>,
+    /// All that clients may fetch.
+    pub(crate) blobs: Vec<Vec<u8>>,
+    /// The lessons that all were sent, as they are on the other side.
+    pub(crate) sent: Vec<Sent>,
+}
+
+/// A lesson as it is on the other side, and the name of its blob.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    /// Name of the blob.
+    pub blob: Digest,
+    /// What was unpacked from it.
+    pub lesson: Lesson,
+}
+
+impl Planned {
+    /// The plan as this client gets it.
+    pub(crate) fn of(&self, client: &Name) -> RoundPlan {
+        let mut plan = self.plan.clone();
+        if let Some(knowledge) = self.personal.get(client) {
+            plan.knowledge.clone_from(knowledge);
+        }
+        plan
+    }
+
+    /// Clients whose plan is not everyone's.
+    pub(crate) fn particular(&self) -> impl Iterator<Item = &Name> {
+        self.personal.keys()
+    }
+}
+
+/// A plan without its short ways, which depend on what was sent by this very process.
+pub(crate) fn without_updates(plan: &RoundPlan) -> RoundPlan {
+    let mut plan = plan.clone();
+    plan.knowledge.iter_mut().for_each(|k| k.update = None);
+    plan
 }
 
 impl Planner {
     /// The transfer samples that a round speaks about: a fresh choice for each.
     pub(crate) fn rows(&self, round: u32) -> Rows {
+        self.choose(&format!("rows/{round}"))
+    }
+
+    pub(crate) fn chosen(&self, round: u32) -> Chosen {
+        Chosen {
+            round,
+            fresh: self.rows(round),
+            fixed: self.choose("rows/fixed"),
+        }
+    }
+
+    /// What a method knows as it plans.
+    pub(crate) fn outlook<'a>(&'a self, chosen: &'a Chosen) -> Outlook<'a> {
+        Outlook {
+            round: chosen.round,
+            training: &self.training,
+            fresh: &chosen.fresh,
+            fixed: &chosen.fixed,
+            samples: self.samples,
+            seed: stream_seed(self.seed, u32::MAX),
+        }
+    }
+
+    fn choose(&self, stream: &str) -> Rows {
         let count = self.rows.min(self.samples) as usize;
-        let mut rng = seed::stream(self.seed, &format!("rows/{round}"));
+        let mut rng = seed::stream(self.seed, stream);
         let mut rows: Vec<u32> = seed::permutation(self.samples as usize, &mut rng)
             .into_iter()
             .take(count)
@@ -36,45 +116,114 @@ impl Planner {
         select(self.seed, round, candidates, count)
     }
 
-    /// The plan of a round, and the blob of the knowledge that goes with it.
+    /// The plan of a round, for a cohort of so many; `before` is what all were sent last.
     pub(crate) fn plan(
         &self,
         id: RoundId,
         ask: Ask,
-        labels: Option<&(Rows, Answers)>,
-        cohort: u32,
-    ) -> (RoundPlan, Option<Vec<u8>>) {
-        let knowledge = ask.knowledge.and_then(|kind| {
-            let (rows, answers) = labels?;
-            debug_assert_eq!(answers.kind(), kind);
-            let bytes = answers.pack(self.precision);
-            let knowledge = Knowledge {
-                blob: Digest::of(&bytes),
-                bytes: bytes.len() as u64,
-                kind: answers.kind(),
-                rows: rows.clone(),
-            };
-            Some((knowledge, bytes))
+        state: &State,
+        cohort: &BTreeMap<Name, u32>,
+        before: &[Sent],
+    ) -> Planned {
+        let precision = ask.precision.unwrap_or(self.precision);
+        let mut blobs = Vec::new();
+        let (mut common, mut sent, mut personal) = (Vec::new(), Vec::new(), BTreeMap::new());
+        if ask.lessons {
+            for (index, lesson) in state.common.iter().enumerate() {
+                let bytes = lesson.answers.pack(precision);
+                let mut knowledge = knowledge(lesson, &bytes, precision);
+                if ask.updates {
+                    let base = before.get(index);
+                    let base = base.filter(|base| base.lesson.about == lesson.about);
+                    if let Some((update, bytes)) =
+                        base.and_then(|base| update(&lesson.answers, base, precision, bytes.len()))
+                    {
+                        knowledge.update = Some(update);
+                        blobs.push(bytes);
+                    }
+                    if let Some(answers) = rounded(&lesson.answers, &bytes) {
+                        let about = lesson.about.clone();
+                        let lesson = Lesson { about, answers };
+                        let blob = knowledge.blob;
+                        sent.push(Sent { blob, lesson });
+                    }
+                }
+                common.push(knowledge);
+                blobs.push(bytes);
+            }
+            for (client, lessons) in &state.personal {
+                if !cohort.contains_key(client) {
+                    continue;
+                }
+                let each = lessons.iter().map(|lesson| {
+                    let bytes = lesson.answers.pack(precision);
+                    let knowledge = knowledge(lesson, &bytes, precision);
+                    blobs.push(bytes);
+                    knowledge
+                });
+                personal.insert(client.clone(), each.collect());
+            }
+        }
+        let report = ask.report.map(|wanted| Report {
+            kind: wanted.kind,
+            about: wanted.about,
+            width: wanted.width.unwrap_or(self.classes),
+            precision: wanted.precision.unwrap_or(self.precision),
+            adjust: wanted.adjust,
+            silence: wanted.silence,
+            update: wanted.updates,
         });
-        let (knowledge, bytes) = knowledge.unzip();
-        let report = |kind: AnswerKind| Report {
-            kind,
-            rows: self.rows(id.round),
-            precision: self.precision,
-        };
         let plan = RoundPlan {
             federation: self.federation.clone(),
             id,
             transfer: self.transfer,
             seed: stream_seed(self.seed, id.round),
-            knowledge,
+            knowledge: common,
             phases: ask.phases,
-            report: ask.report.map(report),
+            report,
             deadline_ms: self.deadline_ms,
-            cohort,
+            cohort: cohort.len() as u32,
         };
-        (plan, bytes)
+        Planned {
+            plan,
+            personal,
+            blobs,
+            sent,
+        }
     }
+}
+
+fn knowledge(lesson: &Lesson, bytes: &[u8], precision: Precision) -> Knowledge {
+    Knowledge {
+        blob: Digest::of(bytes),
+        bytes: bytes.len() as u64,
+        kind: lesson.answers.kind(),
+        width: lesson.answers.classes(),
+        about: lesson.about.clone(),
+        precision,
+        update: None,
+    }
+}
+
+/// Answers as they are once they have been packed to `bytes`.
+fn rounded(answers: &Answers, bytes: &[u8]) -> Option<Answers> {
+    Answers::unpack(bytes, answers.kind(), answers.rows(), answers.classes()).ok()
+}
+
+/// A way from what was sent before, where it is shorter than `whole` bytes.
+fn update(
+    answers: &Answers,
+    base: &Sent,
+    precision: Precision,
+    whole: usize,
+) -> Option<(Update, Vec<u8>)> {
+    let bytes = answers.update(&base.lesson.answers, precision)?;
+    let update = Update {
+        base: base.blob,
+        blob: Digest::of(&bytes),
+        bytes: bytes.len() as u64,
+    };
+    (bytes.len() < whole).then_some((update, bytes))
 }
 
 /// The seed of one round.

@@ -1,31 +1,48 @@
 //! What outlives a coordinator's process.
 
 mod file;
-mod labels;
 mod memory;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use fedistill_federation::Event;
-use fedistill_protocol::{Answers, Name, RoundId, RoundPlan, Rows};
+use fedistill_federation::{Event, State};
+use fedistill_protocol::{Digest, Name, RoundId, RoundPlan};
 use thiserror::Error;
 
+use crate::Sent;
+
 pub use file::FileStore;
-pub use labels::LabelsRecord;
 pub use memory::MemoryStore;
+pub use record::StateRecord;
 
 /// A federation as it was when its coordinator last wrote.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Saved {
     /// The first round that is not closed.
     pub round: u32,
-    /// The soft labels that this round sends down, and the samples that they speak about.
-    pub labels: Option<(Rows, Answers)>,
+    /// Whether nothing was left to ask: the federation is over, unless its settings change.
+    pub over: bool,
+    /// What this round sends down, and what its method has noted.
+    pub state: State,
+    /// What updates start from.
+    pub exchange: Exchange,
     /// The teacher's snapshot.
     pub teacher: Option<Vec<f32>>,
     /// The try at this round that was under way.
     pub open: Option<OpenRound>,
+}
+
+/// What both sides have of each other, so that only what has changed need cross. Nothing depends on it:
+/// who does not hold it fetches the whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exchange {
+    /// What all clients were sent last.
+    pub sent: Vec<Sent>,
+    /// What each client gave back last: the name of the blob, and the blob.
+    pub given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
 }
 
 /// A round under way.

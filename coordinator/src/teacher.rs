@@ -3,7 +3,7 @@ use std::path::Path;
 use fedistill_federation::Training;
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_learning::{Learner, Objective, Samples, Schedule, Targets, seed};
-use fedistill_protocol::{Answers, Loss, LossTerm};
+use fedistill_protocol::{Answers, Loss, LossTerm, Toward};
 
 /// What a teacher of the user's own reports.
 pub type TeacherError = Box<dyn std::error::Error + Send + Sync>;
@@ -28,6 +28,12 @@ pub trait Teacher: Send {
         seed: u64,
     ) -> Result<(), TeacherError>;
 
+    /// Whether it knew something before the federation began; one that did not says nothing until it
+    /// has learnt.
+    fn is_trained(&self) -> bool {
+        true
+    }
+
     /// All that it knows, so that [`Self::restore`] leads back here.
     fn snapshot(&self) -> Vec<f32>;
 
@@ -48,12 +54,25 @@ pub trait Teacher: Send {
 pub struct NetTeacher {
     learner: Learner,
     about: About,
+    trained: bool,
 }
 
 impl NetTeacher {
     /// A teacher that is `learner`, which `about` describes.
     pub fn new(learner: Learner, about: About) -> Self {
-        Self { learner, about }
+        Self {
+            learner,
+            about,
+            trained: true,
+        }
+    }
+
+    /// The same, but knowing nothing yet: it only learns from what clients know.
+    pub fn untrained(learner: Learner, about: About) -> Self {
+        Self {
+            trained: false,
+            ..Self::new(learner, about)
+        }
     }
 
     /// What it is.
@@ -74,10 +93,10 @@ impl Teacher for NetTeacher {
         training: &Training,
         seed: u64,
     ) -> Result<(), TeacherError> {
-        let terms = [LossTerm {
-            loss: Loss::Kl { temperature: 1.0 },
-            weight: 1.0,
-        }];
+        let terms = [LossTerm::new(
+            Loss::Kl { temperature: 1.0 },
+            Toward::Knowledge,
+        )];
         let schedule = Schedule {
             epochs: training.distillation_epochs.into(),
             batch: training.batch.into(),
@@ -94,14 +113,15 @@ impl Teacher for NetTeacher {
             for index in indices {
                 targets.extend_from_slice(&labels.values()[index * classes..(index + 1) * classes]);
             }
-            let soft = Targets::Soft {
-                kind: labels.kind(),
-                values: &targets,
-            };
-            let objective = Objective::new(&terms, soft);
+            let targets = Targets::soft(labels.kind(), classes, &targets);
+            let objective = Objective::new(&terms, targets);
             self.learner.step(&batch, &objective, &mut noise)?;
         }
         Ok(())
+    }
+
+    fn is_trained(&self) -> bool {
+        self.trained
     }
 
     fn snapshot(&self) -> Vec<f32> {

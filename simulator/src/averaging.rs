@@ -12,7 +12,7 @@ use fedistill_federation::select;
 use fedistill_learning::{
     Evaluation, LearnError, Learner, Model, Objective, Schedule, Targets, seed,
 };
-use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser};
+use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser, Toward};
 
 use crate::board::Seen;
 use crate::journal::Stage;
@@ -258,17 +258,17 @@ impl Work<'_> {
         };
         let mut order = seed::stream(self.seed, &format!("order/{name}"));
         let mut noise = seed::stream(self.seed, &format!("noise/{name}"));
-        let terms = [LossTerm {
-            loss: Loss::CrossEntropy,
-            weight: 1.0,
-        }];
+        let terms = [LossTerm::new(
+            Loss::CrossEntropy { smoothing: 0.0 },
+            Toward::Labels,
+        )];
         let (mut samples, mut labels) = (Vec::new(), Vec::new());
         for batch in schedule.batches(data.len(), &mut order) {
             samples.clear();
             labels.clear();
             data.batch(&batch, &mut samples, &mut labels)
                 .map_err(|error| SimulationError::Internal(error.to_string()))?;
-            let objective = Objective::new(&terms, Targets::Hard(&labels));
+            let objective = Objective::new(&terms, Targets::hard(&labels));
             learner.step(&samples, &objective, &mut noise)?;
         }
         Ok(learner.logits_of(&self.world.transfer, self.rows)?)
@@ -329,10 +329,10 @@ fn fuse(centre: &mut Learner, work: &Work<'_>, logits: &[f32]) -> Result<(), Sim
     };
     let mut order = seed::stream(work.seed, "fusion/order");
     let mut noise = seed::stream(work.seed, "fusion/noise");
-    let terms = [LossTerm {
-        loss: Loss::Kl { temperature: 1.0 },
-        weight: 1.0,
-    }];
+    let terms = [LossTerm::new(
+        Loss::Kl { temperature: 1.0 },
+        Toward::Knowledge,
+    )];
     let (mut samples, mut values) = (Vec::new(), Vec::new());
     for batch in schedule.batches(work.rows.len(), &mut order) {
         samples.clear();
@@ -342,10 +342,7 @@ fn fuse(centre: &mut Learner, work: &Work<'_>, logits: &[f32]) -> Result<(), Sim
         for index in batch {
             values.extend_from_slice(&logits[index * classes..(index + 1) * classes]);
         }
-        let soft = Targets::Soft {
-            kind: AnswerKind::Logits,
-            values: &values,
-        };
+        let soft = Targets::soft(AnswerKind::Logits, classes, &values);
         centre.step(&samples, &Objective::new(&terms, soft), &mut noise)?;
     }
     Ok(())

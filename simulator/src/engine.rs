@@ -89,12 +89,16 @@ impl Swapped {
 
 impl Student for Swapped {
     fn begin(&mut self, start: Start, optimiser: Optimiser) -> Result<(), StudentError> {
-        if start == Start::Reset {
-            // What the resident model began with is another client's.
-            let fresh = self.engine.fresh(self.client, self.model)?;
-            self.learner()?.set_weights(fresh.weights())?;
-        }
-        Student::begin(self.learner()?, Start::Continue, optimiser)
+        let start = match start {
+            Start::Reset => {
+                // What the resident model began with is another client's.
+                let fresh = self.engine.fresh(self.client, self.model)?;
+                self.learner()?.set_weights(fresh.weights())?;
+                Start::Continue
+            }
+            other => other,
+        };
+        Student::begin(self.learner()?, start, optimiser)
     }
 
     fn step(
@@ -112,6 +116,14 @@ impl Student for Swapped {
 
     fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, StudentError> {
         Student::logits_of(self.learner()?, samples, rows)
+    }
+
+    fn features_of(
+        &mut self,
+        samples: &Samples,
+        rows: &[usize],
+    ) -> Result<(Vec<f32>, usize), StudentError> {
+        Student::features_of(self.learner()?, samples, rows)
     }
 
     fn wake(&mut self) -> Result<(), StudentError> {

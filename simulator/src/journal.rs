@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fedistill_coordinator::{LabelsRecord, Saved, StoreError};
+use fedistill_coordinator::{Saved, StateRecord, StoreError};
 use fedistill_learning::Evaluation;
 use fedistill_program::database::{self, DatabaseError};
 use fedistill_protocol::Digest;
@@ -24,7 +24,7 @@ pub(crate) const CACHE: usize = 16 << 20;
 /// `config` and `world`: what is run, as JSON, and the digest of its data.
 const RUN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("run");
 /// Of each federation that is run, by its name: `head` and, where it is over, `outcome`, as JSON;
-/// `labels`, packed, and `teacher`, 4 bytes a parameter.
+/// `lessons`, what belongs to the head, and `teacher`, 4 bytes a parameter.
 const STAGES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("stages");
 /// Its rows, by round, as JSON.
 const ROWS: TableDefinition<'_, (&str, u32), &[u8]> = TableDefinition::new("rows");
@@ -289,7 +289,8 @@ pub(crate) struct Kept {
 struct Head {
     /// The next round.
     round: u32,
-    labels: Option<LabelsRecord>,
+    over: bool,
+    state: StateRecord,
     students: Vec<Evaluation>,
     teacher_before: Option<Evaluation>,
     teacher: Option<Evaluation>,
@@ -322,10 +323,11 @@ impl Stage {
 
     fn write(&self, saved: &Saved, seen: &Seen, students: &Students) -> Result<(), Fail> {
         let name = self.name.as_str();
-        let (labels, packed) = saved.labels.as_ref().map(LabelsRecord::of).unzip();
+        let (state, lessons) = StateRecord::of(&saved.state, &saved.exchange);
         let head = Head {
             round: saved.round,
-            labels,
+            over: saved.over,
+            state,
             students: seen.students.clone(),
             teacher_before: seen.teacher_before,
             teacher: seen.teacher,
@@ -335,7 +337,7 @@ impl Stage {
             let head = serde_json::to_vec(&head)?;
             stages.insert((name, "head"), head.as_slice())?;
             let teacher = saved.teacher.as_deref().map(bytes);
-            for (what, value) in [("labels", packed), ("teacher", teacher)] {
+            for (what, value) in [("lessons", Some(lessons)), ("teacher", teacher)] {
                 match value {
                     Some(value) => stages.insert((name, what), value.as_slice())?,
                     None => stages.remove((name, what))?,
@@ -369,11 +371,8 @@ impl Stage {
             return Ok(None);
         };
         let head: Head = serde_json::from_slice(&head)?;
-        let labels = match (head.labels, self.value("labels")?) {
-            (Some(labels), Some(packed)) => Some(labels.restore(&packed)?),
-            (None, None) => None,
-            _ => return Err("soft labels are missing".into()),
-        };
+        let lessons = self.value("lessons")?.unwrap_or_default();
+        let (state, exchange) = head.state.restore(&lessons)?;
         let transaction = self.journal.database.begin_read()?;
         let all = (self.name.as_str(), 0)..=(self.name.as_str(), u32::MAX);
         let mut rows = Vec::new();
@@ -394,7 +393,9 @@ impl Stage {
         students.take_changed();
         let saved = Saved {
             round: head.round,
-            labels,
+            over: head.over,
+            state,
+            exchange,
             teacher: self.value("teacher")?.map(|bytes| floats(&bytes)),
             open: None,
         };
@@ -435,7 +436,7 @@ impl Stage {
         let written = self.journal.write(|transaction| {
             let mut stages = transaction.open_table(STAGES)?;
             let outcome = serde_json::to_vec(outcome)?;
-            for what in ["head", "labels", "teacher"] {
+            for what in ["head", "lessons", "teacher"] {
                 stages.remove((name, what))?;
             }
             stages.insert((name, "outcome"), outcome.as_slice())?;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use fedistill_client::{Blobs, Client, Policy, Student};
-use fedistill_coordinator::{Coordinator, Saved, Settings, Teacher};
+use fedistill_coordinator::{Coordinator, CoordinatorError, Saved, Settings, Teacher};
 use fedistill_federation::{Method, Quorum, Training};
 use fedistill_learning::{Architecture, Evaluation, Learner, Model, Schedule};
-use fedistill_protocol::{Digest, Name, Precision};
+use fedistill_protocol::{Answers, Digest, Name, Precision};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
 use fedistill_transport::{Dial, Listen, Meter, Peer, memory};
@@ -114,7 +114,7 @@ pub(crate) async fn simulate_kept(
         let round = kept.saved.round;
         progress.note(&format!("goes on after round {round}"));
         progress = progress.after(round);
-        over = is_over(plan, &kept.saved);
+        over = kept.saved.over;
         beginning.saved = kept.saved;
         beginning.seen = kept.seen;
     }
@@ -142,12 +142,6 @@ pub(crate) async fn simulate_kept(
         stage.finish(&outcome)?;
     }
     Ok(outcome)
-}
-
-/// Whether no round is left of a federation that was kept so.
-fn is_over(plan: &Plan, saved: &Saved) -> bool {
-    let closing = saved.labels.is_some() && plan.method.closing(&plan.training).is_some();
-    saved.round >= plan.rounds + u32::from(closing)
 }
 
 /// What was seen, as what a federation came to; what had crossed before a stop, nobody knows.
@@ -238,6 +232,13 @@ async fn run(
     drop(packed);
     // What those have in hand who were here before.
     let in_hand = goes_on.then(|| Arc::new(world.transfer.clone()));
+    let exchange = saved.exchange.clone();
+    let last = seen.rows.last().map(|row| row.clients.clone());
+    let took_part = |client: usize| match &last {
+        None => false,
+        Some(None) => true,
+        Some(Some(clients)) => clients.contains(&client),
+    };
     let board = Board::new(seen);
     let between = Between::new(saved);
     // Long enough for any machine: a simulation has no clock of its own.
@@ -315,6 +316,14 @@ async fn run(
         });
         if let Some(samples) = in_hand.as_ref().filter(|_| board.seen().knows(index)) {
             client = client.holding(blob, Arc::clone(samples));
+        }
+        // Nobody holds what was sent in a round in which it took no part.
+        for sent in exchange.sent.iter().filter(|_| took_part(index)) {
+            client = client.knowing(sent.blob, Arc::new(sent.lesson.answers.clone()));
+        }
+        if let Some((blob, packed)) = exchange.given.get(name) {
+            let given = Answers::read(packed).map_err(CoordinatorError::from)?;
+            client = client.having_given(*blob, Arc::new(given));
         }
         let name = name.clone();
         tasks.spawn(async move {
@@ -437,6 +446,8 @@ mod tests {
     use fedistill_learning::{Dataset, Samples};
     use fedistill_protocol::Elements;
 
+    use fedistill_federation::State;
+
     use super::*;
     use crate::config::Config;
     use crate::{Journal, RoundRow};
@@ -476,13 +487,14 @@ mod tests {
             let plan = config.plan(method).unwrap();
             let students = keep_students(&world, &plan).unwrap();
             students.save(0, &vec![0.5; 450]).unwrap();
-            let labels = (method != "local").then(|| {
-                use fedistill_protocol::{AnswerKind, Answers, Rows};
-                let answers = Answers::new(AnswerKind::Logits, 2, vec![0.0; 16]).unwrap();
-                (Rows::of((0..8).collect()), answers)
-            });
-            // The closing distillation of a method with labels counts too.
-            let rounds = 1 + u32::from(labels.is_some());
+            let mut state = State::default();
+            if method != "local" {
+                use fedistill_protocol::{About, AnswerKind, Rows};
+                let answers = Answers::new(AnswerKind::Logits, 2, vec![0.5; 16]).unwrap();
+                state.teach(About::Rows(Rows::of((0..8).collect())), answers);
+            }
+            // The closing distillation of a method with lessons counts too.
+            let rounds = 1 + u32::from(state.teaches());
             let rows = (0..rounds).map(|round| RoundRow {
                 round,
                 seconds: 2.0,
@@ -491,10 +503,10 @@ mod tests {
             let seen = Seen::after(rows.collect(), 2);
             let saved = Saved {
                 round: rounds,
-                labels,
+                over: true,
+                state,
                 ..Saved::default()
             };
-            assert!(is_over(&plan, &saved));
             let mut stage = journal.stage(method);
             stage.keep(&saved, &seen, &students).unwrap();
             let resumed = simulate_kept(
@@ -511,11 +523,6 @@ mod tests {
             assert_eq!(outcome.rounds.len(), rounds as usize);
             assert_eq!(outcome.seconds, 2.0 * f64::from(rounds));
             assert_eq!(outcome.digest, students.digest().unwrap().1.to_string());
-            let before = Saved {
-                round: rounds - 1,
-                ..saved
-            };
-            assert!(!is_over(&plan, &before));
         }
     }
 }

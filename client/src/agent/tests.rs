@@ -1,6 +1,6 @@
 use fedistill_protocol::{
-    AnswerKind, Elements, Goodbye, Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData,
-    Precision, Report, Rows, Start,
+    About, AnswerKind, Elements, Goodbye, Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData,
+    Precision, Report, Rows, Silence, Start, Toward, Update,
 };
 
 use super::*;
@@ -25,21 +25,25 @@ pub(crate) fn plan(round: u32) -> RoundPlan {
         id: RoundId { round, attempt: 0 },
         transfer: Digest::of(&set().pack()),
         seed: 1,
-        knowledge: Some(Knowledge {
+        knowledge: vec![Knowledge {
             blob: Digest::of(&bytes),
             bytes: bytes.len() as u64,
             kind: AnswerKind::Logits,
-            rows: Rows::Range { start: 0, count: 3 },
-        }),
+            width: 2,
+            about: About::Rows(Rows::Range { start: 0, count: 3 }),
+            precision: Precision::F32,
+            update: None,
+        }],
         phases: vec![Phase {
             start: Start::Continue,
             data: PhaseData::Transfer,
+            only: None,
             epochs: 3,
             batch: 2,
-            objective: vec![LossTerm {
-                loss: Loss::Kl { temperature: 1.0 },
-                weight: 1.0,
-            }],
+            objective: vec![LossTerm::new(
+                Loss::Kl { temperature: 1.0 },
+                Toward::Knowledge,
+            )],
             optimiser: Optimiser::Sgd {
                 learning_rate: 0.1,
                 momentum: 0.0,
@@ -47,8 +51,12 @@ pub(crate) fn plan(round: u32) -> RoundPlan {
         }],
         report: Some(Report {
             kind: AnswerKind::Logits,
-            rows: Rows::List(vec![1, 3]),
+            about: About::Rows(Rows::List(vec![1, 3])),
+            width: 2,
             precision: Precision::F32,
+            adjust: 0.0,
+            silence: Silence::Never,
+            update: false,
         }),
         deadline_ms: 1000,
         cohort: 3,
@@ -134,18 +142,18 @@ fn a_round_goes_from_hello_to_receipt() {
     let [Output::Train(job)] = &outputs[..] else {
         panic!("{outputs:?}");
     };
-    assert_eq!(
-        (job.knowledge.as_deref(), job.transfer.len()),
-        (Some(&knowledge()), 4)
-    );
+    assert_eq!((&*job.knowledge[0], job.transfer.len()), (&knowledge(), 4));
     let id = job.plan.id;
     let outputs = step(&mut agent, Input::Trained(id, Ok(Some(answers()))));
     let [
-        Output::Offer(blob, bytes),
+        Output::Offer(blobs),
         Output::Send(Message::Contribution(contribution)),
     ] = &outputs[..]
     else {
         panic!("{outputs:?}");
+    };
+    let [(blob, bytes)] = &blobs[..] else {
+        panic!("{blobs:?}");
     };
     assert_eq!(
         (contribution.blob, contribution.bytes),
@@ -182,7 +190,7 @@ fn work_goes_on_while_the_connection_is_away() {
         matches!(sent(&outputs)[..], [Message::Contribution(_)]),
         "the same plan, the same answer"
     );
-    assert!(agent.offered().is_some());
+    assert_eq!(agent.offered().len(), 1);
 }
 
 #[test]
@@ -194,8 +202,8 @@ fn a_newer_plan_ends_older_work() {
     );
     let outputs = hear(&mut agent, plan(1));
     assert!(
-        matches!(outputs[..], [Output::Cancel(id), Output::Fetch { .. }] if id == plan(0).id),
-        "{outputs:?}"
+        matches!(outputs[..], [Output::Cancel(id), Output::Train(_)] if id == plan(0).id),
+        "its knowledge is here already: {outputs:?}"
     );
     let late = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
     assert!(late.is_empty(), "what comes of older work no longer counts");
@@ -212,10 +220,7 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         (|plan| plan.federation = "others".parse().unwrap(), "others"),
         (|plan| plan.phases[0].batch = 0, "batch"),
         (|plan| plan.phases[0].epochs = 1000, "policy"),
-        (
-            |plan| plan.knowledge.as_mut().unwrap().bytes = 1 << 40,
-            "knowledge of",
-        ),
+        (|plan| plan.knowledge[0].bytes = 1 << 40, "knowledge of"),
     ];
     for (spoil, part) in cases {
         let mut agent = at_work();
@@ -306,4 +311,114 @@ fn a_set_in_hand_is_not_fetched_again_unless_it_is_another() {
         });
         assert_eq!(fetched.count(), fetches);
     }
+}
+
+/// Lessons that differ from [`knowledge`] in one row of three.
+fn changed() -> Answers {
+    Answers::new(AnswerKind::Logits, 2, vec![1.0, 1.0, 7.0, 1.0, 1.0, 1.0]).unwrap()
+}
+
+/// A plan whose lessons come as an update of those of [`plan`], too; and that update.
+fn plan_with_update(round: u32) -> (RoundPlan, Vec<u8>) {
+    let (old, new) = (
+        knowledge().pack(Precision::F32),
+        changed().pack(Precision::F32),
+    );
+    let bytes = changed().update(&knowledge(), Precision::F32).unwrap();
+    let mut plan = plan(round);
+    plan.knowledge[0].blob = Digest::of(&new);
+    plan.knowledge[0].update = Some(Update {
+        base: Digest::of(&old),
+        blob: Digest::of(&bytes),
+        bytes: bytes.len() as u64,
+    });
+    (plan, bytes)
+}
+
+#[test]
+fn what_is_held_need_only_be_updated() {
+    let mut agent = at_work();
+    let (plan, update) = plan_with_update(1);
+    let outputs = hear(&mut agent, plan.clone());
+    let blob = Digest::of(&update);
+    assert!(
+        matches!(outputs[..], [Output::Cancel(_), Output::Fetch { blob: asked, .. }] if asked == blob),
+        "{outputs:?}"
+    );
+    let outputs = step(&mut agent, Input::Fetched(blob, update));
+    let [Output::Train(job)] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(*job.knowledge[0], changed());
+}
+
+#[test]
+fn an_update_that_leads_elsewhere_is_made_up_for_by_the_whole() {
+    let mut agent = at_work();
+    let (plan, _) = plan_with_update(1);
+    let update = knowledge().update(&knowledge(), Precision::F32).unwrap();
+    hear(&mut agent, plan.clone());
+    let asked = plan.knowledge[0].update.unwrap().blob;
+    let outputs = step(&mut agent, Input::Fetched(asked, update));
+    let whole = plan.knowledge[0].blob;
+    assert!(
+        matches!(outputs[..], [Output::Fetch { blob, .. }] if blob == whole),
+        "{outputs:?}"
+    );
+    let outputs = step(
+        &mut agent,
+        Input::Fetched(whole, changed().pack(Precision::F32)),
+    );
+    assert!(matches!(outputs[..], [Output::Train(_)]), "{outputs:?}");
+}
+
+#[test]
+fn who_does_not_hold_the_base_fetches_the_whole() {
+    let mut agent = agent();
+    agent.hold(Digest::of(&set().pack()), Arc::new(set().into()));
+    step(&mut agent, Input::Connected);
+    hear(&mut agent, welcome());
+    let (plan, _) = plan_with_update(0);
+    let outputs = hear(&mut agent, plan.clone());
+    assert!(
+        matches!(outputs[..], [Output::Fetch { blob, .. }] if blob == plan.knowledge[0].blob),
+        "{outputs:?}"
+    );
+}
+
+/// What an agent says once it has trained for a plan that takes updates.
+fn contributed(agent: &mut Agent, round: u32, answers: Answers) -> (Contribution, Vec<Blob>) {
+    let mut plan = plan(round);
+    plan.report.as_mut().unwrap().update = true;
+    hear(agent, plan.clone());
+    let outputs = step(agent, Input::Trained(plan.id, Ok(Some(answers))));
+    let [
+        Output::Offer(blobs),
+        Output::Send(Message::Contribution(contribution)),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}");
+    };
+    (*contribution, blobs.clone())
+}
+
+#[test]
+fn only_what_counted_is_updated() {
+    let long = |first: f32| {
+        let rows = (0..200).flat_map(|row| [first, row as f32]).collect();
+        Answers::new(AnswerKind::Logits, 2, rows).unwrap()
+    };
+    let mut agent = at_work();
+    let (first, blobs) = contributed(&mut agent, 1, long(1.0));
+    assert_eq!((first.update, blobs.len()), (None, 1));
+    // No receipt has come: who knows what the other side has.
+    let (second, _) = contributed(&mut agent, 2, long(1.0));
+    assert_eq!(second.update, None);
+    let (id, blob) = (second.id, second.blob);
+    hear(&mut agent, Receipt { id, blob });
+    let (third, blobs) = contributed(&mut agent, 3, long(1.0));
+    let update = third.update.unwrap();
+    assert_eq!((update.base, blobs.len()), (second.blob, 2));
+    assert_eq!(blobs[1].0, update.blob);
+    assert_eq!(long(1.0).updated(&blobs[1].1).unwrap(), long(1.0));
 }

@@ -13,9 +13,11 @@ pub mod method;
 mod partial;
 mod quorum;
 mod round;
+mod state;
 
 pub use cohort::select;
-pub use method::{Ask, Method, MethodError, Training};
+pub use method::{Ask, Centre, CentreError, Method, MethodError, Outlook, Taken, Training, Wanted};
 pub use partial::{Partial, PartialError};
 pub use quorum::{Quorum, QuorumError};
 pub use round::{Committed, CorruptLog, Event, Fault, Input, Output, Round, RoundConfig, Ticket};
+pub use state::{Lesson, State};

@@ -1,33 +1,36 @@
-//! Federated-distillation algorithms: what a round asks, how contributions add up, and what the
-//! next soft labels are. One file each; a client never learns which one runs.
+//! Federated-distillation algorithms: what a round asks, how contributions add up, and what comes
+//! down next. One file each; a client never learns which one runs.
 
+mod catalogue;
+mod cfd;
+mod comet;
 mod ds_fl;
+mod fd;
+mod fedmd;
+mod fedntd;
+mod fedproto;
+mod fedtgp;
+mod kt_pfl;
 mod local;
 mod logit_mean;
+mod prototypes;
+mod scarlet;
+mod selective;
 mod teacher_only;
+mod vote;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use fedistill_protocol::{AnswerKind, Answers, Phase, ProtocolError};
+use fedistill_protocol::{
+    About, AnswerKind, Answers, Loss, LossTerm, Name, Optimiser, Phase, PhaseData, Precision,
+    ProtocolError, Rows, Silence, Start, Toward,
+};
 use thiserror::Error;
 
-pub use ds_fl::{DsFl, Reduction};
-pub use local::Local;
-pub use logit_mean::LogitMean;
-pub use teacher_only::TeacherOnly;
+pub use catalogue::{Entry, Given, Parameter, Variant, by_name, entries, markdown};
 
-use crate::{Partial, PartialError};
-
-/// What a method asks of a round; the driver adds which samples, and makes a plan of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
-    /// Kind of the soft labels that come down; `None` where the method sends none.
-    pub knowledge: Option<AnswerKind>,
-    /// What clients train, in this order.
-    pub phases: Vec<Phase>,
-    /// Kind of the answers that clients give back; `None` where nothing goes up.
-    pub report: Option<AnswerKind>,
-}
+use crate::{Partial, PartialError, State};
 
 /// How hard clients train in a round, which every method leaves to the user.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,50 +42,217 @@ pub struct Training {
     /// Samples a step.
     pub batch: u16,
     /// How steps are taken.
-    pub optimiser: fedistill_protocol::Optimiser,
+    pub optimiser: Optimiser,
 }
+
+/// What a method knows as a round is planned.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    /// Which round, from 0.
+    pub round: u32,
+    /// How hard clients train.
+    pub training: &'a Training,
+    /// Transfer samples, chosen afresh for this round.
+    pub fresh: &'a Rows,
+    /// The same number of transfer samples, the same ones in every round.
+    pub fixed: &'a Rows,
+    /// Size of the transfer set.
+    pub samples: u32,
+    /// A seed that all rounds of the federation have in common.
+    pub seed: u64,
+}
+
+/// What a method asks of a round; the driver makes a plan of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Whether the state's lessons come down.
+    pub lessons: bool,
+    /// How lessons are packed, where the method says so.
+    pub precision: Option<Precision>,
+    /// Whether lessons may come as updates of those before them.
+    pub updates: bool,
+    /// What clients train, in this order.
+    pub phases: Vec<Phase>,
+    /// What they give back; `None` where nothing goes up.
+    pub report: Option<Wanted>,
+}
+
+/// What clients are to give back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Kind of the answers.
+    pub kind: AnswerKind,
+    /// What they speak about.
+    pub about: About,
+    /// Values of a row of features; of other kinds, there are as many as classes.
+    pub width: Option<u32>,
+    /// How they are packed, where the method says so.
+    pub precision: Option<Precision>,
+    /// How often the logarithm of a client's label frequencies is taken off its logits.
+    pub adjust: f32,
+    /// Where clients stay silent.
+    pub silence: Silence,
+    /// Whether they may come as updates of those before them.
+    pub updates: bool,
+}
+
+impl Wanted {
+    /// Answers of this kind on these transfer samples, all of them, as they are.
+    pub fn on(kind: AnswerKind, rows: &Rows) -> Self {
+        Self {
+            kind,
+            about: About::Rows(rows.clone()),
+            width: None,
+            precision: None,
+            adjust: 0.0,
+            silence: Silence::Never,
+            updates: false,
+        }
+    }
+
+    /// Means over the private samples of each class.
+    pub fn of_classes(kind: AnswerKind) -> Self {
+        Self {
+            about: About::Classes,
+            ..Self::on(kind, &Rows::List(Vec::new()))
+        }
+    }
+}
+
+impl Ask {
+    /// Nothing but these phases; lessons come down where there are some.
+    pub fn train(phases: Vec<Phase>, lessons: bool) -> Self {
+        Self {
+            lessons,
+            precision: None,
+            updates: false,
+            phases,
+            report: None,
+        }
+    }
+
+    /// The same, and these answers go up.
+    #[must_use]
+    pub fn report(self, wanted: Wanted) -> Self {
+        Self {
+            report: Some(wanted),
+            ..self
+        }
+    }
+}
+
+/// What has come up in a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken<'a> {
+    /// The sum of contributions.
+    pub sum: &'a Partial,
+    /// Each of them, where [`Method::keeps_each`] says so.
+    pub each: &'a BTreeMap<Name, Answers>,
+    /// What was asked about; `None` where nothing was to go up.
+    pub about: Option<&'a About>,
+    /// Number of classes.
+    pub classes: u32,
+}
+
+impl Taken<'_> {
+    /// The rows of transfer samples that were asked about.
+    fn rows(&self) -> Result<&Rows, MethodError> {
+        match self.about {
+            Some(About::Rows(rows)) => Ok(rows),
+            _ => Err(MethodError::OtherRound),
+        }
+    }
+}
+
+/// The model at the centre, as a method sees it: the teacher.
+pub trait Centre {
+    /// Its logits on these transfer samples.
+    ///
+    /// # Errors
+    /// What it reports.
+    fn answer(&mut self, rows: &Rows) -> Result<Answers, CentreError>;
+
+    /// Distils these answers, a row for each of these transfer samples; silent rows are left out.
+    ///
+    /// # Errors
+    /// What it reports.
+    fn learn(&mut self, rows: &Rows, labels: &Answers) -> Result<(), CentreError>;
+
+    /// Whether it knew something before the federation began.
+    fn is_trained(&self) -> bool;
+}
+
+/// What a centre reports.
+pub type CentreError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One federated-distillation algorithm.
 ///
-/// Contributions are taken in one by one and forgotten; only their [`Partial`] sum is kept.
+/// Contributions are taken in one by one and forgotten, and only their [`Partial`] sum is kept, unless
+/// a method needs each of them.
 pub trait Method: fmt::Debug + Send + Sync {
-    /// Its name as a user writes it, `ds-fl:era` for example.
+    /// Its name as a user writes it, with the parameters that are not as by default:
+    /// `ds-fl:era,temperature=0.05` for example.
     fn name(&self) -> String;
 
-    /// What a round asks; `labels` says whether there are soft labels to send down yet (in the
-    /// first round of a federation without a teacher there are none).
-    fn ask(&self, training: &Training, labels: bool) -> Ask;
+    /// Notes what comes down in the first round. By default, what a trained teacher says about the
+    /// samples of `outlook.fresh`, in the kind of [`Self::teaches`].
+    ///
+    /// # Errors
+    /// What the teacher reports.
+    fn begin(
+        &self,
+        outlook: &Outlook<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        let (Some(centre), Some(kind)) = (centre, self.teaches()) else {
+            return Ok(());
+        };
+        if centre.is_trained() {
+            let answers = as_kind(kind, centre.answer(outlook.fresh)?)?;
+            state.teach(About::Rows(outlook.fresh.clone()), answers);
+        }
+        Ok(())
+    }
+
+    /// The kind of soft labels that come down; `None` where none do.
+    fn teaches(&self) -> Option<AnswerKind>;
+
+    /// What a round asks.
+    fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask;
 
     /// What is asked once after the last round, so that students hold the last aggregate: by
     /// default its distillation alone. `None` where there is nothing to ask.
-    fn closing(&self, training: &Training) -> Option<Ask> {
-        let mut ask = self.ask(training, true);
+    fn closing(&self, outlook: &Outlook<'_>, state: &State) -> Option<Ask> {
+        let mut ask = self.ask(outlook, state);
         ask.report = None;
-        ask.phases
-            .retain(|phase| phase.data == fedistill_protocol::PhaseData::Transfer);
-        (ask.knowledge.is_some() && !ask.phases.is_empty()).then_some(ask)
+        ask.phases.retain(|phase| phase.data == PhaseData::Transfer);
+        (state.teaches() && ask.lessons && !ask.phases.is_empty()).then_some(ask)
+    }
+
+    /// Whether each contribution is needed by itself once a round is over.
+    fn keeps_each(&self) -> bool {
+        false
     }
 
     /// Adds one client's answers, given with the client's weight, to the sum.
     ///
     /// # Errors
-    /// Answers of another kind than [`Ask::report`], or that do not add to the sum.
+    /// Answers of another kind than was asked for, or that do not add to the sum.
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError>;
 
-    /// The next soft labels, from what clients gave back and from the teacher's logits on the
-    /// same samples; `None` where the method yields none.
+    /// A round is over: the teacher learns what it is to learn, and `state` is what the next round
+    /// begins with.
     ///
     /// # Errors
-    /// A sum or teacher that does not fit `classes`.
-    fn aggregate(
+    /// What does not fit together, or what the teacher reports.
+    fn conclude(
         &self,
-        sum: &Partial,
-        teacher: Option<&Answers>,
-        classes: u32,
-    ) -> Result<Option<Answers>, MethodError>;
-
-    /// Whether the aggregate is distilled back into the teacher.
-    fn teacher_learns(&self) -> bool;
+        outlook: &Outlook<'_>,
+        taken: Taken<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError>;
 
     /// Whether it comes to nothing without a teacher.
     fn needs_teacher(&self) -> bool {
@@ -91,7 +261,7 @@ pub trait Method: fmt::Debug + Send + Sync {
 }
 
 /// Why answers cannot be used.
-#[derive(Clone, Debug, Error, PartialEq)]
+#[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MethodError {
     /// Answers that do not add up.
@@ -103,59 +273,63 @@ pub enum MethodError {
     /// A method that takes no contribution was given one.
     #[error("method {0} takes no contributions")]
     TakesNothing(String),
+    /// A round asked for something else than its method would have.
+    #[error("the round asked for something else than its method does")]
+    OtherRound,
+    /// What the method noted is not to be read.
+    #[error("what method {0} noted cannot be read: begin the federation again")]
+    Memory(String),
+    /// What the teacher reports.
+    #[error(transparent)]
+    Centre(#[from] CentreError),
     /// No method has this name.
-    #[error("no method {0:?}: choose logit-mean, ds-fl:sa, ds-fl:era, teacher-only or local")]
-    Unknown(String),
-}
-
-/// The method that a user names.
-///
-/// # Errors
-/// [`MethodError::Unknown`], with the names there are.
-pub fn by_name(name: &str) -> Result<Box<dyn Method>, MethodError> {
-    Ok(match name {
-        "ds-fl:era" => Box::new(DsFl::era()),
-        "ds-fl" | "ds-fl:sa" => Box::new(DsFl::simple()),
-        "local" => Box::new(Local),
-        "logit-mean" => Box::new(LogitMean::default()),
-        "teacher-only" => Box::new(TeacherOnly),
-        _ => return Err(MethodError::Unknown(name.to_owned())),
-    })
+    #[error("no method {name:?}: choose {}", catalogue::names())]
+    Unknown {
+        /// What was written.
+        name: String,
+    },
+    /// A parameter that the method does not have, or a value that it cannot have.
+    #[error("method {method}: {why}")]
+    Parameter {
+        /// Which method.
+        method: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// Private training: cross-entropy on the client's own labels.
 fn private(training: &Training) -> Phase {
-    use fedistill_protocol::{Loss, LossTerm, PhaseData, Start};
     Phase {
         start: Start::Continue,
         data: PhaseData::Private,
+        only: None,
         epochs: training.private_epochs,
         batch: training.batch,
-        objective: vec![LossTerm {
-            loss: Loss::CrossEntropy,
-            weight: 1.0,
-        }],
+        objective: vec![LossTerm::new(
+            Loss::CrossEntropy { smoothing: 0.0 },
+            Toward::Labels,
+        )],
         optimiser: training.optimiser,
     }
 }
 
-/// Distillation of the round's soft labels at temperature 1.
-fn distillation(training: &Training) -> Phase {
-    use fedistill_protocol::{Loss, LossTerm, PhaseData};
+/// Distillation of what came down, by this loss.
+fn distillation(training: &Training, loss: Loss) -> Phase {
     Phase {
         data: PhaseData::Transfer,
         epochs: training.distillation_epochs,
-        objective: vec![LossTerm {
-            loss: Loss::Kl { temperature: 1.0 },
-            weight: 1.0,
-        }],
+        objective: vec![LossTerm::new(loss, Toward::Knowledge)],
         ..private(training)
     }
 }
 
+/// KL at temperature 1.
+const KL: Loss = Loss::Kl { temperature: 1.0 };
+
 /// Distillation where there is something to distil, then private training.
-fn distil_then_train(training: &Training, labels: bool) -> Vec<Phase> {
-    let distil = labels.then(|| distillation(training));
+fn distil_then_train(training: &Training, state: &State) -> Vec<Phase> {
+    let distil = state.teaches().then(|| distillation(training, KL));
     distil.into_iter().chain([private(training)]).collect()
 }
 
@@ -170,6 +344,36 @@ fn expect_kind(answers: &Answers, expected: AnswerKind) -> Result<(), ProtocolEr
     }
 }
 
+/// Logits as this kind of answers.
+fn as_kind(kind: AnswerKind, logits: Answers) -> Result<Answers, MethodError> {
+    expect_kind(&logits, AnswerKind::Logits)?;
+    Ok(match kind {
+        AnswerKind::Probabilities => by_row(kind, &logits, |row| softmax(row, 1.0))?,
+        _ => logits,
+    })
+}
+
+/// Answers with each row that says something put through `change`; others stay silent.
+fn by_row(
+    kind: AnswerKind,
+    answers: &Answers,
+    mut change: impl FnMut(&[f32]) -> Vec<f32>,
+) -> Result<Answers, ProtocolError> {
+    let rows = answers.iter().zip(answers.speaks());
+    let values = rows.flat_map(|(row, speaks)| match speaks {
+        true => change(row),
+        false => row.to_vec(),
+    });
+    Answers::new(kind, answers.classes(), values.collect())
+}
+
+/// The mean of what came up, as answers of this kind; `None` where nothing did.
+fn mean(taken: Taken<'_>, kind: AnswerKind) -> Result<Option<Answers>, MethodError> {
+    let mean = taken.sum.mean();
+    let answers = mean.map(|mean| Answers::new(kind, taken.classes, mean));
+    Ok(answers.transpose()?)
+}
+
 /// `softmax(scale * row)`, stable for any finite row.
 fn softmax(row: &[f32], scale: f32) -> Vec<f32> {
     let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -182,6 +386,41 @@ fn softmax(row: &[f32], scale: f32) -> Vec<f32> {
         .into_iter()
         .map(|power| (power / sum) as f32)
         .collect()
+}
+
+/// The row with negative values cut off and scaled to sum to 1; silent where nothing is left.
+fn on_simplex(row: &[f32]) -> Vec<f32> {
+    let sum: f64 = row.iter().map(|&value| f64::from(value.max(0.0))).sum();
+    match sum > 0.0 {
+        true => row
+            .iter()
+            .map(|&value| (f64::from(value.max(0.0)) / sum) as f32)
+            .collect(),
+        false => vec![0.0; row.len()],
+    }
+}
+
+/// Adds probabilities: each row is projected back onto the simplex first, so that nobody counts for
+/// more than one.
+fn take_probabilities(
+    sum: &mut Partial,
+    weight: u32,
+    answers: &Answers,
+) -> Result<(), MethodError> {
+    expect_kind(answers, AnswerKind::Probabilities)?;
+    let values: Vec<f32> = answers.iter().flat_map(on_simplex).collect();
+    Ok(sum.add(weight, &values)?)
+}
+
+/// The class of the largest value, the first of equals.
+fn largest(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (class, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = class;
+        }
+    }
+    best
 }
 
 #[cfg(test)]

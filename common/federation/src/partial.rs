@@ -1,6 +1,7 @@
 use thiserror::Error;
 
-/// Weighted sums of contributions in fixed point, `rows x classes`.
+/// Weighted sums of contributions in fixed point, `rows x width`. A row of zeros says nothing, and
+/// does not count in its row's mean.
 ///
 /// Integer addition is associative and commutative, so the same contributions give the same bits
 /// in whatever order and groups they were taken in; memory does not grow with their number.
@@ -8,7 +9,10 @@ use thiserror::Error;
 pub struct Partial {
     contributions: u32,
     weight: u64,
+    width: usize,
     sums: Vec<i64>,
+    /// Weight of those that said something, row by row.
+    spoken: Vec<u64>,
 }
 
 /// A value or weight that would leave the range of fixed point.
@@ -41,12 +45,14 @@ impl Partial {
     /// A step of fixed point is 2^-24: finer than an f32 above 1.
     const SCALE: f64 = (1 << 24) as f64;
 
-    /// The empty sum of `values` values.
-    pub fn new(values: usize) -> Self {
+    /// The empty sum of `rows` rows of `width` values.
+    pub fn new(rows: usize, width: usize) -> Self {
         Self {
             contributions: 0,
             weight: 0,
-            sums: vec![0; values],
+            width,
+            sums: vec![0; rows * width],
+            spoken: vec![0; rows],
         }
     }
 
@@ -83,6 +89,12 @@ impl Partial {
         for (sum, &value) in self.sums.iter_mut().zip(values) {
             *sum += i64::from(weight) * i64::from(steps(value));
         }
+        let rows = values.chunks_exact(self.width.max(1));
+        for (spoken, row) in self.spoken.iter_mut().zip(rows) {
+            if row.iter().any(|value| *value != 0.0) {
+                *spoken += u64::from(weight);
+            }
+        }
         Ok(())
     }
 
@@ -91,7 +103,7 @@ impl Partial {
     /// # Errors
     /// Another length, or too much weight.
     pub fn merge(&mut self, other: &Self) -> Result<(), PartialError> {
-        if other.sums.len() != self.sums.len() {
+        if (other.sums.len(), other.width) != (self.sums.len(), self.width) {
             return Err(PartialError::Length {
                 actual: other.sums.len(),
                 expected: self.sums.len(),
@@ -102,18 +114,28 @@ impl Partial {
             .iter_mut()
             .zip(&other.sums)
             .for_each(|(sum, add)| *sum += add);
+        self.spoken
+            .iter_mut()
+            .zip(&other.spoken)
+            .for_each(|(spoken, add)| *spoken += add);
         Ok(())
     }
 
-    /// The weighted mean of what was added; `None` before anything of weight was.
+    /// Row by row, the weighted mean of those that said something there; zeros where nobody did.
+    /// `None` before anything of weight was added.
     pub fn mean(&self) -> Option<Vec<f32>> {
-        let divisor = self.weight as f64 * Self::SCALE;
-        (self.weight > 0).then(|| {
-            self.sums
-                .iter()
-                .map(|&sum| (sum as f64 / divisor) as f32)
-                .collect()
-        })
+        let mean = |(sums, spoken): (&[i64], &u64)| {
+            let divisor = (*spoken).max(1) as f64 * Self::SCALE;
+            let values = sums.iter().map(|&sum| (sum as f64 / divisor) as f32);
+            values.collect::<Vec<f32>>()
+        };
+        let rows = self.sums.chunks_exact(self.width.max(1)).zip(&self.spoken);
+        (self.weight > 0).then(|| rows.flat_map(mean).collect())
+    }
+
+    /// Weight of those that said something, row by row.
+    pub fn spoken(&self) -> &[u64] {
+        &self.spoken
     }
 
     fn grow(&mut self, contributions: u32, weight: u64) -> Result<(), PartialError> {
@@ -162,12 +184,12 @@ mod tests {
         fn order_and_grouping_do_not_change_a_bit(
             all in contributions(), cut in 0usize..12, turn in 0usize..12,
         ) {
-            let mut whole = Partial::new(6);
+            let mut whole = Partial::new(2, 3);
             all.iter().for_each(|(w, v)| whole.add(*w, v).unwrap());
             let mut turned = all.clone();
             turned.rotate_left(turn % all.len());
             let (left, right) = turned.split_at(cut.min(all.len()));
-            let mut groups = [Partial::new(6), Partial::new(6)];
+            let mut groups = [Partial::new(2, 3), Partial::new(2, 3)];
             left.iter().for_each(|(w, v)| groups[0].add(*w, v).unwrap());
             right.iter().for_each(|(w, v)| groups[1].add(*w, v).unwrap());
             let [mut first, second] = groups;
@@ -177,7 +199,7 @@ mod tests {
 
         #[test]
         fn the_mean_is_the_weighted_mean(all in contributions()) {
-            let mut sum = Partial::new(6);
+            let mut sum = Partial::new(2, 3);
             all.iter().for_each(|(w, v)| sum.add(*w, v).unwrap());
             let weight: f64 = all.iter().map(|(w, _)| f64::from(*w)).sum();
             prop_assert_eq!(sum.mean().is_some(), weight > 0.0);
@@ -190,8 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn who_says_nothing_of_a_row_does_not_count_there() {
+        let mut sum = Partial::new(3, 2);
+        sum.add(1, &[1.0, 3.0, 0.0, 0.0, 0.0, 0.0]).unwrap();
+        sum.add(3, &[5.0, -1.0, 0.5, 0.0, 0.0, 0.0]).unwrap();
+        assert_eq!(sum.mean(), Some(vec![4.0, 0.0, 0.5, 0.0, 0.0, 0.0]));
+        assert_eq!(sum.spoken(), [4, 3, 0]);
+    }
+
+    #[test]
     fn what_does_not_fit_changes_nothing() {
-        let mut sum = Partial::new(2);
+        let mut sum = Partial::new(1, 2);
         sum.add(1, &[1.0, 2.0]).unwrap();
         let before = sum.clone();
         assert!(matches!(
@@ -213,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_largest_sum_does_not_overflow() {
-        let mut sum = Partial::new(1);
+        let mut sum = Partial::new(1, 1);
         sum.add(u32::MAX, &[Partial::BOUND]).unwrap();
         sum.add(1, &[Partial::BOUND]).unwrap();
         assert_eq!(sum.mean(), Some(vec![Partial::BOUND]));

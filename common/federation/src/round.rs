@@ -107,6 +107,8 @@ pub struct Committed {
     pub contributors: Vec<Name>,
     /// Their sum.
     pub sum: Partial,
+    /// Each of them, where the method needs that.
+    pub each: BTreeMap<Name, Answers>,
 }
 
 /// The driver misused a machine; it answers with the same fault ever after.
@@ -150,6 +152,7 @@ pub struct Round {
     opened: Instant,
     members: Members,
     sum: Partial,
+    each: BTreeMap<Name, Answers>,
     stage: Stage,
     tickets: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
@@ -293,7 +296,8 @@ impl Round {
         Self {
             opened: now,
             members: Members::new(config.cohort.keys(), now),
-            sum: Partial::new(rows as usize * classes as usize),
+            sum: Partial::new(rows as usize, classes as usize),
+            each: BTreeMap::new(),
             stage: Stage::Open,
             tickets: BTreeMap::new(),
             next_ticket: 0,
@@ -421,7 +425,11 @@ impl Round {
             return Ok(());
         };
         let taken = self.config.method.take(&mut self.sum, weight, answers);
-        taken.map_err(|error| malformed(error.to_string()))
+        taken.map_err(|error| malformed(error.to_string()))?;
+        if self.config.method.keeps_each() {
+            self.each.insert(client.clone(), answers.clone());
+        }
+        Ok(())
     }
 
     fn stored(&mut self, ticket: Ticket) -> Result<(), Fault> {
@@ -483,6 +491,7 @@ impl Round {
             id: self.config.id,
             contributors: self.members.contributors(),
             sum: self.sum.clone(),
+            each: self.each.clone(),
         }
     }
 

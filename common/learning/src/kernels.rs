@@ -24,7 +24,7 @@ pub(crate) use choice::{Kernels, kernels, multiversion};
 pub(crate) use choice::{available, with_kernels};
 pub(crate) use depthwise::Depthwise;
 pub(crate) use elementwise::{
-    AdamW, adamw, add, add_relu, add_rows, clamp, descend, mask, momentum, relu,
+    AdamW, adamw, add, add_relu, add_rows, clamp, descend, mask, momentum, relu, squared_distances,
 };
 pub(crate) use math::{exp, lanes_sum, normal};
 pub(crate) use product::{Left, Panels, Right, product, product_within};

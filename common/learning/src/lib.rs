@@ -49,5 +49,5 @@ pub use metrics::Evaluation;
 pub use model::{Mode, Model, ModelError, Order, Parameter};
 pub use net::Net;
 pub use optimiser::OptimiserState;
-pub use samples::Samples;
+pub use samples::{Samples, squared_distances};
 pub use source::Source;

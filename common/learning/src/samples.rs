@@ -166,6 +166,14 @@ impl From<TransferSet> for Samples {
     }
 }
 
+/// The squared Euclidean distance of a sample, as values, to each of `others`, one after the other and
+/// as long. The same bits on every processor.
+pub fn squared_distances(sample: &[f32], others: &[f32]) -> Vec<f32> {
+    let mut distances = vec![0.0; others.len().checked_div(sample.len()).unwrap_or(0)];
+    crate::kernels::squared_distances(&mut distances, others, sample);
+    distances
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -266,6 +266,22 @@ impl Answers {
         }
     }
 
+    /// Unpacks answers of whatever shape and kind they say they are: for bytes from one's own disk.
+    ///
+    /// # Errors
+    /// As [`Self::unpack`].
+    pub fn read(bytes: &[u8]) -> Result<Self, ProtocolError> {
+        let Some([_, kind, _, _, r0, r1, r2, r3, c0, c1, c2, c3]) =
+            bytes.first_chunk::<{ Self::HEADER_BYTES }>().copied()
+        else {
+            return Err(malformed("shorter than its header"));
+        };
+        let kind = AnswerKind::from_number(kind);
+        let kind = kind.ok_or_else(|| malformed("unknown kind of values"))?;
+        let rows = u32::from_le_bytes([r0, r1, r2, r3]);
+        Self::unpack(bytes, kind, rows, u32::from_le_bytes([c0, c1, c2, c3]))
+    }
+
     /// Unpacks answers of a shape and kind that the receiver knows beforehand.
     ///
     /// # Errors

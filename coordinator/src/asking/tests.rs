@@ -1,7 +1,6 @@
 use std::time::{Duration, Instant};
 
-use fedistill_federation::method::LogitMean;
-use fedistill_federation::{Quorum, RoundConfig};
+use fedistill_federation::{Quorum, RoundConfig, method};
 
 use super::*;
 use crate::hub::tests::{hub, name};
@@ -22,14 +21,25 @@ async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
         quorum: Quorum::new(1, 3, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         silence: Duration::from_secs(60),
         answers: None,
-        method: Arc::new(LogitMean::default()),
+        method: method::by_name("logit-mean").unwrap().into(),
     };
     let machine = Round::open(config, Instant::now());
-    let mut asking = Asking::new(&cohort, b"plan".as_slice().into(), 1);
+    let mut asking = Asking::new(
+        &cohort,
+        b"plan".as_slice().into(),
+        BTreeMap::from([(name("b"), b"another".as_slice().into())]),
+        1,
+    );
     let mut told = |asking: &mut Asking<'_>| -> Vec<bool> {
         asking.go_on(&hub, &machine, OPEN);
-        let mailboxes = mailboxes.iter_mut();
-        mailboxes.map(|box_| box_.try_recv().is_ok()).collect()
+        let clients = clients.iter().zip(mailboxes.iter_mut());
+        let told = clients.map(|(client, mailbox)| {
+            let plan = mailbox.try_recv().ok();
+            let own: &[u8] = if *client == "b" { b"another" } else { b"plan" };
+            assert!(plan.as_deref().is_none_or(|plan| plan == own), "{client}");
+            plan.is_some()
+        });
+        told.collect()
     };
     assert_eq!(told(&mut asking), [true, false, false]);
     // It joined before it was told; the coordinator reads of that only now.

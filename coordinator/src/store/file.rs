@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use fedistill_federation::Event;
 use fedistill_program::database::{self, DatabaseError};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
-use fedistill_protocol::{
-    AnswerKind, Answers, Digest, Message, Name, Precision, RoundId, RoundPlan,
-};
+use fedistill_protocol::{Answers, Message, Name, Precision, RoundId, RoundPlan};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::{LabelsRecord, OpenRound, Saved, Store, StoreError};
+use super::record::{Fail, KindRecord, digest};
+use super::{OpenRound, Saved, StateRecord, Store, StoreError};
 
-/// `state`, `labels`, `teacher`, `plan`, `cohort`: one value each.
+/// `state`, `lessons`, `teacher`, `plan`, `cohort`: one value each.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 /// The open round's events in their order, as JSON.
 const EVENTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("events");
@@ -31,9 +30,12 @@ pub struct FileStore {
 }
 
 #[derive(Deserialize, Serialize)]
-struct State {
+struct Head {
     round: u32,
-    labels: Option<LabelsRecord>,
+    #[serde(default)]
+    over: bool,
+    #[serde(default)]
+    state: StateRecord,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -56,16 +58,9 @@ enum Line {
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
 struct Shape {
-    probabilities: bool,
+    kind: KindRecord,
     rows: u32,
     classes: u32,
-}
-
-fn kind(probabilities: bool) -> AnswerKind {
-    match probabilities {
-        true => AnswerKind::Probabilities,
-        false => AnswerKind::Logits,
-    }
 }
 
 impl FileStore {
@@ -107,12 +102,12 @@ impl FileStore {
             Ok(values.get(key)?.map(|bytes| bytes.value().to_vec()))
         };
         let mut saved = Saved::default();
-        if let Some(state) = value("state")? {
-            let state: State = serde_json::from_slice(&state)?;
-            saved.round = state.round;
-            if let (Some(labels), Some(bytes)) = (state.labels, value("labels")?) {
-                saved.labels = Some(labels.restore(&bytes)?);
-            }
+        if let Some(head) = value("state")? {
+            let head: Head = serde_json::from_slice(&head)?;
+            saved.round = head.round;
+            saved.over = head.over;
+            let bytes = value("lessons")?.unwrap_or_default();
+            (saved.state, saved.exchange) = head.state.restore(&bytes)?;
             saved.teacher = value("teacher")?.map(|bytes| {
                 let (floats, _) = bytes.as_chunks::<4>();
                 floats.iter().map(|b| f32::from_le_bytes(*b)).collect()
@@ -181,19 +176,17 @@ impl FileStore {
     }
 
     fn write_close(&mut self, next: &Saved) -> Result<(), Fail> {
-        let (labels, packed) = next.labels.as_ref().map(LabelsRecord::of).unzip();
-        let state = State {
+        let (state, bytes) = StateRecord::of(&next.state, &next.exchange);
+        let head = Head {
             round: next.round,
-            labels,
+            over: next.over,
+            state,
         };
         let transaction = self.database.begin_write()?;
         {
             let mut values = transaction.open_table(VALUES)?;
-            values.insert("state", serde_json::to_vec(&state)?.as_slice())?;
-            match packed {
-                Some(packed) => values.insert("labels", packed.as_slice())?,
-                None => values.remove("labels")?,
-            };
+            values.insert("state", serde_json::to_vec(&head)?.as_slice())?;
+            values.insert("lessons", bytes.as_slice())?;
             if let Some(teacher) = &next.teacher {
                 let bytes: Vec<u8> = teacher.iter().flat_map(|v| v.to_le_bytes()).collect();
                 values.insert("teacher", bytes.as_slice())?;
@@ -206,9 +199,6 @@ impl FileStore {
         Ok(transaction.commit()?)
     }
 }
-
-/// Whatever goes wrong below; it becomes a line that names the store.
-type Fail = Box<dyn std::error::Error + Send + Sync>;
 
 impl Store for FileStore {
     fn load(&mut self) -> Result<Saved, StoreError> {
@@ -246,7 +236,7 @@ fn line(event: &Event) -> (Line, Option<Vec<u8>>) {
             answers,
         } => {
             let shape = answers.as_ref().map(|answers| Shape {
-                probabilities: answers.kind() == AnswerKind::Probabilities,
+                kind: answers.kind().into(),
                 rows: answers.rows(),
                 classes: answers.classes(),
             });
@@ -275,7 +265,7 @@ fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
         } => {
             let answers = match (answers, packed) {
                 (Some(shape), Some(bytes)) => {
-                    let kind = kind(shape.probabilities);
+                    let kind = shape.kind.into();
                     Some(Answers::unpack(&bytes, kind, shape.rows, shape.classes)?)
                 }
                 (None, None) => None,
@@ -283,7 +273,7 @@ fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
             };
             Event::Taken {
                 client: client.parse()?,
-                blob: digest(&blob).ok_or("a digest is none")?,
+                blob: digest(&blob)?,
                 answers,
             }
         }
@@ -295,12 +285,4 @@ fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
         ),
         Line::Aborted => Event::Aborted,
     })
-}
-
-fn digest(text: &str) -> Option<Digest> {
-    let mut bytes = [0; 32];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    (text.len() == 64).then_some(Digest::from_bytes(bytes))
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fedistill_client::{Student, StudentError};
-use fedistill_federation::method::LogitMean;
-use fedistill_federation::{Ask, Method, MethodError, Partial, Training};
+use fedistill_federation::{
+    Ask, Centre, Method, MethodError, Outlook, Partial, State, Taken, method,
+};
 use fedistill_learning::{Dataset, Objective, Samples};
-use fedistill_protocol::{Answers, Elements, Optimiser, PhaseData, Start};
+use fedistill_protocol::{AnswerKind, Answers, Elements, Optimiser, PhaseData, Start};
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
     Outcome, Progress, SimulationError, Transport, View, World, simulate_with,
@@ -48,15 +49,19 @@ impl Student for Ready {
 
 /// `logit-mean` without its distillation: soft labels come down all the same.
 #[derive(Debug)]
-struct NoTraining(LogitMean);
+struct NoTraining(Box<dyn Method>);
 
 impl Method for NoTraining {
     fn name(&self) -> String {
         "no-training".to_owned()
     }
 
-    fn ask(&self, training: &Training, labels: bool) -> Ask {
-        let mut ask = self.0.ask(training, labels);
+    fn teaches(&self) -> Option<AnswerKind> {
+        self.0.teaches()
+    }
+
+    fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
+        let mut ask = self.0.ask(outlook, state);
         ask.phases.retain(|phase| phase.data == PhaseData::Private);
         ask
     }
@@ -65,17 +70,14 @@ impl Method for NoTraining {
         self.0.take(sum, weight, answers)
     }
 
-    fn aggregate(
+    fn conclude(
         &self,
-        sum: &Partial,
-        teacher: Option<&Answers>,
-        classes: u32,
-    ) -> Result<Option<Answers>, MethodError> {
-        self.0.aggregate(sum, teacher, classes)
-    }
-
-    fn teacher_learns(&self) -> bool {
-        false
+        outlook: &Outlook<'_>,
+        taken: Taken<'_>,
+        _: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        self.0.conclude(outlook, taken, None, state)
     }
 }
 
@@ -114,7 +116,9 @@ pub(crate) async fn run(
         ..Config::default()
     };
     let mut plan = config.plan("logit-mean")?;
-    plan.method = Arc::new(NoTraining(LogitMean::default()));
+    let logit_mean =
+        method::by_name("logit-mean").map_err(|e| SimulationError::Settings(e.to_string()))?;
+    plan.method = Arc::new(NoTraining(logit_mean));
     let student = |client: usize| -> Box<dyn Student> { Box::new(Ready(client as f32 / 1e4)) };
     simulate_with(&world(clients), &plan, None, Progress::silent(), student).await
 }

@@ -1,18 +1,23 @@
-use fedistill_protocol::{AnswerKind, Answers};
+use fedistill_protocol::{About, AnswerKind, Answers};
 
-use super::{Ask, Method, MethodError, Training, distil_then_train, expect_kind, softmax};
-use crate::Partial;
+use super::catalogue::{Entry, Given, Parameter, Variant};
+use super::{
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train, mean,
+    softmax, take_probabilities,
+};
+use crate::{Partial, State};
 
 /// DS-FL (Itahara et al. 2020): the mean of clients' probabilities, as it is or sharpened. The
 /// teacher learns from the mean and has no vote in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DsFl {
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct DsFl {
     reduction: Reduction,
+    name: String,
 }
 
 /// What becomes of the mean of probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Reduction {
+pub(super) enum Reduction {
     /// Simple aggregation: the mean itself.
     Simple,
     /// Entropy-reduction aggregation: `softmax(mean / T)`, a softmax of probabilities.
@@ -20,84 +25,140 @@ pub enum Reduction {
         /// The temperature T, above 0; the paper's value is 0.1.
         temperature: f32,
     },
+    /// Enhanced entropy-reduction aggregation (SCARLET, Azuma et al. 2025): `mean^beta`, scaled to sum
+    /// to 1. At 1 it is simple aggregation.
+    Enhanced {
+        /// The power, above 0.
+        beta: f32,
+    },
 }
 
-impl DsFl {
-    /// Simple aggregation, `ds-fl:sa`.
-    pub const fn simple() -> Self {
-        Self {
-            reduction: Reduction::Simple,
-        }
-    }
+pub(super) const ENTRY: Entry = Entry {
+    name: "ds-fl",
+    variants: &[
+        Variant {
+            name: "sa",
+            what: "simple aggregation: the mean as it is",
+        },
+        Variant {
+            name: "era",
+            what: "entropy-reduction aggregation: softmax(mean / T), a softmax of probabilities",
+        },
+        Variant {
+            name: "enhanced-era",
+            what: "mean^beta, scaled to sum to 1 (SCARLET, Azuma et al. 2025)",
+        },
+    ],
+    source: "Itahara et al. 2020",
+    summary: "The mean of clients' probabilities on unlabelled samples, as it is or sharpened, is distilled into students and teacher.",
+    up: "probabilities on N samples: 4NC",
+    down: "their aggregate on the N samples of the round before: 4NC",
+    loss: "KL to what came down; then cross-entropy",
+    good: "even data; `era` under mild label skew",
+    bad: "strong label skew, where a mean of logits is 10 to 20 points better",
+    differs: "students distil before they train privately, in one round instead of two halves of it: the same steps in the same order",
+    parameters: &[
+        Parameter {
+            key: "temperature",
+            symbol: "T",
+            what: "of `era`: the lower, the sharper",
+            default: 0.1,
+            range: (0.001, 10.0),
+            one_of: &[],
+            whole: false,
+            source: "the paper's experiments",
+        },
+        Parameter {
+            key: "beta",
+            symbol: "β",
+            what: "of `enhanced-era`: the higher, the sharper; 1 is `sa`",
+            default: 2.0,
+            range: (0.1, 20.0),
+            one_of: &[],
+            whole: false,
+            source: "the value for its strongest skew",
+        },
+    ],
+    make: |given| Box::new(DsFl::new(given)),
+};
 
-    /// Entropy-reduction aggregation at the paper's temperature of 0.1, `ds-fl:era`.
-    pub const fn era() -> Self {
+impl DsFl {
+    fn new(given: &Given) -> Self {
+        let reduction = match given.variant() {
+            "era" => Reduction::Entropy {
+                temperature: given.get("temperature") as f32,
+            },
+            "enhanced-era" => Reduction::Enhanced {
+                beta: given.get("beta") as f32,
+            },
+            _ => Reduction::Simple,
+        };
         Self {
-            reduction: Reduction::Entropy { temperature: 0.1 },
+            reduction,
+            name: given.name(),
         }
     }
+}
+
+impl Reduction {
+    /// What becomes of a mean; a silent row stays silent.
+    pub(super) fn apply(self, mean: Answers) -> Result<Answers, MethodError> {
+        let kind = AnswerKind::Probabilities;
+        Ok(match self {
+            // To the bit what it was.
+            Self::Simple | Self::Enhanced { beta: 1.0 } => mean,
+            Self::Entropy { temperature } => {
+                by_row(kind, &mean, |row| softmax(row, temperature.recip()))?
+            }
+            Self::Enhanced { beta } => by_row(kind, &mean, |row| raised(row, beta))?,
+        })
+    }
+}
+
+/// `row^beta`, scaled to sum to 1.
+fn raised(row: &[f32], beta: f32) -> Vec<f32> {
+    let most = row.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    let powers: Vec<f64> = row
+        .iter()
+        .map(|&p| f64::from(p.max(0.0) / most).powf(beta.into()))
+        .collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| (power / sum) as f32).collect()
 }
 
 impl Method for DsFl {
     fn name(&self) -> String {
-        match self.reduction {
-            Reduction::Simple => "ds-fl:sa".to_owned(),
-            Reduction::Entropy { .. } => "ds-fl:era".to_owned(),
-        }
+        self.name.clone()
     }
 
-    fn ask(&self, training: &Training, labels: bool) -> Ask {
-        Ask {
-            knowledge: labels.then_some(AnswerKind::Probabilities),
-            phases: distil_then_train(training, labels),
-            report: Some(AnswerKind::Probabilities),
-        }
+    fn teaches(&self) -> Option<AnswerKind> {
+        Some(AnswerKind::Probabilities)
     }
 
-    /// Rows are projected back onto the simplex first, so that nobody counts for more than one.
+    fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
+        Ask::train(distil_then_train(outlook.training, state), true)
+            .report(Wanted::on(AnswerKind::Probabilities, outlook.fresh))
+    }
+
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
-        expect_kind(answers, AnswerKind::Probabilities)?;
-        let rows = answers.values().chunks(answers.classes().max(1) as usize);
-        let values: Vec<f32> = rows.flat_map(on_simplex).collect();
-        Ok(sum.add(weight, &values)?)
+        take_probabilities(sum, weight, answers)
     }
 
-    fn aggregate(
+    fn conclude(
         &self,
-        sum: &Partial,
-        _: Option<&Answers>,
-        classes: u32,
-    ) -> Result<Option<Answers>, MethodError> {
-        let Some(mean) = sum.mean() else {
-            return Ok(None);
-        };
-        let labels = match self.reduction {
-            Reduction::Simple => mean,
-            Reduction::Entropy { temperature } => mean
-                .chunks(classes.max(1) as usize)
-                .flat_map(|row| softmax(row, temperature.recip()))
-                .collect(),
-        };
-        Ok(Some(Answers::new(
-            AnswerKind::Probabilities,
-            classes,
-            labels,
-        )?))
-    }
-
-    fn teacher_learns(&self) -> bool {
-        true
-    }
-}
-
-/// The row with negative values cut off and scaled to sum to 1; uniform where nothing is left.
-fn on_simplex(row: &[f32]) -> Vec<f32> {
-    let sum: f64 = row.iter().map(|&value| f64::from(value.max(0.0))).sum();
-    match sum > 0.0 {
-        true => row
-            .iter()
-            .map(|&value| (f64::from(value.max(0.0)) / sum) as f32)
-            .collect(),
-        false => vec![1.0 / row.len() as f32; row.len()],
+        _: &Outlook<'_>,
+        taken: Taken<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        let rows = taken.rows()?;
+        if let Some(mean) = mean(taken, AnswerKind::Probabilities)? {
+            let labels = self.reduction.apply(mean)?;
+            if let Some(centre) = centre {
+                centre.learn(rows, &labels)?;
+            }
+            state.teach(About::Rows(rows.clone()), labels);
+        }
+        Ok(())
     }
 }

@@ -1,39 +1,52 @@
-use fedistill_protocol::Answers;
+use fedistill_protocol::{AnswerKind, Answers};
 
-use super::{Ask, Method, MethodError, Training, private};
-use crate::Partial;
+use super::catalogue::Entry;
+use super::{Ask, Centre, Method, MethodError, Outlook, Taken, private};
+use crate::{Partial, State};
 
 /// No exchange: every client learns from its own data alone. The baseline of every comparison.
 #[derive(Clone, Copy, Debug)]
-pub struct Local;
+pub(super) struct Local;
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "local",
+    variants: &[],
+    source: "a baseline",
+    summary: "No exchange: every client learns from its own data alone.",
+    up: "nothing",
+    down: "nothing",
+    loss: "cross-entropy on private samples",
+    good: "to know what a federation is worth",
+    bad: "",
+    differs: "",
+    parameters: &[],
+    make: |_| Box::new(Local),
+};
 
 impl Method for Local {
     fn name(&self) -> String {
-        "local".to_owned()
+        ENTRY.name.to_owned()
     }
 
-    fn ask(&self, training: &Training, _: bool) -> Ask {
-        Ask {
-            knowledge: None,
-            phases: vec![private(training)],
-            report: None,
-        }
+    fn teaches(&self) -> Option<AnswerKind> {
+        None
+    }
+
+    fn ask(&self, outlook: &Outlook<'_>, _: &State) -> Ask {
+        Ask::train(vec![private(outlook.training)], false)
     }
 
     fn take(&self, _: &mut Partial, _: u32, _: &Answers) -> Result<(), MethodError> {
         Err(MethodError::TakesNothing(self.name()))
     }
 
-    fn aggregate(
+    fn conclude(
         &self,
-        _: &Partial,
-        _: Option<&Answers>,
-        _: u32,
-    ) -> Result<Option<Answers>, MethodError> {
-        Ok(None)
-    }
-
-    fn teacher_learns(&self) -> bool {
-        false
+        _: &Outlook<'_>,
+        _: Taken<'_>,
+        _: Option<&mut dyn Centre>,
+        _: &mut State,
+    ) -> Result<(), MethodError> {
+        Ok(())
     }
 }

@@ -1,7 +1,11 @@
-use fedistill_protocol::{AnswerKind, Answers};
+use fedistill_protocol::{About, AnswerKind, Answers};
 
-use super::{Ask, Method, MethodError, Training, distil_then_train, expect_kind};
-use crate::Partial;
+use super::catalogue::{Entry, Given, Parameter};
+use super::{
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train,
+    expect_kind, mean,
+};
+use crate::{Partial, State};
 
 /// The mean of centred, clipped logits, with the teacher's own vote, distilled into the students
 /// and back into the teacher.
@@ -10,12 +14,59 @@ use crate::Partial;
 /// low logit, which a mean of probabilities cannot hear. Each row is centred (its mean taken off,
 /// which no softmax notices) and clipped, so that no client can outweigh all others.
 /// After FedMD (Li and Wang 2019), with distillation by KL in place of L1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LogitMean {
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LogitMean {
     /// Centred logits are clipped to this either way; above 0, at most [`Partial::BOUND`].
-    pub clip: f32,
+    clip: f32,
     /// The teacher votes as this many clients of weight 1 do.
-    pub teacher_weight: u32,
+    teacher_weight: u32,
+    name: String,
+}
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "logit-mean",
+    variants: &[],
+    source: "after FedMD, Li and Wang 2019",
+    summary: "The mean of centred, clipped logits, with the teacher's own vote, is distilled into students and teacher.",
+    up: "logits on N samples: 4NC",
+    down: "their mean on the N samples of the round before: 4NC",
+    loss: "KL to what came down; then cross-entropy",
+    good: "label skew with a weak teacher or none: a client that never saw a class says so by a low logit, which a mean of probabilities cannot hear",
+    bad: "a good teacher and strong skew: the mean is worse than the teacher was, and teaches it",
+    differs: "KL in place of L1, centring and clipping, a vote of the teacher",
+    parameters: &[
+        Parameter {
+            key: "clip",
+            symbol: "",
+            what: "centred logits are cut off here, either way",
+            default: 20.0,
+            range: (0.01, Partial::BOUND as f64),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "teacher-weight",
+            symbol: "w",
+            what: "the teacher votes as so many clients do",
+            default: 1.0,
+            range: (0.0, 1000.0),
+            one_of: &[],
+            whole: true,
+            source: "ours",
+        },
+    ],
+    make: |given| Box::new(LogitMean::new(given)),
+};
+
+impl LogitMean {
+    fn new(given: &Given) -> Self {
+        Self {
+            clip: given.get("clip") as f32,
+            teacher_weight: given.get("teacher-weight") as u32,
+            name: given.name(),
+        }
+    }
 }
 
 impl Default for LogitMean {
@@ -23,60 +74,63 @@ impl Default for LogitMean {
         Self {
             clip: 20.0,
             teacher_weight: 1,
+            name: ENTRY.name.to_owned(),
         }
     }
 }
 
-impl LogitMean {
-    fn centred(&self, answers: &Answers) -> Vec<f32> {
-        let clip = self.clip.clamp(0.0, Partial::BOUND);
-        let mut values = answers.values().to_vec();
-        for row in values.chunks_mut(answers.classes().max(1) as usize) {
-            let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
-            let mean = sum / row.len() as f64;
-            for value in row {
-                *value = ((f64::from(*value) - mean) as f32).clamp(-clip, clip);
-            }
-        }
-        values
-    }
+/// A row without its mean, which no softmax notices, and cut off at `clip` either way.
+pub(super) fn centred(row: &[f32], clip: f32) -> Vec<f32> {
+    let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
+    let mean = sum / row.len().max(1) as f64;
+    row.iter()
+        .map(|value| ((f64::from(*value) - mean) as f32).clamp(-clip, clip))
+        .collect()
 }
 
 impl Method for LogitMean {
     fn name(&self) -> String {
-        "logit-mean".to_owned()
+        self.name.clone()
     }
 
-    fn ask(&self, training: &Training, labels: bool) -> Ask {
-        Ask {
-            knowledge: labels.then_some(AnswerKind::Logits),
-            phases: distil_then_train(training, labels),
-            report: Some(AnswerKind::Logits),
-        }
+    fn teaches(&self) -> Option<AnswerKind> {
+        Some(AnswerKind::Logits)
+    }
+
+    fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
+        Ask::train(distil_then_train(outlook.training, state), true)
+            .report(Wanted::on(AnswerKind::Logits, outlook.fresh))
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
         expect_kind(answers, AnswerKind::Logits)?;
-        Ok(sum.add(weight, &self.centred(answers))?)
+        let clip = self.clip.clamp(0.0, Partial::BOUND);
+        let centred = by_row(AnswerKind::Logits, answers, |row| centred(row, clip))?;
+        Ok(sum.add(weight, centred.values())?)
     }
 
-    fn aggregate(
+    fn conclude(
         &self,
-        sum: &Partial,
-        teacher: Option<&Answers>,
-        classes: u32,
-    ) -> Result<Option<Answers>, MethodError> {
-        let mut sum = sum.clone();
-        if let Some(teacher) = teacher {
-            self.take(&mut sum, self.teacher_weight, teacher)?;
+        _: &Outlook<'_>,
+        taken: Taken<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        let rows = taken.rows()?;
+        let mut sum = taken.sum.clone();
+        let mut centre = centre;
+        if let Some(centre) = &mut centre
+            && centre.is_trained()
+        {
+            self.take(&mut sum, self.teacher_weight, &centre.answer(rows)?)?;
         }
-        let mean = sum
-            .mean()
-            .map(|mean| Answers::new(AnswerKind::Logits, classes, mean));
-        Ok(mean.transpose()?)
-    }
-
-    fn teacher_learns(&self) -> bool {
-        true
+        let taken = Taken { sum: &sum, ..taken };
+        if let Some(labels) = mean(taken, AnswerKind::Logits)? {
+            if let Some(centre) = centre {
+                centre.learn(rows, &labels)?;
+            }
+            state.teach(About::Rows(rows.clone()), labels);
+        }
+        Ok(())
     }
 }

@@ -6,16 +6,74 @@ fn answers(kind: AnswerKind, values: &[f32]) -> Answers {
     Answers::new(kind, 3, values.to_vec()).unwrap()
 }
 
-fn aggregate(method: &dyn Method, all: &[Answers], teacher: Option<&Answers>) -> Vec<f32> {
-    let mut sum = Partial::new(all[0].values().len());
-    all.iter()
-        .for_each(|one| method.take(&mut sum, 1, one).unwrap());
+const TRAINING: Training = Training {
+    private_epochs: 3,
+    distillation_epochs: 2,
+    batch: 50,
+    optimiser: Optimiser::Sgd {
+        learning_rate: 0.1,
+        momentum: 0.0,
+    },
+};
+
+/// A teacher that says one thing of everything, and keeps what it is taught.
+struct Sage {
+    says: Option<Vec<f32>>,
+    learnt: Vec<Answers>,
+}
+
+impl Centre for Sage {
+    fn answer(&mut self, rows: &Rows) -> Result<Answers, CentreError> {
+        let row = self.says.clone().unwrap_or_else(|| vec![0.0; 3]);
+        let values = rows.iter().flat_map(|_| row.clone()).collect();
+        Ok(Answers::new(AnswerKind::Logits, 3, values)?)
+    }
+
+    fn learn(&mut self, _: &Rows, labels: &Answers) -> Result<(), CentreError> {
+        self.learnt.push(labels.clone());
+        Ok(())
+    }
+
+    fn is_trained(&self) -> bool {
+        self.says.is_some()
+    }
+}
+
+/// A round of a method with these contributions: what comes down next.
+fn round(method: &dyn Method, all: &[Answers], teacher: Option<&mut Sage>) -> State {
+    let rows = Rows::Range {
+        start: 0,
+        count: all[0].rows(),
+    };
+    let outlook = outlook(&rows);
+    let mut state = State::default();
+    let ask = method.ask(&outlook, &state);
+    let mut sum = Partial::new(all[0].rows() as usize, all[0].classes() as usize);
+    let mut each = BTreeMap::new();
+    for (client, one) in all.iter().enumerate() {
+        method.take(&mut sum, 1, one).unwrap();
+        each.insert(format!("client-{client}").parse().unwrap(), one.clone());
+    }
+    let taken = Taken {
+        sum: &sum,
+        each: &each,
+        about: ask.report.as_ref().map(|wanted| &wanted.about),
+        classes: 3,
+    };
+    let centre = teacher.map(|teacher| teacher as &mut dyn Centre);
     method
-        .aggregate(&sum, teacher, 3)
-        .unwrap()
-        .unwrap()
-        .values()
-        .to_vec()
+        .conclude(&outlook, taken, centre, &mut state)
+        .unwrap();
+    state
+}
+
+fn aggregate(method: &dyn Method, all: &[Answers], teacher: Option<&mut Sage>) -> Vec<f32> {
+    let state = round(method, all, teacher);
+    state.common[0].answers.values().to_vec()
+}
+
+fn named(name: &str) -> Box<dyn Method> {
+    by_name(name).unwrap()
 }
 
 fn entropy(row: &[f32]) -> f64 {
@@ -28,19 +86,85 @@ fn entropy(row: &[f32]) -> f64 {
 
 #[test]
 fn names_lead_back_to_their_methods() {
-    for name in [
-        "local",
-        "teacher-only",
-        "logit-mean",
-        "ds-fl:sa",
-        "ds-fl:era",
-    ] {
-        assert_eq!(by_name(name).unwrap().name(), name);
+    for entry in entries() {
+        for name in entry.names() {
+            assert_eq!(named(&name).name(), name);
+        }
     }
-    let error = by_name("fedavg").unwrap_err().to_string();
+    for (written, name) in [
+        ("ds-fl", "ds-fl:sa"),
+        ("ds-fl:era,temperature=0.10", "ds-fl:era"),
+        ("ds-fl:era,temperature=0.050", "ds-fl:era,temperature=0.05"),
+        (
+            "logit-mean,teacher-weight=2,clip=20",
+            "logit-mean,teacher-weight=2",
+        ),
+    ] {
+        assert_eq!(named(written).name(), name);
+    }
+}
+
+#[test]
+fn what_no_method_is_called_is_one_clear_line() {
+    for (name, part) in [
+        ("fedavg", "choose logit-mean, ds-fl:sa"),
+        (
+            "ds-fl:eraa",
+            "no variant \"eraa\": choose ds-fl:sa, ds-fl:era",
+        ),
+        ("local:x", "it has no variants"),
+        ("ds-fl:era,beta", "write KEY=VALUE"),
+        (
+            "ds-fl:era,gamma=1",
+            "no parameter \"gamma\": there are temperature, beta",
+        ),
+        ("local,gamma=1", "it has no parameters"),
+        (
+            "ds-fl:era,temperature=0",
+            "temperature is \"0\", it must be a number from 0.001 to 10",
+        ),
+        ("ds-fl:era,temperature=NaN", "must be a number"),
+        (
+            "logit-mean,teacher-weight=1.5",
+            "must be a whole number from 0 to 1000",
+        ),
+    ] {
+        let error = by_name(name).unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn defaults_are_within_their_ranges() {
+    for entry in entries() {
+        for p in entry.parameters {
+            assert!(
+                p.range.0 <= p.default && p.default <= p.range.1,
+                "{} {}",
+                entry.name,
+                p.key
+            );
+            assert!(
+                !p.whole || p.default.fract() == 0.0,
+                "{} {}",
+                entry.name,
+                p.key
+            );
+        }
+    }
+}
+
+/// Set `FEDISTILL_BLESS` to write the page anew.
+#[test]
+fn the_page_of_methods_is_the_catalogue() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/methods.md");
+    if std::env::var_os("FEDISTILL_BLESS").is_some() {
+        std::fs::write(path, markdown()).unwrap();
+    }
+    let page = std::fs::read_to_string(path).unwrap();
     assert!(
-        error.contains("fedavg") && error.contains("logit-mean"),
-        "{error}"
+        page == markdown(),
+        "docs/methods.md is out of date: run this test with FEDISTILL_BLESS=1"
     );
 }
 
@@ -49,7 +173,7 @@ fn logit_mean_hears_a_client_that_knows_a_class_apart() {
     // Two clients know nothing of class 2 and are mildly wrong; one is sure of it.
     let all = [[1.0, 0.0, -1.0], [0.5, 0.5, -1.0], [-3.0, -3.0, 6.0]]
         .map(|row| answers(AnswerKind::Logits, &row));
-    let mean = aggregate(&LogitMean::default(), &all, None);
+    let mean = aggregate(&*named("logit-mean"), &all, None);
     for (value, expected) in mean.iter().zip([-0.5, -5.0 / 6.0, 4.0 / 3.0]) {
         assert!((value - expected).abs() < 1e-6, "{mean:?}");
     }
@@ -59,26 +183,33 @@ fn logit_mean_hears_a_client_that_knows_a_class_apart() {
 fn logit_mean_does_not_notice_a_shift_and_bounds_every_vote() {
     let plain = answers(AnswerKind::Logits, &[1.0, 2.0, -3.0]);
     let shifted = answers(AnswerKind::Logits, &[101.0, 102.0, 97.0]);
-    let method = LogitMean::default();
+    let method = named("logit-mean");
     assert_eq!(
-        aggregate(&method, &[plain], None),
-        aggregate(&method, &[shifted], None)
+        aggregate(&*method, &[plain], None),
+        aggregate(&*method, &[shifted], None)
     );
     let wild = answers(AnswerKind::Logits, &[3e38, -3e38, 0.0]);
-    assert_eq!(aggregate(&method, &[wild], None), [20.0, -20.0, 0.0]);
+    assert_eq!(aggregate(&*method, &[wild], None), [20.0, -20.0, 0.0]);
 }
 
 #[test]
-fn the_teacher_votes_as_heavily_as_it_is_told() {
+fn a_teacher_votes_as_heavily_as_it_is_told_if_it_knows_something() {
     let client = answers(AnswerKind::Logits, &[3.0, -3.0, 0.0]);
-    let teacher = answers(AnswerKind::Logits, &[-3.0, 3.0, 0.0]);
-    for (teacher_weight, first) in [(0, 3.0), (1, 0.0), (2, -1.0)] {
-        let method = LogitMean {
-            teacher_weight,
-            ..LogitMean::default()
+    let says = Some(vec![-3.0, 3.0, 0.0]);
+    for (says, weight, first) in [
+        (says.clone(), 0, 3.0),
+        (says.clone(), 1, 0.0),
+        (says, 2, -1.0),
+        (None, 2, 3.0),
+    ] {
+        let method = named(&format!("logit-mean,teacher-weight={weight}"));
+        let mut sage = Sage {
+            says,
+            learnt: Vec::new(),
         };
-        let mean = aggregate(&method, std::slice::from_ref(&client), Some(&teacher));
+        let mean = aggregate(&*method, std::slice::from_ref(&client), Some(&mut sage));
         assert!((mean[0] - first).abs() < 1e-6, "{mean:?}");
+        assert_eq!(sage.learnt[0].values(), mean);
     }
 }
 
@@ -86,73 +217,136 @@ fn the_teacher_votes_as_heavily_as_it_is_told() {
 fn probabilities_are_put_back_on_the_simplex() {
     let cheat = answers(AnswerKind::Probabilities, &[8.0, -4.0, 0.0]);
     let honest = answers(AnswerKind::Probabilities, &[0.0, 0.5, 0.5]);
-    let mean = aggregate(&DsFl::simple(), &[cheat, honest], None);
+    let mean = aggregate(&*named("ds-fl:sa"), &[cheat, honest.clone()], None);
     assert_eq!(mean, [0.5, 0.25, 0.25]);
+    // Who says nothing does not count.
     let nothing = answers(AnswerKind::Probabilities, &[0.0, 0.0, -1.0]);
-    assert!((aggregate(&DsFl::simple(), &[nothing], None)[2] - 1.0 / 3.0).abs() < 1e-6);
+    assert_eq!(
+        aggregate(&*named("ds-fl:sa"), &[nothing, honest], None),
+        [0.0, 0.5, 0.5]
+    );
+}
+
+#[test]
+fn enhanced_aggregation_at_one_is_simple_aggregation_to_the_bit() {
+    let all =
+        [[0.2, 0.3, 0.5], [0.1, 0.15, 0.75]].map(|row| answers(AnswerKind::Probabilities, &row));
+    let simple = aggregate(&*named("ds-fl:sa"), &all, None);
+    assert_eq!(
+        aggregate(&*named("ds-fl:enhanced-era,beta=1"), &all, None),
+        simple
+    );
+    let sharp = aggregate(&*named("ds-fl:enhanced-era,beta=2"), &all, None);
+    let squares: f32 = simple.iter().map(|p| p * p).sum();
+    for (sharp, p) in sharp.iter().zip(&simple) {
+        assert!((sharp - p * p / squares).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn the_majority_of_those_that_vote_decides() {
+    let vote = |row: [f32; 6]| answers(AnswerKind::Probabilities, &row);
+    let all = [
+        vote([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        vote([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
+        vote([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
+    ];
+    // Nobody speaks of the second sample, so nothing is said of it.
+    let voted = aggregate(&*named("vote"), &all, None);
+    assert_eq!(voted, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+}
+
+fn outlook(rows: &Rows) -> Outlook<'_> {
+    Outlook {
+        round: 0,
+        training: &TRAINING,
+        fresh: rows,
+        fixed: rows,
+        samples: 100,
+        seed: 1,
+    }
 }
 
 #[test]
 fn answers_of_the_wrong_kind_are_refused() {
-    let logits = answers(AnswerKind::Logits, &[0.0; 3]);
-    let probabilities = answers(AnswerKind::Probabilities, &[0.2, 0.3, 0.5]);
-    let mut sum = Partial::new(3);
-    assert!(DsFl::era().take(&mut sum, 1, &logits).is_err());
-    assert!(
-        LogitMean::default()
-            .take(&mut sum, 1, &probabilities)
-            .is_err()
-    );
-    assert!(Local.take(&mut sum, 1, &logits).is_err());
-    assert!(TeacherOnly.take(&mut sum, 1, &logits).is_err());
-    assert_eq!(sum, Partial::new(3));
+    let rows = Rows::Range { start: 0, count: 1 };
+    let mut sum = Partial::new(1, 3);
+    for entry in entries() {
+        let method = named(entry.name);
+        let asked = method.ask(&outlook(&rows), &State::default()).report;
+        for kind in [
+            AnswerKind::Logits,
+            AnswerKind::Probabilities,
+            AnswerKind::Features,
+        ] {
+            if asked.as_ref().is_none_or(|wanted| wanted.kind != kind) {
+                let other = answers(kind, &[0.2, 0.3, 0.5]);
+                assert!(method.take(&mut sum, 1, &other).is_err(), "{}", entry.name);
+            }
+        }
+    }
+    assert_eq!(sum, Partial::new(1, 3));
 }
 
 #[test]
-fn a_method_asks_for_no_distillation_before_there_are_labels() {
-    use fedistill_protocol::{Optimiser, PhaseData};
-    let optimiser = Optimiser::Sgd {
-        learning_rate: 0.1,
-        momentum: 0.0,
-    };
-    let training = Training {
-        private_epochs: 3,
-        distillation_epochs: 2,
-        batch: 50,
-        optimiser,
-    };
-    for name in ["teacher-only", "logit-mean", "ds-fl:sa", "ds-fl:era"] {
-        let method = by_name(name).unwrap();
-        let data = |labels| -> Vec<_> {
-            method
-                .ask(&training, labels)
-                .phases
-                .iter()
-                .map(|phase| phase.data)
-                .collect()
+fn a_method_asks_for_no_distillation_before_there_are_lessons() {
+    let rows = Rows::Range { start: 0, count: 2 };
+    let outlook = outlook(&rows);
+    for entry in entries() {
+        let method = named(entry.name);
+        let mut state = State::default();
+        let data = |state: &State| -> Vec<_> {
+            let ask = method.ask(&outlook, state);
+            ask.phases.iter().map(|phase| phase.data).collect()
         };
-        assert_eq!(
-            data(true),
-            [PhaseData::Transfer, PhaseData::Private],
-            "{name}"
-        );
-        assert_eq!(data(false), [PhaseData::Private], "{name}");
-        assert_eq!(method.ask(&training, false).knowledge, None);
+        assert_eq!(data(&state), [PhaseData::Private], "{}", entry.name);
+        assert_eq!(method.closing(&outlook, &state), None);
+        if let Some(kind) = method.teaches() {
+            let lesson = Answers::new(kind, 3, vec![0.5; 6]).unwrap();
+            state.teach(About::Rows(rows.clone()), lesson);
+            assert_eq!(
+                data(&state),
+                [PhaseData::Transfer, PhaseData::Private],
+                "{}",
+                entry.name
+            );
+            let closing = method.closing(&outlook, &state).unwrap();
+            assert_eq!((closing.report, closing.phases.len()), (None, 1));
+        }
     }
-    let local = Local.ask(&training, true);
-    assert_eq!(
-        (local.knowledge, local.report, local.phases.len()),
-        (None, None, 1)
-    );
+}
+
+#[test]
+fn only_a_teacher_that_knows_something_begins() {
+    let rows = Rows::Range { start: 0, count: 2 };
+    let outlook = outlook(&rows);
+    for says in [None, Some(vec![1.0, 2.0, 3.0])] {
+        let mut sage = Sage {
+            says: says.clone(),
+            learnt: Vec::new(),
+        };
+        let mut state = State::default();
+        named("ds-fl")
+            .begin(&outlook, Some(&mut sage), &mut state)
+            .unwrap();
+        assert_eq!(state.teaches(), says.is_some());
+        if let Some(lesson) = state.common.first() {
+            assert_eq!(lesson.answers.kind(), AnswerKind::Probabilities);
+            assert!((lesson.answers.values()[2] - 0.665_241).abs() < 1e-5);
+        }
+    }
 }
 
 proptest! {
     #[test]
-    fn era_sharpens_without_changing_the_order(raw in prop::collection::vec(0.001f32..1.0, 30)) {
+    fn era_sharpens_without_changing_the_order(
+        raw in prop::collection::vec(0.001f32..1.0, 30), which in 0usize..3,
+    ) {
         let all: Vec<Answers> =
             raw.chunks(15).map(|values| answers(AnswerKind::Probabilities, values)).collect();
-        let mean = aggregate(&DsFl::simple(), &all, None);
-        let sharp = aggregate(&DsFl::era(), &all, None);
+        let mean = aggregate(&*named("ds-fl:sa"), &all, None);
+        let sharper = ["ds-fl:era", "ds-fl:enhanced-era", "ds-fl:enhanced-era,beta=7"][which];
+        let sharp = aggregate(&*named(sharper), &all, None);
         for (mean, sharp) in mean.chunks(3).zip(sharp.chunks(3)) {
             prop_assert!((sharp.iter().sum::<f32>() - 1.0).abs() < 1e-5);
             prop_assert!(entropy(sharp) <= entropy(mean) + 1e-5);

@@ -10,7 +10,6 @@ use fedistill_protocol::AnswerKind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::method::LogitMean;
 
 const CLIENTS: u32 = 5;
 const ID: RoundId = RoundId {
@@ -26,22 +25,25 @@ impl Method for Plain {
     fn name(&self) -> String {
         "plain".to_owned()
     }
-    fn ask(&self, training: &crate::method::Training, labels: bool) -> crate::Ask {
-        LogitMean::default().ask(training, labels)
+    fn teaches(&self) -> Option<AnswerKind> {
+        None
+    }
+    fn ask(&self, outlook: &crate::Outlook<'_>, state: &crate::State) -> crate::Ask {
+        crate::method::by_name("logit-mean")
+            .unwrap()
+            .ask(outlook, state)
     }
     fn take(&self, sum: &mut Partial, weight: u32, a: &Answers) -> Result<(), crate::MethodError> {
         Ok(sum.add(weight, a.values())?)
     }
-    fn aggregate(
+    fn conclude(
         &self,
-        _: &Partial,
-        _: Option<&Answers>,
-        _: u32,
-    ) -> Result<Option<Answers>, crate::MethodError> {
-        Ok(None)
-    }
-    fn teacher_learns(&self) -> bool {
-        false
+        _: &crate::Outlook<'_>,
+        _: crate::Taken<'_>,
+        _: Option<&mut dyn crate::Centre>,
+        _: &mut crate::State,
+    ) -> Result<(), crate::MethodError> {
+        Ok(())
     }
 }
 

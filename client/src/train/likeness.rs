@@ -1,0 +1,300 @@
+//! Whether a sample is like a client's own.
+
+use std::collections::BTreeMap;
+
+use fedistill_learning::{Samples, seed, squared_distances};
+use fedistill_protocol::{Digest, Name, Silence};
+use rand::RngExt;
+
+use crate::{PrivateData, StudentError};
+
+/// What has been decided of transfer samples. A client's own samples do not change, so neither does
+/// this: it is worked out once.
+#[derive(Debug, Default)]
+pub(crate) struct Likeness {
+    of: Option<(Silence, Digest)>,
+    decided: BTreeMap<usize, bool>,
+}
+
+impl Likeness {
+    /// Whether each of these transfer samples is like the client's own, by `rule`.
+    ///
+    /// # Errors
+    /// Samples that cannot be read, or a rule with which nothing can be told.
+    pub(super) fn of(
+        &mut self,
+        rule: Silence,
+        (set, transfer): (Digest, &Samples),
+        rows: &[usize],
+        private: &dyn PrivateData,
+        name: &Name,
+    ) -> Result<Vec<bool>, StudentError> {
+        if self.of != Some((rule, set)) {
+            self.of = Some((rule, set));
+            self.decided.clear();
+        }
+        let open = rows.iter().filter(|row| !self.decided.contains_key(row));
+        let open: Vec<usize> = open.copied().collect();
+        if !open.is_empty() {
+            let own = Own::of(private, name)?;
+            let mut sample = Vec::new();
+            let judge: Box<dyn Fn(&[f32]) -> bool> = match rule {
+                Silence::Far { quantile } => {
+                    let far = Far::new(own, quantile);
+                    Box::new(move |sample| far.is_near(sample))
+                }
+                Silence::Unlike { width, quantile } => {
+                    let unlike = Unlike::new(own, width, quantile, name)?;
+                    Box::new(move |sample| unlike.is_like(sample))
+                }
+                Silence::Never | Silence::Foreign | Silence::Unsure { .. } => Box::new(|_| true),
+            };
+            for row in open {
+                sample.clear();
+                transfer.gather(&[row], &mut sample);
+                self.decided.insert(row, judge(&sample));
+            }
+        }
+        Ok(rows.iter().map(|row| self.decided[row]).collect())
+    }
+}
+
+/// A client's own samples, of which at most so many are looked at.
+const MOST_OWN: usize = 600;
+
+/// Own samples by chance, one after the other.
+struct Own {
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Own {
+    fn of(private: &dyn PrivateData, name: &Name) -> Result<Self, StudentError> {
+        let mut rng = seed::stream(0, &format!("likeness/{name}"));
+        let mut order = seed::permutation(private.len(), &mut rng);
+        order.truncate(MOST_OWN);
+        let width = private.shape().iter().map(|side| *side as usize).product();
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        private.batch(&order, &mut values, &mut labels)?;
+        Ok(Self { values, width })
+    }
+
+    fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    fn len(&self) -> usize {
+        self.rows().len()
+    }
+
+    /// The first `count` rows, and the others.
+    fn split(mut self, count: usize) -> (Self, Self) {
+        let (width, at) = (self.width, count.min(self.len()) * self.width);
+        let rest = self.values.split_off(at);
+        let of = |values| Self { values, width };
+        (of(self.values), of(rest))
+    }
+}
+
+/// The value that `share` of all are at most, or the largest.
+fn quantile(mut values: Vec<f64>, share: f32) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = (f64::from(share) * values.len() as f64).ceil() as usize;
+    values.get(at.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+/// By the distance to the nearest own sample.
+struct Far {
+    own: Own,
+    bar: f32,
+}
+
+impl Far {
+    /// A sample is near if it is no further from the nearest own sample than this share of own samples
+    /// are from the nearest other one.
+    fn new(own: Own, share: f32) -> Self {
+        let nearest = |(at, row): (usize, &[f32])| {
+            let mut squares = squared_distances(row, &own.values);
+            squares[at] = f32::INFINITY;
+            f64::from(squares.into_iter().fold(f32::INFINITY, f32::min))
+        };
+        // A third of them tells as much.
+        let distances = own.rows().enumerate().step_by(3).map(nearest).collect();
+        Self {
+            bar: quantile(distances, share) as f32,
+            own,
+        }
+    }
+
+    fn is_near(&self, sample: &[f32]) -> bool {
+        let squares = squared_distances(sample, &self.own.values);
+        squares.into_iter().any(|square| square <= self.bar)
+    }
+}
+
+/// By the density of own samples relative to even noise: kernel unconstrained least-squares importance
+/// fitting (KuLSIF, Kanamori et al. 2012), as Selective-FD uses it (Shao et al. 2023).
+struct Unlike {
+    own: Own,
+    noise: Vec<f32>,
+    alpha: Vec<f64>,
+    /// 1 / (lambda n).
+    share: f64,
+    /// -1 / (2 width^2).
+    scale: f64,
+    bar: f64,
+}
+
+/// Even noise that densities are relative to: the paper's number.
+const NOISE: usize = 250;
+
+impl Unlike {
+    /// The density ratio of own samples; `share` of them are below the bar. Of the own samples a tenth
+    /// sets the bar, the others make the estimate.
+    ///
+    /// # Errors
+    /// A width with which nothing can be estimated.
+    fn new(own: Own, width: f32, share: f32, name: &Name) -> Result<Self, StudentError> {
+        let tenth = own.len() / 10;
+        let (known, own) = match tenth {
+            0 => (None, own),
+            count => {
+                let (known, own) = own.split(count);
+                (Some(known), own)
+            }
+        };
+        let values = own.values.iter().copied();
+        let (least, most) = values.fold((0f32, 1f32), |(l, m), v| (l.min(v), m.max(v)));
+        let mut rng = seed::stream(0, &format!("likeness/noise/{name}"));
+        let value = |_| least + (most - least) * rng.random::<f32>();
+        let noise: Vec<f32> = (0..NOISE * own.width).map(value).collect();
+        let scale = -0.5 / f64::from(width).powi(2);
+        let kernel = |row: &[f32], others: &[f32]| -> Vec<f64> {
+            let squares = squared_distances(row, others).into_iter();
+            squares
+                .map(|square| (scale * f64::from(square)).exp())
+                .collect()
+        };
+        let lambda = (NOISE as f64).powf(-0.5);
+        // (K / m + lambda I) alpha = -(1 / (lambda n m)) K' 1: the inverse, not the matrix.
+        let factor = -1.0 / (lambda * own.len() as f64 * NOISE as f64);
+        let (mut matrix, mut right) = (Vec::new(), Vec::new());
+        for (at, row) in noise.chunks_exact(own.width.max(1)).enumerate() {
+            let mut products = kernel(row, &noise);
+            products.iter_mut().for_each(|value| *value /= NOISE as f64);
+            products[at] += lambda;
+            matrix.push(products);
+            right.push(factor * kernel(row, &own.values).iter().sum::<f64>());
+        }
+        let alpha = solve(matrix, right).ok_or("the kernel's width is too small or too large")?;
+        let mut unlike = Self {
+            share: 1.0 / (lambda * own.len() as f64),
+            own,
+            noise,
+            alpha,
+            scale,
+            bar: 0.0,
+        };
+        let ratio = |sample| unlike.ratio(sample);
+        let ratios = match &known {
+            Some(known) => known.rows().map(ratio).collect(),
+            None => unlike.own.rows().map(ratio).collect(),
+        };
+        unlike.bar = quantile(ratios, share);
+        Ok(unlike)
+    }
+
+    fn ratio(&self, sample: &[f32]) -> f64 {
+        let kernel = |square: f32| (self.scale * f64::from(square)).exp();
+        let own = squared_distances(sample, &self.own.values).into_iter();
+        let noise = squared_distances(sample, &self.noise).into_iter();
+        let noise = noise
+            .zip(&self.alpha)
+            .map(|(square, alpha)| alpha * kernel(square));
+        self.share * own.map(kernel).sum::<f64>() + noise.sum::<f64>()
+    }
+
+    fn is_like(&self, sample: &[f32]) -> bool {
+        self.ratio(sample) >= self.bar
+    }
+}
+
+/// Solves a symmetric positive definite system by its Cholesky factor; `None` where it is none.
+fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let n = b.len();
+    for i in 0..n {
+        for j in 0..=i {
+            let dot: f64 = (0..j).map(|k| a[i][k] * a[j][k]).sum();
+            let left = a[i][j] - dot;
+            a[i][j] = match i == j {
+                true if left > 0.0 => left.sqrt(),
+                true => return None,
+                false => left / a[j][j],
+            };
+        }
+    }
+    for i in 0..n {
+        let dot: f64 = (0..i).map(|k| a[i][k] * b[k]).sum();
+        b[i] = (b[i] - dot) / a[i][i];
+    }
+    for i in (0..n).rev() {
+        let dot: f64 = (i + 1..n).map(|k| a[k][i] * b[k]).sum();
+        b[i] = (b[i] - dot) / a[i][i];
+    }
+    Some(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Points around (x, x, x, x), by chance.
+    fn cloud(x: f32, count: usize) -> Own {
+        let mut rng = seed::stream(7, &format!("cloud/{x}"));
+        let mut value = || x + 0.1 * (rng.random::<f32>() - 0.5);
+        Own {
+            values: (0..4 * count).map(|_| value()).collect(),
+            width: 4,
+        }
+    }
+
+    #[test]
+    fn what_is_like_ones_own_is_told_from_what_is_not() {
+        let (other, same) = (cloud(0.7, 50), cloud(0.2, 50));
+        let name = "ward-1".parse().unwrap();
+        let far = Far::new(cloud(0.2, 300), 0.9);
+        let unlike = Unlike::new(cloud(0.2, 300), 0.3, 0.25, &name).unwrap();
+        let share = |of: &Own, is: &dyn Fn(&[f32]) -> bool| {
+            of.rows().filter(|sample| is(sample)).count() as f64 / of.len() as f64
+        };
+        for is in [
+            &(|sample: &[f32]| far.is_near(sample)) as &dyn Fn(&[f32]) -> bool,
+            &|sample: &[f32]| unlike.is_like(sample),
+        ] {
+            assert!(share(&other, is) == 0.0);
+            assert!(share(&same, is) > 0.5, "{}", share(&same, is));
+        }
+    }
+
+    #[test]
+    fn systems_are_solved() {
+        let a = vec![
+            vec![4.0, 2.0, 0.5],
+            vec![2.0, 3.0, 0.25],
+            vec![0.5, 0.25, 1.0],
+        ];
+        let x = solve(a.clone(), vec![1.0, -2.0, 3.0]).unwrap();
+        for (row, b) in a.iter().zip([1.0, -2.0, 3.0]) {
+            let dot: f64 = row.iter().zip(&x).map(|(a, x)| a * x).sum();
+            assert!((dot - b).abs() < 1e-12);
+        }
+        assert!(solve(vec![vec![-1.0]], vec![1.0]).is_none());
+    }
+
+    #[test]
+    fn quantiles_are_of_the_sorted() {
+        assert_eq!(quantile(vec![3.0, 1.0, 2.0, 4.0], 0.5), 2.0);
+        assert_eq!(quantile(vec![3.0, 1.0, 2.0, 4.0], 1.0), 4.0);
+        assert_eq!(quantile(vec![3.0, 1.0], 0.0), 1.0);
+    }
+}

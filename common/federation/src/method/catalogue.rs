@@ -1,0 +1,298 @@
+//! What methods there are, and how they and their parameters are named:
+//! `NAME[:VARIANT][,KEY=VALUE...]`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::{
+    Method, MethodError, cfd, comet, ds_fl, fd, fedmd, fedntd, fedproto, fedtgp, kt_pfl, local,
+    logit_mean, scarlet, selective, teacher_only, vote,
+};
+
+/// A method, as a user meets it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// Its variants, the default first; none where there is but one form.
+    pub variants: &'static [Variant],
+    /// Where it comes from.
+    pub source: &'static str,
+    /// What it does, in a sentence or two.
+    pub summary: &'static str,
+    /// What goes up.
+    pub up: &'static str,
+    /// What comes down.
+    pub down: &'static str,
+    /// What clients minimise.
+    pub loss: &'static str,
+    /// When to use it.
+    pub good: &'static str,
+    /// When not to.
+    pub bad: &'static str,
+    /// Where it differs from its source, and why.
+    pub differs: &'static str,
+    /// What can be set.
+    pub parameters: &'static [Parameter],
+    /// Makes it.
+    pub(super) make: fn(&Given) -> Box<dyn Method>,
+}
+
+/// A form of a method.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its name.
+    pub name: &'static str,
+    /// What is particular to it.
+    pub what: &'static str,
+}
+
+/// Something of a method that can be set.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its key.
+    pub key: &'static str,
+    /// Its symbol in the source.
+    pub symbol: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// Its value where none is given.
+    pub default: f64,
+    /// The least and the largest value.
+    pub range: (f64, f64),
+    /// The values that it may have; any within its range where there are none.
+    pub one_of: &'static [f64],
+    /// Whether it is a whole number.
+    pub whole: bool,
+    /// Where the default comes from.
+    pub source: &'static str,
+}
+
+/// The variant and the parameters that were given, all within their ranges.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    method: &'static str,
+    variant: Option<&'static str>,
+    values: BTreeMap<&'static str, f64>,
+    /// Those that are not as by default, as they were written.
+    written: Vec<String>,
+}
+
+impl Given {
+    /// A parameter's value. One that its entry does not list is 0.
+    pub fn get(&self, key: &str) -> f64 {
+        self.values.get(key).copied().unwrap_or(0.0)
+    }
+
+    /// The variant's name; empty where there is but one form.
+    pub fn variant(&self) -> &'static str {
+        self.variant.unwrap_or("")
+    }
+
+    /// The name that leads back here.
+    pub fn name(&self) -> String {
+        let mut name = self.method.to_owned();
+        if let Some(variant) = self.variant {
+            // Writing to a string cannot fail.
+            let _ = write!(name, ":{variant}");
+        }
+        for written in &self.written {
+            let _ = write!(name, ",{written}");
+        }
+        name
+    }
+}
+
+/// All methods.
+pub fn entries() -> &'static [&'static Entry] {
+    &[
+        &logit_mean::ENTRY,
+        &ds_fl::ENTRY,
+        &fedmd::ENTRY,
+        &fedntd::ENTRY,
+        &cfd::ENTRY,
+        &scarlet::ENTRY,
+        &vote::ENTRY,
+        &selective::ENTRY,
+        &comet::ENTRY,
+        &kt_pfl::ENTRY,
+        &fd::ENTRY,
+        &fedproto::ENTRY,
+        &fedtgp::ENTRY,
+        &teacher_only::ENTRY,
+        &local::ENTRY,
+    ]
+}
+
+/// The names of all, for messages.
+pub(super) fn names() -> String {
+    let names: Vec<String> = entries().iter().flat_map(|entry| entry.names()).collect();
+    names.join(", ")
+}
+
+impl Entry {
+    /// Its name with each variant.
+    pub fn names(&self) -> Vec<String> {
+        match self.variants {
+            [] => vec![self.name.to_owned()],
+            variants => variants
+                .iter()
+                .map(|variant| format!("{}:{}", self.name, variant.name))
+                .collect(),
+        }
+    }
+
+    fn parse(
+        &'static self,
+        variant: Option<&str>,
+        settings: &[&str],
+    ) -> Result<Given, MethodError> {
+        let wrong = |why: String| MethodError::Parameter {
+            method: self.name.to_owned(),
+            why,
+        };
+        let variant = match variant {
+            None => self.variants.first(),
+            Some(name) => {
+                let found = self.variants.iter().find(|variant| variant.name == name);
+                Some(found.ok_or_else(|| match self.variants {
+                    [] => wrong(format!("it has no variants, not {name:?} either")),
+                    _ => wrong(format!(
+                        "no variant {name:?}: choose {}",
+                        self.names().join(", ")
+                    )),
+                })?)
+            }
+        };
+        let mut given = Given {
+            method: self.name,
+            variant: variant.map(|variant| variant.name),
+            values: self.parameters.iter().map(|p| (p.key, p.default)).collect(),
+            written: Vec::new(),
+        };
+        for setting in settings {
+            let (key, value) = setting
+                .split_once('=')
+                .ok_or_else(|| wrong(format!("{setting:?}: write KEY=VALUE")))?;
+            let parameter = self.parameters.iter().find(|p| p.key == key);
+            let parameter = parameter.ok_or_else(|| {
+                let keys: Vec<&str> = self.parameters.iter().map(|p| p.key).collect();
+                wrong(match keys.is_empty() {
+                    true => format!("it has no parameters, not {key:?} either"),
+                    false => format!("no parameter {key:?}: there are {}", keys.join(", ")),
+                })
+            })?;
+            let (least, most) = parameter.range;
+            let number = value.parse::<f64>().ok().filter(|number| {
+                let listed = parameter.one_of.is_empty() || parameter.one_of.contains(number);
+                let whole = !parameter.whole || number.fract() == 0.0;
+                (least..=most).contains(number) && whole && listed
+            });
+            let number = number.ok_or_else(|| {
+                let kind = if parameter.whole {
+                    "whole number"
+                } else {
+                    "number"
+                };
+                wrong(match parameter.one_of {
+                    [] => format!("{key} is {value:?}, it must be a {kind} from {least} to {most}"),
+                    list => format!("{key} is {value:?}, it must be one of {}", listed(list)),
+                })
+            })?;
+            given.values.insert(parameter.key, number);
+        }
+        given.written = self
+            .parameters
+            .iter()
+            .filter(|p| given.get(p.key) != p.default)
+            .map(|p| format!("{}={}", p.key, given.get(p.key)))
+            .collect();
+        Ok(given)
+    }
+}
+
+/// Numbers for people.
+fn listed(numbers: &[f64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
+    numbers.join(", ")
+}
+
+/// The method that a user names.
+///
+/// # Errors
+/// [`MethodError::Unknown`] with the names there are, or [`MethodError::Parameter`].
+pub fn by_name(text: &str) -> Result<Box<dyn Method>, MethodError> {
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    let (name, variant) = match name.split_once(':') {
+        Some((name, variant)) => (name, Some(variant)),
+        None => (name, None),
+    };
+    let entry = entries().iter().find(|entry| entry.name == name);
+    let entry = entry.ok_or_else(|| MethodError::Unknown {
+        name: text.to_owned(),
+    })?;
+    let settings: Vec<&str> = parts.collect();
+    Ok((entry.make)(&entry.parse(variant, &settings)?))
+}
+
+/// The catalogue for people: `docs/methods.md`.
+pub fn markdown() -> String {
+    let mut text = String::from(HEAD);
+    // Writing to a string cannot fail.
+    for entry in entries() {
+        let _ = writeln!(
+            text,
+            "\n## `{}`\n\n{} ({})\n",
+            entry.name, entry.summary, entry.source
+        );
+        let _ = writeln!(text, "| | |\n|---|---|");
+        for (what, words) in [
+            ("up", entry.up),
+            ("down", entry.down),
+            ("loss", entry.loss),
+            ("use it", entry.good),
+            ("do not", entry.bad),
+            ("differs", entry.differs),
+        ] {
+            if !words.is_empty() {
+                let _ = writeln!(text, "| {what} | {words} |");
+            }
+        }
+        for variant in entry.variants {
+            let _ = writeln!(
+                text,
+                "| `{}:{}` | {} |",
+                entry.name, variant.name, variant.what
+            );
+        }
+        if !entry.parameters.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n| key | symbol | what | default | range | source |\n|---|---|---|---|---|---|"
+            );
+        }
+        for p in entry.parameters {
+            let (least, most) = p.range;
+            let range = match p.one_of {
+                [] => format!("{least} to {most}"),
+                list => listed(list),
+            };
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {} | {range} | {} |",
+                p.key, p.symbol, p.what, p.default, p.source
+            );
+        }
+    }
+    text
+}
+
+const HEAD: &str = "# Methods
+
+This page is written by the code (`common/federation/src/method/catalogue.rs`), and a test holds it against it.
+
+A method is named `NAME`, `NAME:VARIANT` or `NAME[:VARIANT],KEY=VALUE,...`, in `--method` and in configuration files. N are the transfer samples of a round
+(`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer, and entropy coding
+fewer still. Private epochs, distillation epochs, batch and steps are the user's, whatever the method, unless its table says otherwise.
+";

@@ -1,0 +1,125 @@
+use fedistill_protocol::{About, AnswerKind, Answers, Loss, Optimiser, Phase};
+
+use super::catalogue::{Entry, Given, Parameter};
+use super::{
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distillation, expect_kind,
+    mean, private,
+};
+use crate::{Partial, State};
+
+/// FedMD (Li and Wang 2019): the mean of logits, digested by their mean absolute error, then private
+/// data revisited.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FedMd {
+    rate: f32,
+    batch: u16,
+    epochs: u16,
+    name: String,
+}
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "fedmd",
+    variants: &[],
+    source: "Li and Wang 2019",
+    summary: "The mean of clients' logits is digested by mean absolute error, then private data is revisited.",
+    up: "logits on N samples: 4NC",
+    down: "their mean on the N samples of the round before: 4NC",
+    loss: "digest: L1 of logits, by Adam; revisit: cross-entropy",
+    good: "students of different architectures, label skew",
+    bad: "clients whose logits differ in scale: L1 follows the largest",
+    differs: "clients do not train on labelled public samples first, which clients here do not have: a trained teacher's logits come down in their place; logits beyond 64 either way are cut off, so that sums are exact",
+    parameters: &[
+        Parameter {
+            key: "digest-rate",
+            symbol: "η",
+            what: "step length of Adam in the digest",
+            default: 0.001,
+            range: (1e-6, 1.0),
+            one_of: &[],
+            whole: false,
+            source: "the authors' configuration",
+        },
+        Parameter {
+            key: "digest-batch",
+            symbol: "",
+            what: "samples a step of the digest",
+            default: 256.0,
+            range: (1.0, 60_000.0),
+            one_of: &[],
+            whole: true,
+            source: "the authors' configuration",
+        },
+        Parameter {
+            key: "digest-epochs",
+            symbol: "",
+            what: "passes of the digest over what came down",
+            default: 1.0,
+            range: (1.0, 1000.0),
+            one_of: &[],
+            whole: true,
+            source: "the authors' configuration",
+        },
+    ],
+    make: |given| Box::new(FedMd::new(given)),
+};
+
+impl FedMd {
+    fn new(given: &Given) -> Self {
+        Self {
+            rate: given.get("digest-rate") as f32,
+            batch: given.get("digest-batch") as u16,
+            epochs: given.get("digest-epochs") as u16,
+            name: given.name(),
+        }
+    }
+}
+
+impl Method for FedMd {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn teaches(&self) -> Option<AnswerKind> {
+        Some(AnswerKind::Logits)
+    }
+
+    fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
+        let digest = Phase {
+            epochs: self.epochs,
+            batch: self.batch,
+            optimiser: Optimiser::AdamW {
+                learning_rate: self.rate,
+                weight_decay: 0.0,
+            },
+            ..distillation(outlook.training, Loss::L1)
+        };
+        let digest = state.teaches().then_some(digest).into_iter();
+        let phases = digest.chain([private(outlook.training)]).collect();
+        Ask::train(phases, true).report(Wanted::on(AnswerKind::Logits, outlook.fresh))
+    }
+
+    fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
+        expect_kind(answers, AnswerKind::Logits)?;
+        let bound = Partial::BOUND;
+        let cut = |row: &[f32]| row.iter().map(|z| z.clamp(-bound, bound)).collect();
+        let answers = by_row(AnswerKind::Logits, answers, cut)?;
+        Ok(sum.add(weight, answers.values())?)
+    }
+
+    fn conclude(
+        &self,
+        _: &Outlook<'_>,
+        taken: Taken<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        let rows = taken.rows()?;
+        if let Some(labels) = mean(taken, AnswerKind::Logits)? {
+            if let Some(centre) = centre {
+                centre.learn(rows, &labels)?;
+            }
+            state.teach(About::Rows(rows.clone()), labels);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+use fedistill_protocol::{About, AnswerKind, Answers, Silence};
+
+use super::catalogue::{Entry, Given, Parameter};
+use super::{
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train, mean,
+    take_probabilities,
+};
+use crate::{Partial, State};
+
+/// Selective-FD (Shao et al. 2023): clients speak of samples that are like their own, and what they do
+/// not agree on is left out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Selective {
+    silence: Silence,
+    ambiguity: f32,
+    name: String,
+}
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "selective",
+    variants: &[],
+    source: "Selective-FD, Shao et al. 2023",
+    summary: "Clients speak only of samples that are like their own, by a density ratio; samples whose mean is ambiguous are left out.",
+    up: "probabilities on those of N samples that a client thinks it knows: at most 4NC",
+    down: "their mean over those that spoke, on those samples that are clear: at most 4NC",
+    loss: "KL to what came down; then cross-entropy",
+    good: "clients with classes of their own, data that lies apart as it is (digits)",
+    bad: "samples that are not told apart by distance in their own space (photographs)",
+    differs: "at most 600 of a client's own samples make the estimate; the density ratio uses the inverse of the kernel's matrix, as its paper has it and its code does not",
+    parameters: &[
+        Parameter {
+            key: "width",
+            symbol: "σ",
+            what: "width of the Gaussian kernel",
+            default: 5.0,
+            range: (0.01, 1000.0),
+            one_of: &[],
+            whole: false,
+            source: "the paper, for digits",
+        },
+        Parameter {
+            key: "quantile",
+            symbol: "τ_client",
+            what: "share of a client's own held-out samples whose ratio is below the bar",
+            default: 0.25,
+            range: (0.0, 1.0),
+            one_of: &[],
+            whole: false,
+            source: "the authors' code: the first quartile",
+        },
+        Parameter {
+            key: "ambiguity",
+            symbol: "τ_server",
+            what: "largest L1 distance of a mean from its most likely class; 2 keeps all",
+            default: 1.0,
+            range: (0.0, 2.0),
+            one_of: &[],
+            whole: false,
+            source: "ours: a class that has half of it",
+        },
+    ],
+    make: |given| Box::new(Selective::new(given)),
+};
+
+impl Selective {
+    fn new(given: &Given) -> Self {
+        Self {
+            silence: Silence::Unlike {
+                width: given.get("width") as f32,
+                quantile: given.get("quantile") as f32,
+            },
+            ambiguity: given.get("ambiguity") as f32,
+            name: given.name(),
+        }
+    }
+}
+
+impl Method for Selective {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn teaches(&self) -> Option<AnswerKind> {
+        Some(AnswerKind::Probabilities)
+    }
+
+    fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
+        let wanted = Wanted {
+            silence: self.silence,
+            ..Wanted::on(AnswerKind::Probabilities, outlook.fresh)
+        };
+        Ask::train(distil_then_train(outlook.training, state), true).report(wanted)
+    }
+
+    fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
+        take_probabilities(sum, weight, answers)
+    }
+
+    fn conclude(
+        &self,
+        _: &Outlook<'_>,
+        taken: Taken<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        let rows = taken.rows()?;
+        if let Some(mean) = mean(taken, AnswerKind::Probabilities)? {
+            let clear = |row: &[f32]| {
+                let most = row.iter().copied().fold(0.0, f32::max);
+                // What is missing at the largest is spread over the others.
+                match 2.0 * (1.0 - most) <= self.ambiguity {
+                    true => row.to_vec(),
+                    false => vec![0.0; row.len()],
+                }
+            };
+            let labels = by_row(AnswerKind::Probabilities, &mean, clear)?;
+            if let Some(centre) = centre {
+                centre.learn(rows, &labels)?;
+            }
+            state.teach(About::Rows(rows.clone()), labels);
+        }
+        Ok(())
+    }
+}
