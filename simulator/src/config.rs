@@ -124,7 +124,8 @@ pub struct Args {
     /// Number of rounds.
     #[arg(long, value_name = "N", env = "FEDISTILL_ROUNDS")]
     pub rounds: Option<u32>,
-    /// How labels are spread over clients: iid, dirichlet:ALPHA or shards:K.
+    /// How labels are spread over clients: iid, dirichlet:ALPHA, shards:K (sorted and cut) or classes:K (so
+    /// many classes each, evenly shared).
     #[arg(long, value_name = "HOW", env = "FEDISTILL_PARTITION")]
     pub partition: Option<Partition>,
     /// none, train:N (trained on N labelled public samples), or a file.

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use fedistill_learning::seed;
 use rand::RngExt;
+use rand_chacha::ChaCha20Rng;
 use rand_distr::{Distribution, Gamma};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -17,6 +19,9 @@ pub enum Partition {
     Dirichlet(f64),
     /// Sorted by label and cut into so many pieces a client (McMahan et al. 2017).
     Shards(usize),
+    /// Exactly so many classes a client; a class is shared evenly among those that hold it, whose
+    /// numbers differ by one at most.
+    Classes(usize),
 }
 
 /// A partition that cannot be made.
@@ -25,7 +30,7 @@ pub enum Partition {
 pub enum PartitionError {
     /// No partition is written like this.
     #[error(
-        "no partition {0:?}: write iid, dirichlet:ALPHA or shards:K, with ALPHA above 0 and K at least 1"
+        "no partition {0:?}: write iid, dirichlet:ALPHA, shards:K or classes:K, with ALPHA above 0 and K 1 to 1000"
     )]
     Unknown(String),
     /// Fewer samples than every client needs.
@@ -39,6 +44,40 @@ pub enum PartitionError {
         clients: usize,
         /// The least that each must have.
         least: usize,
+    },
+    /// More classes a client than there are.
+    #[error(
+        "no client can have {each} classes: private samples are of {classes}, give classes:K a smaller K"
+    )]
+    TooFewClasses {
+        /// Classes a client.
+        each: usize,
+        /// Classes that private samples are of.
+        classes: usize,
+    },
+    /// Samples of some class would go to nobody.
+    #[error(
+        "{clients} clients with {each} of {classes} classes each do not hold them all: take more clients, or give classes:K a larger K"
+    )]
+    Uncovered {
+        /// Clients.
+        clients: usize,
+        /// Classes a client.
+        each: usize,
+        /// Classes that private samples are of.
+        classes: usize,
+    },
+    /// A client that holds a class would have no sample of it.
+    #[error(
+        "class {class} has {samples} private samples, too few for the {holders} clients that hold it: take fewer clients, or give classes:K a smaller K"
+    )]
+    ClassTooSmall {
+        /// Which class, from 0.
+        class: u32,
+        /// Its private samples.
+        samples: usize,
+        /// Clients that hold it.
+        holders: usize,
     },
 }
 
@@ -59,7 +98,7 @@ impl Partition {
     /// Every sample is given to exactly one.
     ///
     /// # Errors
-    /// Too few samples.
+    /// Too few samples, or classes that cannot be dealt out as asked.
     pub fn split(
         self,
         labels: &[u32],
@@ -68,7 +107,7 @@ impl Partition {
         seed: u64,
     ) -> Result<Vec<Vec<usize>>, PartitionError> {
         let pieces = match self {
-            Self::Shards(count) => count,
+            Self::Shards(count) | Self::Classes(count) => count,
             _ => 1,
         };
         let least = least(labels.len(), clients);
@@ -98,6 +137,7 @@ impl Partition {
                     parts[owner % clients].extend(&sorted[range]);
                 }
             }
+            Self::Classes(each) => deal_classes(&mut parts, each, labels, &order, &mut rng)?,
             Self::Dirichlet(alpha) => {
                 let gamma = Gamma::new(alpha, 1.0)
                     .map_err(|_| PartitionError::Unknown(self.to_string()))?;
@@ -133,10 +173,65 @@ impl Partition {
     }
 }
 
+/// Deals `each` classes to every part, of those that fewest have so far, and shares the samples of a
+/// class, which come in this order, among the parts that have it.
+fn deal_classes(
+    parts: &mut [Vec<usize>],
+    each: usize,
+    labels: &[u32],
+    order: &[usize],
+    rng: &mut ChaCha20Rng,
+) -> Result<(), PartitionError> {
+    // A class that no private sample is of is nobody's.
+    let mut samples: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for &index in order {
+        samples.entry(labels[index]).or_default().push(index);
+    }
+    let (clients, classes) = (parts.len(), samples.len());
+    if each > classes {
+        return Err(PartitionError::TooFewClasses { each, classes });
+    }
+    if clients * each < classes {
+        return Err(PartitionError::Uncovered {
+            clients,
+            each,
+            classes,
+        });
+    }
+    let mut holders = vec![Vec::new(); classes];
+    for client in seed::permutation(clients, rng) {
+        // Ties go by chance: this sort keeps the order of what is equal.
+        let mut deck = seed::permutation(classes, rng);
+        deck.sort_by_key(|&class| holders[class].len());
+        for class in deck.into_iter().take(each) {
+            holders[class].push(client);
+        }
+    }
+    for ((class, samples), holders) in samples.into_iter().zip(holders) {
+        let (count, shares) = (samples.len(), holders.len());
+        if count < shares {
+            return Err(PartitionError::ClassTooSmall {
+                class,
+                samples: count,
+                holders: shares,
+            });
+        }
+        for (share, holder) in holders.into_iter().enumerate() {
+            let range = share * count / shares..(share + 1) * count / shares;
+            parts[holder].extend(&samples[range]);
+        }
+    }
+    Ok(())
+}
+
 impl FromStr for Partition {
     type Err = PartitionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let pieces = |count: &str| {
+            let count: Option<usize> = count.parse().ok();
+            count.filter(|count| (1..=1000).contains(count))
+        };
         let parsed = match text.split_once(':') {
             None if text == "iid" => Some(Self::Iid),
             Some(("dirichlet", alpha)) => {
@@ -145,12 +240,8 @@ impl FromStr for Partition {
                     .filter(|a| *a > 0.0 && a.is_finite())
                     .map(Self::Dirichlet)
             }
-            Some(("shards", count)) => {
-                let count: Option<usize> = count.parse().ok();
-                count
-                    .filter(|count| (1..=1000).contains(count))
-                    .map(Self::Shards)
-            }
+            Some(("shards", count)) => pieces(count).map(Self::Shards),
+            Some(("classes", count)) => pieces(count).map(Self::Classes),
             _ => None,
         };
         parsed.ok_or_else(|| PartitionError::Unknown(text.to_owned()))
@@ -163,6 +254,7 @@ impl fmt::Display for Partition {
             Self::Iid => f.write_str("iid"),
             Self::Dirichlet(alpha) => write!(f, "dirichlet:{alpha}"),
             Self::Shards(count) => write!(f, "shards:{count}"),
+            Self::Classes(count) => write!(f, "classes:{count}"),
         }
     }
 }
@@ -226,6 +318,80 @@ mod tests {
         assert!(mean("dirichlet:0.05") < mean("dirichlet:1"));
     }
 
+    proptest! {
+        #[test]
+        fn each_client_holds_so_many_classes_and_a_class_is_shared_evenly(
+            each in 1usize..=7, more in 0usize..12, seed: u64,
+        ) {
+            // As many clients as it takes, and some; one class is of a label that nobody has.
+            let clients = 7usize.div_ceil(each) + more;
+            let labels: Vec<u32> = (0..700).map(|i| [0, 1, 2, 4, 5, 6, 7][i % 7]).collect();
+            let partition: Partition = format!("classes:{each}").parse().unwrap();
+            prop_assert_eq!(partition.to_string(), format!("classes:{each}"));
+            let parts = partition.split(&labels, 8, clients, seed).unwrap();
+            let mut all: Vec<usize> = parts.concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..700).collect::<Vec<_>>());
+            prop_assert!(parts.iter().all(|part| classes_of(part, &labels) == each));
+            let mut holders = Vec::new();
+            for class in [0, 1, 2, 4, 5, 6, 7] {
+                let of_class = |part: &Vec<usize>| part.iter().filter(|&&i| labels[i] == class).count();
+                let shares: Vec<usize> = parts.iter().map(of_class).filter(|&count| count > 0).collect();
+                let even = 100 / shares.len();
+                prop_assert!(shares.iter().all(|&share| share == even || share == even + 1));
+                holders.push(shares.len());
+            }
+            let most = holders.iter().max().unwrap();
+            prop_assert!(holders.iter().all(|count| count + 1 >= *most), "{:?}", holders);
+            prop_assert_eq!(partition.split(&labels, 8, clients, seed).unwrap(), parts);
+        }
+    }
+
+    #[test]
+    fn which_classes_a_client_holds_is_chance() {
+        let labels: Vec<u32> = (0..1000).map(|i| i % 10).collect();
+        let held = |seed| -> Vec<Vec<u32>> {
+            let parts = Partition::Classes(2).split(&labels, 10, 5, seed).unwrap();
+            let held = parts.into_iter().map(|part| {
+                let mut held: Vec<u32> = part.into_iter().map(|index| labels[index]).collect();
+                held.sort_unstable();
+                held.dedup();
+                held
+            });
+            held.collect()
+        };
+        assert_ne!(held(1), held(2));
+    }
+
+    #[test]
+    fn classes_that_cannot_be_dealt_out_are_refused() {
+        let labels: Vec<u32> = (0..100).map(|i| i % 10).collect();
+        let refused = |each, clients| {
+            let split = Partition::Classes(each).split(&labels, 10, clients, 1);
+            split.unwrap_err()
+        };
+        let uncovered = PartitionError::Uncovered {
+            clients: 3,
+            each: 3,
+            classes: 10,
+        };
+        assert_eq!(refused(3, 3), uncovered);
+        let (each, classes) = (11, 10);
+        assert_eq!(
+            refused(11, 2),
+            PartitionError::TooFewClasses { each, classes }
+        );
+        let small: Vec<u32> = (0..100).map(|i| u32::from(i % 50 == 0)).collect();
+        let error = Partition::Classes(2).split(&small, 2, 3, 1).unwrap_err();
+        let (class, samples, holders) = (1, 2, 3);
+        let expected = PartitionError::ClassTooSmall {
+            class,
+            samples,
+            holders,
+        };
+        assert_eq!(error, expected);
+    }
+
     #[test]
     fn what_cannot_be_is_refused() {
         for text in [
@@ -235,6 +401,9 @@ mod tests {
             "dirichlet:0",
             "dirichlet:NaN",
             "shards:0",
+            "classes",
+            "classes:0",
+            "classes:1001",
             "even",
         ] {
             assert!(text.parse::<Partition>().is_err(), "{text}");
