@@ -57,6 +57,9 @@ pub enum SimulationError {
     /// Students that cannot be kept.
     #[error("cannot keep students: {0}")]
     Keep(#[from] std::io::Error),
+    /// Results that cannot be written.
+    #[error("{0}")]
+    Results(std::io::Error),
     /// A file in which a run is kept.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -44,13 +44,17 @@ pub fn write(experiment: &Experiment, folder: &Path) -> Result<()> {
         ("rounds.jsonl", rounds),
         ("report.html", report),
     ] {
-        let path = folder.join(name);
-        write_whole(&path, text.as_bytes()).map_err(|error| {
-            Error::new(
-                error.kind(),
-                format!("cannot write {}: {error}", path.display()),
-            )
-        })?;
+        write_file(&folder.join(name), &text)?;
     }
     Ok(())
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
+    write_whole(path, text.as_bytes()).map_err(|error| {
+        Error::new(
+            error.kind(),
+            format!("cannot write {}: {error}", path.display()),
+        )
+    })
 }

@@ -18,6 +18,7 @@ enum Kind {
     Silent,
     Lines { what: String, rounds: u32 },
     Bar(ProgressBar),
+    Passing(ProgressBar),
 }
 
 impl Progress {
@@ -50,12 +51,7 @@ impl Progress {
     fn left(&self, done: u32, of: u32) -> String {
         let here = done.saturating_sub(self.before).max(1);
         let left = f64::from(of.saturating_sub(done)) / f64::from(here);
-        match (self.begun.elapsed().as_secs_f64() * left).round() {
-            seconds if seconds >= 5400.0 => format!(", about {:.1} h left", seconds / 3600.0),
-            seconds if seconds >= 90.0 => format!(", about {:.0} min left", seconds / 60.0),
-            seconds if seconds >= 1.0 => format!(", about {seconds:.0} s left"),
-            _ => String::new(),
-        }
+        time_left(self.begun.elapsed().as_secs_f64() * left)
     }
 
     /// Tells of `what`, which has so many rounds, on standard error.
@@ -64,6 +60,18 @@ impl Progress {
             let what = what.to_owned();
             return Self::of(Kind::Lines { what, rounds });
         }
+        Self::of(Kind::Bar(Self::bar(what, rounds)))
+    }
+
+    /// Tells of `what`, one of many, on a terminal alone, and leaves nothing there when it is over.
+    pub fn passing(what: &str, rounds: u32) -> Self {
+        match std::io::stderr().is_terminal() {
+            true => Self::of(Kind::Passing(Self::bar(what, rounds))),
+            false => Self::silent(),
+        }
+    }
+
+    fn bar(what: &str, rounds: u32) -> ProgressBar {
         let bar = ProgressBar::new(rounds.into());
         let style = ProgressStyle::with_template("{prefix:14} [{bar:30}] {pos:>3}/{len} {msg}");
         bar.set_style(
@@ -73,7 +81,7 @@ impl Progress {
         );
         bar.set_prefix(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self::of(Kind::Bar(bar))
+        bar
     }
 
     /// A round is done.
@@ -95,7 +103,7 @@ impl Progress {
                     "{what}: round {done} of {rounds}: {told}{left}"
                 ));
             }
-            Kind::Bar(bar) => {
+            Kind::Bar(bar) | Kind::Passing(bar) => {
                 bar.set_position(u64::from(round) + 1);
                 let left = self.left(round + 1, bar.length().unwrap_or(0) as u32);
                 bar.set_message(told + &left);
@@ -106,7 +114,7 @@ impl Progress {
     /// Something that a person should know before the run.
     pub fn note(&self, note: &str) {
         match &self.kind {
-            Kind::Silent => {}
+            Kind::Silent | Kind::Passing(_) => {}
             Kind::Lines { what, .. } => tell(format_args!("{what}: {note}")),
             Kind::Bar(bar) => bar.println(note),
         }
@@ -122,7 +130,7 @@ impl Progress {
                 ));
             }
             Kind::Lines { .. } => {}
-            Kind::Bar(bar) => {
+            Kind::Bar(bar) | Kind::Passing(bar) => {
                 bar.set_position(epoch.into());
                 bar.set_message(format!("loss {loss:.3}{}", self.left(epoch, epochs)));
             }
@@ -131,9 +139,21 @@ impl Progress {
 
     /// The run is over.
     pub fn finish(&self) {
-        if let Kind::Bar(bar) = &self.kind {
-            bar.finish();
+        match &self.kind {
+            Kind::Bar(bar) => bar.finish(),
+            Kind::Passing(bar) => bar.finish_and_clear(),
+            Kind::Silent | Kind::Lines { .. } => {}
         }
+    }
+}
+
+/// So many seconds that are left, for people; nothing where it is less than one.
+pub(crate) fn time_left(seconds: f64) -> String {
+    match seconds.round() {
+        seconds if seconds >= 5400.0 => format!(", about {:.1} h left", seconds / 3600.0),
+        seconds if seconds >= 90.0 => format!(", about {:.0} min left", seconds / 60.0),
+        seconds if seconds >= 1.0 => format!(", about {seconds:.0} s left"),
+        _ => String::new(),
     }
 }
 

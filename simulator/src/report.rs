@@ -11,7 +11,15 @@ pub(crate) type DrawError = Box<dyn std::error::Error + Send + Sync>;
 const STUDENT: RGBColor = RGBColor(0x9c, 0xb4, 0xcc);
 const MEAN: RGBColor = RGBColor(0x1f, 0x4e, 0x79);
 const TEACHER: RGBColor = RGBColor(0xc0, 0x50, 0x2d);
-const OTHER: RGBColor = RGBColor(0x8a, 0x8a, 0x8a);
+pub(crate) const OTHER: RGBColor = RGBColor(0x8a, 0x8a, 0x8a);
+
+/// How our pages look.
+pub(crate) const STYLE: &str = "\
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+svg { width: 100%; height: auto }";
 
 /// The whole page.
 ///
@@ -37,11 +45,7 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
         r#"<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>fedistill: {title}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; margin: 1rem 0 }}
-th, td {{ padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid #ddd }}
-th:first-child, td:first-child {{ text-align: left }}
-svg {{ width: 100%; height: auto }}
+{STYLE}
 </style></head><body>
 <h1>fedistill</h1>
 <p>{title}</p>
@@ -82,7 +86,8 @@ svg {{ width: 100%; height: auto }}
     ))
 }
 
-fn escape(text: &str) -> String {
+/// Text as HTML has it.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
