@@ -10,6 +10,7 @@ use fedistill_program::config::{self, Packing, Steps};
 use fedistill_program::{ConfigError, Exit};
 use serde::{Deserialize, Serialize};
 
+use crate::compare::CompareArgs;
 use crate::{
     Averaging, Journal, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport,
 };
@@ -101,6 +102,29 @@ impl Default for Config {
 
 /// Run a whole federation on this machine: a coordinator with its teacher and many clients, with
 /// the wire bytes of a real one. Without arguments: ten clients on Fashion-MNIST over QUIC.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "fedistill-simulate",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    /// Another task than one federation.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Of one federation.
+    #[command(flatten)]
+    pub run: Args,
+}
+
+/// What else the program does.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Compare methods: a federation for each of them, each partition, each teacher and each seed.
+    Compare(Box<CompareArgs>),
+}
+
+/// How one federation is told of.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "fedistill-simulate", version, after_help = Exit::HELP)]
 pub struct Args {
@@ -172,11 +196,19 @@ impl Config {
     /// # Errors
     /// A file that cannot be used, or settings that make no sense.
     pub fn from_args(args: Args) -> Result<Self, SimulationError> {
-        let mut config = match (&args.config, args.resume) {
+        let config = match (&args.config, args.resume) {
             (Some(path), _) => Self::from_file(path)?,
             (None, true) => Self::begun(args.out.clone())?,
             (None, false) => Self::default(),
         };
+        let config = config.under(args)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// These settings, but for what flags say; not yet checked.
+    pub(crate) fn under(self, args: Args) -> Result<Self, SimulationError> {
+        let mut config = self;
         fn set<T>(key: &mut T, flag: Option<T>) {
             if let Some(value) = flag {
                 *key = value;
@@ -196,7 +228,6 @@ impl Config {
         set(&mut config.models, args.models);
         config.baselines &= !args.no_baselines;
         config.settle_paths()?;
-        config.check()?;
         Ok(config)
     }
 
@@ -263,7 +294,8 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), SimulationError> {
+    /// Refuses settings that make no sense.
+    pub(crate) fn check(&self) -> Result<(), SimulationError> {
         let averaging = Averaging::by_name(&self.method);
         if let (None, Err(error)) = (averaging, method::by_name(&self.method)) {
             let why = format!("{error}; or fedavg or feddf, in a simulation only");

@@ -10,11 +10,13 @@
 //! * [`MemoryBound`]: what a run will hold at most.
 //! * [`Journal`]: what of a run is on disk, so that it can go on after a stop.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
+//! * [`compare`]: many methods under many conditions, and one table of all.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
 
 mod averaging;
 mod board;
+pub mod compare;
 pub mod config;
 mod engine;
 mod error;

@@ -1,0 +1,186 @@
+//! Runs the cells of a comparison, one after the other; each has all threads.
+
+use std::collections::BTreeMap;
+
+use fedistill_coordinator::CoordinatorError;
+use fedistill_protocol::Digest;
+
+use crate::compare::grid::Task;
+use crate::compare::store::Store;
+use crate::compare::{CellResult, Comparison, Done, Record, Results};
+use crate::config::Config;
+use crate::progress::time_left;
+use crate::{Journal, Progress, SimulationError, experiment, output};
+
+/// Runs what is not yet done of a comparison, in its folder. `tell` hears a line of each cell,
+/// `progress` makes what tells of its rounds. A cell that fails by what it is does not end the
+/// comparison: it is in the results.
+///
+/// # Errors
+/// Data, a split, a net or a teacher that cannot be used, before the first cell runs; a folder of
+/// another comparison; a disk, a network that fails.
+pub async fn run(
+    comparison: &Comparison,
+    tell: impl Fn(&str),
+    progress: impl Fn(&str, u32) -> Progress,
+) -> Result<Results, SimulationError> {
+    let tasks = comparison.tasks()?;
+    let worlds = comparison.worlds(&tasks)?;
+    let store = Store::open(comparison)?;
+    for line in comparison.left_out()? {
+        tell(&line);
+    }
+    let mut records = Vec::new();
+    for (task, world) in tasks.iter().zip(&worlds) {
+        records.push(store.record(&task.cell, *world)?);
+    }
+    let mut pace = Pace::default();
+    for (task, record) in tasks.iter().zip(&records) {
+        match record.as_ref().map(|record| &record.result) {
+            Some(CellResult::Done(done)) => pace.took(&task.cell.method, done.seconds),
+            Some(CellResult::Failed(_)) => {}
+            None => pace.waits(&task.cell.method),
+        }
+    }
+    let known = records.iter().flatten().count();
+    if known > 0 {
+        tell(&format!("{known} of {} federations are done", tasks.len()));
+    }
+    for (place, (task, world)) in tasks.iter().zip(worlds).enumerate() {
+        if records[place].is_some() {
+            continue;
+        }
+        let (cell, method) = (&task.cell, &task.cell.method);
+        let result = run_cell(&store, task, world, &tell, &progress).await?;
+        let told = match &result {
+            CellResult::Done(done) => {
+                pace.took(method, done.seconds);
+                let share = 100.0 * done.accuracy.students_mean;
+                format!("students {share:.1} %, {:.1} s", done.seconds)
+            }
+            CellResult::Failed(why) => format!("failed: {why}"),
+        };
+        pace.waited(method);
+        let (done, of) = (place + 1, tasks.len());
+        let left = time_left(pace.left());
+        tell(&format!("{done} of {of}: {cell}: {told}{left}"));
+        records[place] = Some(Record {
+            cell: cell.clone(),
+            world: world.to_string(),
+            result,
+        });
+    }
+    Results::new(comparison, records.into_iter().flatten().collect())
+}
+
+/// Runs one cell and keeps what came of it.
+async fn run_cell(
+    store: &Store,
+    task: &Task,
+    world: Digest,
+    tell: &impl Fn(&str),
+    progress: &impl Fn(&str, u32) -> Progress,
+) -> Result<CellResult, SimulationError> {
+    let folder = store.folder(&task.cell)?;
+    let config = Config {
+        out: folder.clone(),
+        ..task.config.clone()
+    };
+    // Whatever is wrong with the journal is wrong with the folder, not with the cell.
+    let journal = match Journal::unfinished(&folder)? {
+        Some(_) => {
+            tell(&format!("{}: goes on where it was stopped", task.cell));
+            Journal::resume(&config)?
+        }
+        None => Journal::begin(&config)?,
+    };
+    journal.hold_against(world)?;
+    let result = match experiment::run(&config, Some(&journal), progress).await {
+        Ok(experiment) => {
+            output::write(&experiment, &folder).map_err(SimulationError::Results)?;
+            CellResult::Done(Box::new(Done::from(&experiment)))
+        }
+        Err(error) if is_of_the_machine(&error) => return Err(error),
+        Err(error) => CellResult::Failed(error.to_string()),
+    };
+    store.keep(&Record {
+        cell: task.cell.clone(),
+        world: world.to_string(),
+        result: result.clone(),
+    })?;
+    journal.end();
+    Ok(result)
+}
+
+/// Whether an error may not come again once something around the program has been mended; all others
+/// follow from settings and seed.
+fn is_of_the_machine(error: &SimulationError) -> bool {
+    use SimulationError as E;
+    matches!(
+        error,
+        E::Data(_)
+            | E::Checkpoint(_)
+            | E::Keep(_)
+            | E::Results(_)
+            | E::Store(_)
+            | E::Transport(_)
+            | E::Coordinator(CoordinatorError::Store(_))
+    )
+}
+
+/// How long what is left may take: a cell as long as others of its method, or as others.
+#[derive(Default)]
+struct Pace<'a> {
+    /// Of each method: cells that have been timed, their seconds, cells that wait.
+    methods: BTreeMap<&'a str, (u32, f64, u32)>,
+}
+
+impl<'a> Pace<'a> {
+    fn waits(&mut self, method: &'a str) {
+        self.methods.entry(method).or_default().2 += 1;
+    }
+
+    fn waited(&mut self, method: &'a str) {
+        let waiting = &mut self.methods.entry(method).or_default().2;
+        *waiting = waiting.saturating_sub(1);
+    }
+
+    fn took(&mut self, method: &'a str, seconds: f64) {
+        let (cells, sum, _) = self.methods.entry(method).or_default();
+        (*cells, *sum) = (*cells + 1, *sum + seconds);
+    }
+
+    fn left(&self) -> f64 {
+        let all = self.methods.values();
+        let (cells, sum) = all.fold((0, 0.0), |(cells, sum), m| (cells + m.0, sum + m.1));
+        let mean = |cells: u32, sum: f64| sum / f64::from(cells.max(1));
+        let left = self.methods.values().map(|&(timed, seconds, waiting)| {
+            let each = match timed {
+                0 => mean(cells, sum),
+                timed => mean(timed, seconds),
+            };
+            each * f64::from(waiting)
+        });
+        left.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_takes_as_long_as_others_of_its_method() {
+        let mut pace = Pace::default();
+        for method in ["slow", "slow", "fast", "fast", "new"] {
+            pace.waits(method);
+        }
+        assert_eq!(pace.left(), 0.0);
+        pace.took("slow", 10.0);
+        pace.waited("slow");
+        assert_eq!(pace.left(), 40.0);
+        pace.took("fast", 2.0);
+        pace.waited("fast");
+        assert_eq!(pace.left(), 10.0 + 2.0 + 6.0);
+    }
+}
