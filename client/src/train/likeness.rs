@@ -38,7 +38,7 @@ impl Likeness {
         if !open.is_empty() {
             let own = Own::of(private, name)?;
             let mut sample = Vec::new();
-            let judge: Box<dyn Fn(&[f32]) -> bool> = match rule {
+            let judge: Judge = match rule {
                 Silence::Far { quantile } => {
                     let far = Far::new(own, quantile);
                     Box::new(move |sample| far.is_near(sample))
@@ -58,6 +58,9 @@ impl Likeness {
         Ok(rows.iter().map(|row| self.decided[row]).collect())
     }
 }
+
+/// Says whether a sample is like one's own.
+type Judge = Box<dyn Fn(&[f32]) -> bool>;
 
 /// A client's own samples, of which at most so many are looked at.
 const MOST_OWN: usize = 600;

@@ -254,6 +254,11 @@ pub trait Method: fmt::Debug + Send + Sync {
         state: &mut State,
     ) -> Result<(), MethodError>;
 
+    /// Whether a teacher makes a difference: says something, or learns something.
+    fn uses_teacher(&self) -> bool {
+        true
+    }
+
     /// Whether it comes to nothing without a teacher.
     fn needs_teacher(&self) -> bool {
         false

@@ -81,7 +81,7 @@ impl Comparison {
     pub fn left_out(&self) -> Result<Vec<String>, SimulationError> {
         let mut lines = Vec::new();
         for method in &self.grid.methods {
-            let hears = Hears::of(method, &self.config)?;
+            let hears = Hears::of(method)?;
             if hears == Hears::MustHave && self.grid.teachers.contains(&TeacherSource::None) {
                 lines.push(format!(
                     "{method} with teacher none is left out: it needs one"
@@ -111,7 +111,7 @@ impl Comparison {
         teacher: &TeacherSource,
         seed: u64,
     ) -> Result<Option<Task>, SimulationError> {
-        let teacher = match (Hears::of(method, &self.config)?, teacher) {
+        let teacher = match (Hears::of(method)?, teacher) {
             (Hears::MustHave, TeacherSource::None) => return Ok(None),
             // It comes to the same with any: once is enough.
             (Hears::Nothing, _) => &TeacherSource::None,
@@ -211,7 +211,7 @@ enum Hears {
 }
 
 impl Hears {
-    fn of(name: &str, config: &Config) -> Result<Self, SimulationError> {
+    fn of(name: &str) -> Result<Self, SimulationError> {
         if let Some(averaging) = Averaging::by_name(name) {
             return Ok(match averaging == Averaging::FedAvg {
                 true => Self::Nothing,
@@ -219,8 +219,7 @@ impl Hears {
             });
         }
         let method = method::by_name(name)?;
-        let ask = method.ask(&config.plan(name)?.training, true);
-        let something = ask.knowledge.is_some() || ask.report.is_some() || method.teacher_learns();
+        let something = method.uses_teacher();
         Ok(match (method.needs_teacher(), something) {
             (true, _) => Self::MustHave,
             (false, true) => Self::Something,

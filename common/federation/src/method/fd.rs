@@ -58,6 +58,10 @@ impl Method for Fd {
         None
     }
 
+    fn uses_teacher(&self) -> bool {
+        false
+    }
+
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
         let mut phase = private(outlook.training);
         if state.teaches() {

@@ -94,6 +94,10 @@ impl Method for FedProto {
         None
     }
 
+    fn uses_teacher(&self) -> bool {
+        false
+    }
+
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
         ask(outlook, state, self.lambda, self.width)
     }

@@ -96,6 +96,10 @@ impl Method for FedTgp {
         None
     }
 
+    fn uses_teacher(&self) -> bool {
+        false
+    }
+
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
         fedproto::ask(outlook, state, self.lambda, self.width)
     }

@@ -32,6 +32,10 @@ impl Method for Local {
         None
     }
 
+    fn uses_teacher(&self) -> bool {
+        false
+    }
+
     fn ask(&self, outlook: &Outlook<'_>, _: &State) -> Ask {
         Ask::train(vec![private(outlook.training)], false)
     }

@@ -259,7 +259,6 @@ mod tests {
             let of = |(class, row): &(usize, Vec<f32>)| {
                 let logits: Vec<f64> = (0..2)
                     .map(|c| -f64::from(distance(row, &rows[c * 2..c * 2 + 2])))
-                    .map(|z| z)
                     .collect();
                 let sum: f64 = logits.iter().map(|z| z.exp()).sum();
                 sum.ln() - logits[*class]

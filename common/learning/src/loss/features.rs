@@ -338,9 +338,9 @@ fn by_angle(own: &Points<'_>, other: &Points<'_>, weight: f64, slopes: &mut [f64
                 let (value, slope) = huber(difference);
                 sum += value / count;
                 let slope = weight * slope / count;
-                for at in 0..width {
-                    of_units[j][at] += slope * mine[k].0[at];
-                    of_units[k][at] += slope * mine[j].0[at];
+                for (at, (mine, other)) in mine[j].0.iter().zip(&mine[k].0).enumerate() {
+                    of_units[j][at] += slope * other;
+                    of_units[k][at] += slope * mine;
                 }
             }
         }
