@@ -77,8 +77,11 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same() {
     until("local: round 5 of 5", again(&["--threads", "3"]));
     let end = run(&mut again(&[]));
     assert_eq!(end.code, Some(0), "{}", end.told);
+    // A slow death may have seen it noted that this was all.
+    let over =
+        end.told.contains("local: goes on after round") || !end.told.contains("local: round");
     assert!(
-        end.told.contains("local: goes on after round") && !end.told.contains("logit-mean: round"),
+        over && !end.told.contains("logit-mean: round"),
         "{}",
         end.told
     );

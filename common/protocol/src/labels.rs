@@ -365,8 +365,9 @@ impl Answers {
         if gaps && (spoken == rows || kind.has_parts() && precision.bits().is_some()) {
             return Err(malformed("it leaves out no row"));
         }
-        let most = plain_bytes(kind, spoken, classes, precision);
-        let actual = body.len() as u64;
+        let before = (bytes.len() - body.len()) as u64;
+        let most = before.saturating_add(plain_bytes(kind, spoken, classes, precision));
+        let actual = bytes.len() as u64;
         if coding == Coding::Plain && actual != most {
             return Err(ProtocolError::WrongLength {
                 what: "answer",
