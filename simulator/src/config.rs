@@ -135,7 +135,7 @@ pub struct Args {
     /// Names are looked for in $FEDISTILL_DATA, ./fixtures and ./data.
     #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
     pub data: Option<String>,
-    /// The algorithm, NAME[:VARIANT][,KEY=VALUE...]: logit-mean, ds-fl, fedmd, fedntd, cfd, scarlet, vote,
+    /// The algorithm, as NAME:VARIANT,KEY=VALUE,...: logit-mean, ds-fl, fedmd, fedntd, cfd, scarlet, vote,
     /// selective, comet, kt-pfl, fd, fedproto, fedtgp, teacher-only or local (docs/methods.md); or, to
     /// compare with and in a simulation only, fedavg or feddf.
     #[arg(long, value_name = "NAME", env = "FEDISTILL_METHOD")]
