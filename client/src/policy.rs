@@ -132,4 +132,27 @@ mod tests {
             assert!(why.contains(part) && why.contains("policy"), "{why}");
         }
     }
+
+    #[test]
+    fn features_and_means_of_classes_have_keys_of_their_own() {
+        let mut plan = plan(0);
+        if let Some(report) = &mut plan.report {
+            report.kind = AnswerKind::Features;
+            report.about = About::Classes;
+        }
+        let open = Policy::default();
+        assert_eq!(open.check(&plan), Ok(()));
+        for (features, class_means, part) in [
+            (false, true, "Features must not leave"),
+            (true, false, "means of classes must not leave"),
+        ] {
+            let policy = Policy {
+                features,
+                class_means,
+                ..open.clone()
+            };
+            let why = policy.check(&plan).unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
+    }
 }
