@@ -88,6 +88,23 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same() {
     assert_eq!(results(&begun.out("out")), results(&begun.out("whole")));
 }
 
+/// What both sides hold of each other decides how many bytes cross: that comes back too.
+#[test]
+fn methods_that_send_only_what_has_changed_go_on_with_the_same_bytes() {
+    for method in ["cfd", "scarlet,duration=2", "fd"] {
+        let begun = Run::new(&format!(
+            "clients = 4\nper-round = 3\nrounds = 6\nmethod = \"{method}\"\nbaselines = false"
+        ));
+        let whole = run(&mut begun.begin("whole"));
+        assert_eq!(whole.code, Some(0), "{}", whole.told);
+        until(&format!("{method}: round 3 of 6"), begun.begin("out"));
+        let end = run(&mut begun.command("out", &["--resume"]));
+        assert_eq!(end.code, Some(0), "{}", end.told);
+        assert!(!end.told.contains("round 1 of 6"), "{}", end.told);
+        assert_eq!(results(&begun.out("out")), results(&begun.out("whole")));
+    }
+}
+
 #[test]
 fn averaged_parameters_go_on_too() {
     for method in ["fedavg", "feddf"] {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use fedistill_federation::{Training, method};
+use fedistill_federation::{MethodError, Training, method};
 use fedistill_learning::Architecture;
 use fedistill_program::config::{self, Packing, Steps};
 use fedistill_program::{ConfigError, Exit};
@@ -299,7 +299,12 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), SimulationError> {
         let averaging = Averaging::by_name(&self.method);
         if let (None, Err(error)) = (averaging, method::by_name(&self.method)) {
-            let why = format!("{error}; or fedavg or feddf, in a simulation only");
+            let why = match error {
+                MethodError::Unknown { .. } => {
+                    format!("{error}; or fedavg or feddf, in a simulation only")
+                }
+                error => error.to_string(),
+            };
             return Err(SimulationError::Settings(why));
         }
         let wrong = [
