@@ -294,5 +294,5 @@ This page is written by the code (`common/federation/src/method/catalogue.rs`), 
 
 A method is named `NAME`, `NAME:VARIANT` or `NAME[:VARIANT],KEY=VALUE,...`, in `--method` and in configuration files. N are the transfer samples of a round
 (`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer, and entropy coding
-fewer still. Private epochs, distillation epochs, batch and steps are the user's, whatever the method, unless its table says otherwise.
+fewer still. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. Private epochs, distillation epochs, batch and steps are the user's, whatever the method, unless its table says otherwise.
 ";

@@ -47,7 +47,7 @@ pub(super) const ENTRY: Entry = Entry {
             range: (0.01, 1.0),
             one_of: &[],
             whole: false,
-            source: "best of 0.6, 0.75 and 0.9 with one class a client",
+            source: "ours",
         },
         Parameter {
             key: "least",
