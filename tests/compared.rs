@@ -202,7 +202,7 @@ fn a_comparison_grows_and_runs_only_what_is_new() {
     refused(
         compared.begin("out", &["--methods", "local,fedprox"]),
         2,
-        "choose logit-mean",
+        "choose adaptive",
     );
     let few = ["--methods", "local", "--partitions", "iid,classes:3"];
     refused(compared.begin("few", &few), 2, "take more clients");

@@ -30,6 +30,7 @@ fn state(rows: Rows) -> State {
         common: vec![lesson(About::Rows(rows))],
         personal: BTreeMap::from([(name("ward-2"), vec![lesson(About::Classes)])]),
         memory: vec![1, 2, 3],
+        decided: BTreeMap::from([("trust".to_owned(), 0.25)]),
     }
 }
 

@@ -133,3 +133,47 @@ fn a_coordinator_that_was_stopped_goes_on_with_clients_that_come_by_themselves()
     let finished = status(&deployment);
     assert_eq!(finished["stage"], "finished");
 }
+
+/// Labelled samples of the coordinator's own travel with the transfer set; what it makes of them is in
+/// its log, and their shape is held against the set's before anybody is let in.
+#[test]
+fn a_coordinator_measures_by_its_labelled_samples_how_much_its_teacher_weighs() {
+    let probes = r#"
+[probes]
+idx = { images = "../data/test/images.gz", labels = "../data/test/labels.gz" }
+[round]
+least = 2
+samples = 100
+[training]
+distillation-epochs = 1
+"#;
+    let deployment = Deployment::new(2, 5, probes);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let clients = [0, 1].map(|index| deployment.join(index, &address));
+    coordinator.wait_for("adaptive decides: teacher weight 0.300");
+    coordinator.wait_for("round 2.0 is over");
+    coordinator.wait_for("adaptive decides: teacher weight");
+    coordinator.wait_for("round 3.0 is over");
+    for client in clients {
+        let ended = client.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+
+    let config = deployment.coordinator_config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let (head, tail) = text.split_once("[probes]\n").unwrap();
+    let (_, tail) = tail.split_once('\n').unwrap();
+    let table = deployment.path("federation/probes.csv");
+    std::fs::write(&table, "label,a,b\n0,1,2\n1,2,3\n").unwrap();
+    let other = "[probes]\ncsv = { file = \"probes.csv\", label = \"label\" }\n";
+    std::fs::write(&config, format!("{head}{other}{tail}")).unwrap();
+    let ended = run(deployment.coordinator("run").arg("--config").arg(&config));
+    assert_eq!(ended.code, Some(3), "{}", ended.told);
+    assert!(
+        ended.told.contains("prepare both in the same way"),
+        "{}",
+        ended.told
+    );
+}

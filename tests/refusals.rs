@@ -90,7 +90,7 @@ fn configurations() {
         .env_clear());
     refused(&ended, 2, &["/no/such/file.toml", "cannot read it"]);
     let ended = run(Command::new(program("fedistill-simulate")).args(["--method", "fedprox"]));
-    refused(&ended, 2, &["fedprox", "choose logit-mean"]);
+    refused(&ended, 2, &["fedprox", "choose adaptive"]);
     let mut taught = Command::new(program("fedistill-simulate"));
     taught.current_dir(fedistill_tests::root());
     taught.args(["--method", "teacher-only", "--teacher", "none", "--out"]);

@@ -69,9 +69,9 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same() {
     );
     let whole = run(&mut begun.begin("whole"));
     assert_eq!(whole.code, Some(0), "{}", whole.told);
-    until("logit-mean: round 2 of 5", begun.begin("out"));
+    until("adaptive: round 2 of 5", begun.begin("out"));
     let again = |more: &[&str]| begun.command("out", &[&["--resume"], more].concat());
-    until("logit-mean: round 4 of 5", again(&["--threads", "1"]));
+    until("adaptive: round 4 of 5", again(&["--threads", "1"]));
     until("teacher-only: round 2 of 5", again(&[]));
     // After the last round of all: nothing is left but to say so.
     until("local: round 5 of 5", again(&["--threads", "3"]));
@@ -81,7 +81,7 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same() {
     let over =
         end.told.contains("local: goes on after round") || !end.told.contains("local: round");
     assert!(
-        over && !end.told.contains("logit-mean: round"),
+        over && !end.told.contains("adaptive: round"),
         "{}",
         end.told
     );

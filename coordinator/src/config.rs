@@ -35,7 +35,7 @@ pub struct Config {
     #[serde(default)]
     pub seed: u64,
     /// The algorithm, by name.
-    #[serde(default = "logit_mean")]
+    #[serde(default = "default_method")]
     pub method: String,
     /// Number of rounds.
     pub rounds: u32,
@@ -43,6 +43,9 @@ pub struct Config {
     pub transfer: Source,
     /// The teacher, if there is one.
     pub teacher: Option<TeacherConfig>,
+    /// Labelled samples that the teacher has not been trained on, for methods that measure by them
+    /// how much it is to be believed. They travel with the transfer set, without their labels.
+    pub probes: Option<Source>,
     /// Labelled samples that are only used to report how good the teacher is.
     pub held_out: Option<Source>,
     /// What a round is.
@@ -137,8 +140,8 @@ fn state() -> PathBuf {
     "state".into()
 }
 
-fn logit_mean() -> String {
-    "logit-mean".to_owned()
+fn default_method() -> String {
+    method::DEFAULT.to_owned()
 }
 
 fn mlp_m() -> Architecture {
@@ -185,6 +188,7 @@ impl Config {
         let sources = [&mut config.transfer];
         for source in sources
             .into_iter()
+            .chain(&mut config.probes)
             .chain(&mut config.held_out)
             .chain(teacher)
         {
@@ -298,7 +302,7 @@ bundle = "coordinator.pem"          # certificate, key and root
 state = "state"                     # rounds, teacher and status outlive the process here
 classes = [{classes}]               # the same, in the same order, at every client
 seed = 1
-method = "logit-mean"               # or ds-fl:sa, ds-fl:era, teacher-only, local
+method = "{method}"                 # or another of docs/methods.md: logit-mean, ds-fl:era, cfd, teacher-only, ...
 rounds = 30
 
 # The public samples that everyone sees; labels are not needed. One of:
@@ -313,6 +317,11 @@ idx = {{ images = "transfer-images-idx3-ubyte.gz" }}
 file = "teacher.safetensors"        # written by `teacher train` or `teacher import`
 model = "mlp-m"                     # mlp-s, mlp-m, mlp-l; of images conv-s, conv-m, conv-l, fedavg-cnn, resnet-8, resnet-20, mobilenet-v2
 labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "labelled-labels-idx1-ubyte.gz" }} }}
+
+# Labelled samples that the teacher has not been trained on: up to 200 of them travel unmarked with
+# the transfer set, and method adaptive measures by them how much the teacher is to be believed.
+# [probes]
+# idx = {{ images = "probes-images-idx3-ubyte.gz", labels = "probes-labels-idx1-ubyte.gz" }}
 
 # Labelled samples that are only used to report how good the teacher is.
 # [held-out]
@@ -341,7 +350,8 @@ steps = {{ sgd = {{ learning-rate = 0.1, momentum = 0.0 }} }}
 # [weights]
 # ward-7 = 2
 "#,
-        classes = classes.join(", ")
+        classes = classes.join(", "),
+        method = method::DEFAULT
     )
 }
 
@@ -388,7 +398,7 @@ mod tests {
                 "learning-rate = -0.1,",
                 "training.steps: learning-rate is -0.1",
             ),
-            ("\"logit-mean\"", "\"fedavg\"", "choose logit-mean"),
+            ("\"adaptive\"", "\"fedavg\"", "choose adaptive"),
             (
                 "federation = \"clinic\"",
                 "federation = \"The Clinic\"",

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fedistill_federation::{
-    Ask, Centre, Committed, Input, Method, MethodError, Outlook, Output, Partial, Quorum, Round,
-    RoundConfig, State, Taken, Training,
+    Ask, Centre, Committed, Input, Method, MethodError, Outlook, Output, Partial, Probes, Quorum,
+    Round, RoundConfig, State, Taken, Training,
 };
 use fedistill_learning::Samples;
 use fedistill_protocol::{
@@ -19,6 +19,7 @@ use crate::centre::TeacherCentre;
 use crate::config::check_classes;
 use crate::hub::{Arrival, Hub, encode};
 use crate::plan::{Planned, Planner, Sent, stream_seed, without_updates};
+use crate::probes::Hidden;
 use crate::store::OpenRound;
 use crate::{CoordinatorError, Saved, Store, StoreError, Teacher, connection};
 
@@ -174,6 +175,7 @@ impl Coordinator {
             training: settings.training,
             seed: settings.seed,
             deadline_ms: settings.quorum.most_time().as_millis() as u64,
+            hidden: None,
         };
         Ok(Self {
             settings,
@@ -187,6 +189,24 @@ impl Coordinator {
             at_once: usize::MAX,
             refusal: None,
         })
+    }
+
+    /// Lets the method measure by labelled samples that lie in the transfer set; see
+    /// [`crate::Labelled`].
+    ///
+    /// # Errors
+    /// Fewer other samples than a round speaks about.
+    pub fn probing(mut self, probes: Probes) -> Result<Self, CoordinatorError> {
+        let hidden = Hidden::new(probes, self.planner.samples);
+        let others = hidden.others.len();
+        if self.settings.rows as usize > others {
+            return Err(CoordinatorError::Settings(format!(
+                "round.samples is {}, the transfer set has {others} samples beside labelled ones",
+                self.settings.rows
+            )));
+        }
+        self.planner.hidden = Some(Arc::new(hidden));
+        Ok(self)
     }
 
     /// Lets `observer` see each round's end.
@@ -572,6 +592,7 @@ impl Coordinator {
         let (planner, transfer) = (self.planner.clone(), Arc::clone(&self.transfer));
         let method = Arc::clone(&self.settings.method);
         let mut teacher = self.teacher.take();
+        let before = state.decided.clone();
         let work = move || {
             let chosen = planner.chosen(round);
             let mut centre = teacher.as_deref_mut().map(|teacher| TeacherCentre {
@@ -593,7 +614,14 @@ impl Coordinator {
         let done = tokio::task::spawn_blocking(work).await;
         let (teacher, state) = done.map_err(|error| CoordinatorError::Teacher(error.into()))?;
         self.teacher = teacher;
-        Ok(state?)
+        let state = state?;
+        for (what, value) in &state.decided {
+            if before.get(what) != Some(value) {
+                let method = self.settings.method.name();
+                tracing::info!("{method} decides: {what} {value:.3}");
+            }
+        }
+        Ok(state)
     }
 }
 

@@ -16,6 +16,7 @@ mod error;
 mod federation;
 mod hub;
 mod plan;
+mod probes;
 pub mod status;
 mod store;
 mod teacher;
@@ -23,6 +24,7 @@ mod teacher;
 pub use error::CoordinatorError;
 pub use federation::{Coordinator, Ended, Observer, Settings};
 pub use plan::Sent;
+pub use probes::Labelled;
 pub use store::{
     Exchange, FileStore, MemoryStore, OpenRound, Saved, StateRecord, Store, StoreError,
 };

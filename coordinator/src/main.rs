@@ -11,8 +11,11 @@ use std::sync::Arc;
 use clap::Parser;
 use fedistill_coordinator::config::{Config, check_classes, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
-use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
-use fedistill_learning::{Learner, checkpoint};
+use fedistill_coordinator::{
+    Coordinator, CoordinatorError, Ended, FileStore, Labelled, NetTeacher, Settings, Teacher,
+};
+use fedistill_federation::Probes;
+use fedistill_learning::{Learner, Samples, checkpoint};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_protocol::Name;
 use fedistill_transport::Peer;
@@ -119,8 +122,10 @@ fn show(config: &Path, json: bool) -> Result<(), Failure> {
 fn run(config: Config) -> Result<(), Failure> {
     let identity = identify(&config)?;
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
+    let count = samples.len().try_into().unwrap_or(u32::MAX);
+    let settings = config.settings(count).or_exit(Exit::Usage)?;
+    let (samples, probes) = hide(&config, &settings, samples)?;
     let transfer = samples.publish().or_exit(Exit::Data)?;
-    let settings = config.settings(transfer.samples()).or_exit(Exit::Usage)?;
     let teacher = match &config.teacher {
         Some(teacher) => Some(load(&teacher.file, transfer.shape(), &config.classes)?),
         None => None,
@@ -140,9 +145,12 @@ fn run(config: Config) -> Result<(), Failure> {
     let _lock = lock::take(folder)?;
     let store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Data)?;
     let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
-    let coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
+    let mut coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
         .map_err(failure)?
         .observed_by(bookkeeper);
+    if let Some(probes) = probes {
+        coordinator = coordinator.probing(probes).map_err(failure)?;
+    }
     let runtime = tokio::runtime::Runtime::new().or_exit(Exit::Failed)?;
     let ended = runtime.block_on(async {
         let listener = QuicListener::bind(config.listen, &identity, Limits::default())
@@ -192,6 +200,38 @@ fn identify(config: &Config) -> Result<Identity, Failure> {
         None => {
             refuse("its root is none of a federation: name the bundle that init wrote".to_owned())
         }
+    }
+}
+
+/// Hides labelled samples among those of the transfer set, where there are some and the method wants
+/// them.
+fn hide(
+    config: &Config,
+    settings: &Settings,
+    samples: Samples,
+) -> Result<(Samples, Option<Probes>), Failure> {
+    let Some(source) = &config.probes else {
+        return Ok((samples, None));
+    };
+    if !settings.method.wants_probes() {
+        let method = settings.method.name();
+        tracing::info!("method {method} measures nothing by labelled samples: probes stay unused");
+        return Ok((samples, None));
+    }
+    let data = source
+        .labelled(config.classes.clone())
+        .or_exit(Exit::Data)?;
+    let labelled = Labelled::new(&data, None).or_exit(Exit::Data)?;
+    match labelled.hide_in(&samples, settings.seed) {
+        Some((samples, probes)) => Ok((samples, Some(probes))),
+        None => Err(Failure::new(
+            Exit::Data,
+            format!(
+                "probes have samples of shape {:?}, the transfer set has {:?}, or one has bytes and the other numbers: prepare both in the same way",
+                data.samples().shape(),
+                samples.shape()
+            ),
+        )),
     }
 }
 

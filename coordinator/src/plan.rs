@@ -1,12 +1,15 @@
 //! Makes plans of what a method asks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fedistill_federation::{Ask, Lesson, Outlook, State, Training, select};
 use fedistill_learning::seed;
 use fedistill_protocol::{
     Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rows, Update,
 };
+
+use crate::probes::Hidden;
 
 /// What all plans of a federation have in common.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Planner {
     pub(crate) training: Training,
     pub(crate) seed: u64,
     pub(crate) deadline_ms: u64,
+    /// Labelled samples in the transfer set, of which no round makes a choice.
+    pub(crate) hidden: Option<Arc<Hidden>>,
 }
 
 /// The transfer samples that a round may speak about.
@@ -96,17 +101,19 @@ impl Planner {
             fresh: &chosen.fresh,
             fixed: &chosen.fixed,
             samples: self.samples,
+            probes: self.hidden.as_ref().map(|hidden| &hidden.probes),
             seed: stream_seed(self.seed, u32::MAX),
         }
     }
 
     fn choose(&self, stream: &str) -> Rows {
-        let count = self.rows.min(self.samples) as usize;
+        let others = self.hidden.as_ref().map(|hidden| hidden.others.as_slice());
+        let samples = others.map_or(self.samples as usize, <[u32]>::len);
         let mut rng = seed::stream(self.seed, stream);
-        let mut rows: Vec<u32> = seed::permutation(self.samples as usize, &mut rng)
+        let mut rows: Vec<u32> = seed::permutation(samples, &mut rng)
             .into_iter()
-            .take(count)
-            .map(|row| row as u32)
+            .take(self.rows as usize)
+            .map(|place| others.map_or(place as u32, |others| others[place]))
             .collect();
         rows.sort_unstable();
         Rows::of(rows)

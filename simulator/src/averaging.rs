@@ -1,6 +1,7 @@
 //! Methods that average parameters, to compare with: in a federation of ours weights never leave a
 //! device, so these go through no protocol and exist in the simulator alone.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -146,6 +147,7 @@ pub(crate) fn average_kept(
         let seconds = (now - since).as_secs_f64();
         since = now;
         seen.rows.push(RoundRow {
+            decided: BTreeMap::new(),
             round,
             students: vec![evaluation.accuracy],
             teacher: None,

@@ -93,13 +93,20 @@ impl Seen {
     }
 
     /// The round that was under way is over; it took so long.
-    fn close(&mut self, teacher: Option<Evaluation>, clients: usize, seconds: f64) {
+    fn close(
+        &mut self,
+        teacher: Option<Evaluation>,
+        decided: BTreeMap<String, f64>,
+        clients: usize,
+        seconds: f64,
+    ) {
         let current = std::mem::take(&mut self.current);
         let crossed = std::mem::take(&mut self.crossed);
         let mut row = RoundRow {
             round: self.rows.len() as u32,
             students: current.values().map(|student| student.accuracy).collect(),
             teacher: teacher.map(|teacher| teacher.accuracy),
+            decided,
             seconds,
             ..RoundRow::default()
         };
@@ -214,7 +221,10 @@ impl Centre {
                 break;
             }
         }
-        self.board.seen().close(teacher, self.clients, seconds);
+        let decided = self.between.saved().state.decided.clone();
+        let mut seen = self.board.seen();
+        seen.close(teacher, decided, self.clients, seconds);
+        drop(seen);
         if let Some((stage, students)) = &mut self.keep
             && stage.is_due()
         {

@@ -74,7 +74,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: "fashion-mnist-mini".to_owned(),
-            method: "logit-mean".to_owned(),
+            method: method::DEFAULT.to_owned(),
             clients: 10,
             per_round: None,
             rounds: 30,
@@ -135,7 +135,7 @@ pub struct Args {
     /// Names are looked for in $FEDISTILL_DATA, ./fixtures and ./data.
     #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
     pub data: Option<String>,
-    /// The algorithm, as NAME:VARIANT,KEY=VALUE,...: logit-mean, ds-fl, fedmd, fedntd, cfd, scarlet, vote,
+    /// The algorithm, as NAME:VARIANT,KEY=VALUE,...: adaptive, logit-mean, ds-fl, fedmd, fedntd, cfd, scarlet, vote,
     /// selective, comet, kt-pfl, fd, fedproto, fedtgp, teacher-only or local (docs/methods.md); or, to
     /// compare with and in a simulation only, fedavg or feddf.
     #[arg(long, value_name = "NAME", env = "FEDISTILL_METHOD")]
@@ -460,7 +460,7 @@ mod tests {
         for (args, part) in [
             (["x", "--clients", "0"], "clients must be"),
             (["x", "--rounds", "0"], "rounds must be"),
-            (["x", "--method", "fedprox"], "choose logit-mean"),
+            (["x", "--method", "fedprox"], "choose adaptive"),
             (["x", "--threads", "0"], "threads"),
             (["x", "--threads", "1025"], "threads must be 1 to 1024"),
             (["x", "--threads", "18446744073709551615"], "threads"),

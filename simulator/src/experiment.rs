@@ -49,7 +49,11 @@ pub async fn run(
     let begun = Instant::now();
     let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
     let train = Arc::new(train);
-    let world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
+    let mut world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
+    let is_averaged = Averaging::by_name(&config.method).is_some();
+    if !is_averaged && config.plan(&config.method)?.method.wants_probes() {
+        world = world.with_probes(&config.teacher, config.teacher_model, config.seed)?;
+    }
     drop(train);
     if let Some(journal) = journal {
         journal.hold_against(world.digest(&config.teacher)?)?;

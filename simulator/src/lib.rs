@@ -18,6 +18,7 @@ mod averaging;
 mod board;
 pub mod compare;
 pub mod config;
+mod decided;
 mod engine;
 mod error;
 pub mod experiment;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use fedistill_learning::Evaluation;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,9 @@ pub struct RoundRow {
     pub students: Vec<f64>,
     /// The teacher's, after it has learnt from the round.
     pub teacher: Option<f64>,
+    /// What the method has decided by itself so far.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decided: BTreeMap<String, f64>,
     /// Bytes up, of each of them.
     pub up: Vec<u64>,
     /// Bytes down, of each of them; the transfer set is in a client's first.
@@ -31,12 +36,14 @@ impl PartialEq for RoundRow {
             clients,
             students,
             teacher,
+            decided,
             up,
             down,
             seconds: _,
         } = self;
         (round, clients) == (&other.round, &other.clients)
             && (students, teacher) == (&other.students, &other.teacher)
+            && decided == &other.decided
             && (up, down) == (&other.up, &other.down)
     }
 }

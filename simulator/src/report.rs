@@ -2,6 +2,7 @@
 
 use plotters::prelude::*;
 
+use crate::decided::decisions;
 use crate::summary::{Line, lines, size, title};
 use crate::{Experiment, Summary};
 
@@ -64,7 +65,7 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
 <h2>Who has which labels</h2>
 {heat}
 <p>Private samples of each client, by class: the darker, the more.</p>
-<p>Seed {seed}, digest of the final students <code>{digest}</code>, {seconds:.1} s.</p>
+{decided}<p>Seed {seed}, digest of the final students <code>{digest}</code>, {seconds:.1} s.</p>
 </body></html>
 "#,
         title = escape(&title(&experiment.config)),
@@ -80,10 +81,27 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
         transfer = size(bytes.transfer_set as f64),
         bytes_chart = traffic(experiment, bytes.fedavg_per_client_round)?,
         heat = heat(experiment)?,
+        decided = decided(experiment),
         seed = summary.seed,
         digest = summary.digest,
         seconds = summary.seconds.total,
     ))
+}
+
+/// What the method has decided by itself, as a list; nothing where it decides nothing.
+fn decided(experiment: &Experiment) -> String {
+    let lines = decisions(&experiment.federated.rounds);
+    let items: String = lines
+        .iter()
+        .map(|line| format!("<li>{}</li>\n", escape(line)))
+        .collect();
+    match items.is_empty() {
+        true => String::new(),
+        false => {
+            let method = escape(&experiment.config.method);
+            format!("<h2>What {method} has decided</h2>\n<ul>{items}</ul>\n")
+        }
+    }
 }
 
 /// Text as HTML has it.

@@ -130,7 +130,8 @@ pub(crate) async fn simulate_kept(
     let mut outcome = match over {
         // Nobody would be asked anything, nor told that it is over.
         true => {
-            let bytes = world.transfer.clone().publish()?.pack().len();
+            let (set, _) = world.published(plan.method.as_ref(), plan.seed)?;
+            let bytes = set.publish()?.pack().len();
             outcome(beginning.seen, bytes as u64, None)
         }
         false => run(world, plan, teacher, progress, student, beginning).await?,
@@ -226,12 +227,13 @@ async fn run(
     let federation: Name = "simulation".parse()?;
     let clients = world.private.len();
     let cohort = plan.per_round.unwrap_or(clients).min(clients);
-    let transfer = world.transfer.clone().publish()?;
+    let (set, probes) = world.published(plan.method.as_ref(), plan.seed)?;
+    // What those have in hand who were here before.
+    let in_hand = goes_on.then(|| Arc::new(set.clone()));
+    let transfer = set.publish()?;
     let packed = transfer.pack();
     let (transfer_bytes, blob) = (packed.len() as u64, Digest::of(&packed));
     drop(packed);
-    // What those have in hand who were here before.
-    let in_hand = goes_on.then(|| Arc::new(world.transfer.clone()));
     let exchange = saved.exchange.clone();
     let last = seen.rows.last().map(|row| row.clients.clone());
     let took_part = |client: usize| match &last {
@@ -256,12 +258,12 @@ async fn run(
         patience: None,
         // The same seed would fail in the same way again.
         attempts: Some(1),
-        rows: plan.rows.min(transfer.samples()),
+        rows: plan.rows.min(world.transfer.len() as u32),
         precision: plan.precision,
         seed: plan.seed,
         weights: BTreeMap::new(),
     };
-    let coordinator = Coordinator::new(settings, transfer, teacher, Box::new(between.clone()))?
+    let mut coordinator = Coordinator::new(settings, transfer, teacher, Box::new(between.clone()))?
         // Enough that no worker waits for the next client, and not more than can be held.
         .asking(4 * plan.threads.max(1))
         .observed_by(Centre {
@@ -274,6 +276,9 @@ async fn run(
             keep,
             ended: Ended::default(),
         });
+    if let Some(probes) = probes {
+        coordinator = coordinator.probing(probes)?;
+    }
     let names = names(clients)?;
     let (listener, dialers) = connect(plan.transport, &federation, &names)?;
     let permits = Arc::new(Semaphore::new(plan.threads.max(1)));
@@ -464,6 +469,7 @@ mod tests {
         let view = |client: usize| View::new(Arc::clone(&train), [client, client + 4]).unwrap();
         World {
             labelled: data(1),
+            probes: None,
             transfer: data(8).samples().clone(),
             private: (0..2).map(view).collect(),
             test: Arc::new(data(4)),

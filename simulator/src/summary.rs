@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::decided::decisions;
 use crate::{Averaging, Experiment, Outcome, Transport};
 
 /// What came of a run: `summary.json`. Its keys stay.
@@ -14,6 +16,9 @@ pub struct Summary {
     pub accuracy: Accuracy,
     /// Expected calibration errors, 0 to 1.
     pub ece: Ece,
+    /// What the method has decided by itself, by name, as it was after the last round.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decided: BTreeMap<String, f64>,
     /// What crossed.
     pub bytes: Bytes,
     /// How long it took.
@@ -127,6 +132,10 @@ impl From<&Experiment> for Summary {
                 students_mean: mean(federated.students.iter().map(|e| e.ece)),
                 teacher_after: federated.teacher_after.map(|e| e.ece),
             },
+            decided: federated
+                .rounds
+                .last()
+                .map_or_else(BTreeMap::new, |row| row.decided.clone()),
             bytes: Bytes {
                 up_per_client_round: all(|row| &row.up),
                 down_per_client_round: all(|row| &row.down),
@@ -247,6 +256,11 @@ pub fn table(experiment: &Experiment) -> String {
     for Line { who, mean, range } in lines(experiment) {
         let (worst, best) = range.map_or_else(Default::default, |(l, m)| (percent(l), percent(m)));
         let _ = writeln!(text, "{who:<36} {:>8} {worst:>8} {best:>8}", percent(mean));
+    }
+    let decided = decisions(&experiment.federated.rounds);
+    if !decided.is_empty() {
+        let method = &experiment.config.method;
+        let _ = writeln!(text, "{method} decided: {}", decided.join("; "));
     }
     let Bytes {
         up_per_client_round: up,

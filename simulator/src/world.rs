@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fedistill_coordinator::NetTeacher;
+use fedistill_coordinator::{CoordinatorError, Labelled, NetTeacher};
+use fedistill_federation::{Method, Probes};
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_learning::{
     Architecture, CheckpointError, Dataset, Learner, Samples, Schedule, seed,
 };
-use fedistill_protocol::{Digest, Optimiser};
+use fedistill_protocol::{AnswerKind, Answers, Digest, Optimiser};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,8 @@ pub struct Sizes {
 pub struct World {
     /// What the teacher is trained on.
     pub labelled: Dataset,
+    /// Those of them that a method may measure by, with what teachers say that have not seen them.
+    pub probes: Option<Labelled>,
     /// What everyone sees, without labels.
     pub transfer: Samples,
     /// What each client has for itself: views of one shared set.
@@ -117,6 +120,7 @@ impl World {
         });
         Ok(Self {
             labelled: train.select(labelled),
+            probes: None,
             transfer: train.samples().select(transfer),
             private: private.collect::<Result<_, _>>()?,
             test: Arc::new(test),
@@ -154,6 +158,42 @@ impl World {
         Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
     }
 
+    /// Notes labelled samples for methods that measure by them, with the logits of teachers that have
+    /// not seen them: the teacher of this world has, and would seem better than it is.
+    ///
+    /// # Errors
+    /// A net that does not fit the data.
+    pub fn with_probes(
+        mut self,
+        source: &TeacherSource,
+        architecture: Architecture,
+        seed: u64,
+    ) -> Result<Self, SimulationError> {
+        if let TeacherSource::Train(_) = source {
+            let logits = held_out_logits(&self.labelled, architecture, seed)?;
+            let labelled = Labelled::new(&self.labelled, Some(logits));
+            self.probes = Some(labelled.map_err(CoordinatorError::from)?);
+        }
+        Ok(self)
+    }
+
+    /// The transfer set as clients get it, and what is hidden in it for a method that wants that.
+    pub(crate) fn published(
+        &self,
+        method: &dyn Method,
+        seed: u64,
+    ) -> Result<(Samples, Option<Probes>), SimulationError> {
+        let probes = self.probes.as_ref().filter(|_| method.wants_probes());
+        let Some(probes) = probes else {
+            return Ok((self.transfer.clone(), None));
+        };
+        let hidden = probes.hide_in(&self.transfer, seed);
+        let (set, probes) = hidden.ok_or_else(|| {
+            SimulationError::Internal("labelled samples of another shape".to_owned())
+        })?;
+        Ok((set, Some(probes)))
+    }
+
     /// The teacher, trained if need be.
     ///
     /// # Errors
@@ -169,13 +209,7 @@ impl World {
         match source {
             TeacherSource::None => Ok(None),
             TeacherSource::Train(_) => {
-                let net = architecture.build(shape, classes.len(), seed_of(seed, "teacher"))?;
-                let mut learner = Learner::new(net);
-                let schedule = Schedule {
-                    epochs: TEACHER_EPOCHS,
-                    batch: 10,
-                };
-                learner.fit(&self.labelled, schedule, TEACHER_STEPS, seed, |_, _| ())?;
+                let learner = taught(&self.labelled, architecture, seed)?;
                 let about = About {
                     architecture: Some(architecture),
                     input: shape.to_vec(),
@@ -194,6 +228,50 @@ const TEACHER_STEPS: Optimiser = Optimiser::Sgd {
     learning_rate: 0.1,
     momentum: 0.0,
 };
+
+/// A net that has learnt these samples.
+fn taught(
+    labelled: &Dataset,
+    architecture: Architecture,
+    seed: u64,
+) -> Result<Learner, SimulationError> {
+    let (shape, classes) = (labelled.samples().shape(), labelled.classes().len());
+    let net = architecture.build(shape, classes, seed_of(seed, "teacher"))?;
+    let mut learner = Learner::new(net);
+    let schedule = Schedule {
+        epochs: TEACHER_EPOCHS,
+        batch: 10,
+    };
+    learner.fit(labelled, schedule, TEACHER_STEPS, seed, |_, _| ())?;
+    Ok(learner)
+}
+
+/// Logits on the first [`Labelled::MOST`] of these samples, of teachers that have learnt the others:
+/// as few teachers as leaves each of them four fifths or more to learn.
+fn held_out_logits(
+    labelled: &Dataset,
+    architecture: Architecture,
+    seed: u64,
+) -> Result<Answers, SimulationError> {
+    let held_out = labelled.len().min(Labelled::MOST);
+    let fold = labelled.len().div_ceil(5).max(1);
+    let mut values = Vec::new();
+    for start in (0..held_out).step_by(fold) {
+        let fold = start..(start + fold).min(held_out);
+        let others: Vec<usize> = (0..labelled.len()).filter(|i| !fold.contains(i)).collect();
+        let fold = labelled.select(&fold.collect::<Vec<usize>>());
+        values.extend(match others.is_empty() {
+            // A lone sample has nobody to speak about it.
+            true => vec![0.0; labelled.classes().len()],
+            false => {
+                taught(&labelled.select(&others), architecture, seed)?.logits(fold.samples())?
+            }
+        });
+    }
+    let classes = labelled.classes().len() as u32;
+    let answers = Answers::new(AnswerKind::Logits, classes, values);
+    Ok(answers.map_err(CoordinatorError::from)?)
+}
 
 /// Reads a teacher and holds it against the data that it is to teach.
 fn load_teacher(

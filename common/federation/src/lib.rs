@@ -11,6 +11,7 @@
 mod cohort;
 pub mod method;
 mod partial;
+mod probes;
 mod quorum;
 mod round;
 mod state;
@@ -18,6 +19,7 @@ mod state;
 pub use cohort::select;
 pub use method::{Ask, Centre, CentreError, Method, MethodError, Outlook, Taken, Training, Wanted};
 pub use partial::{Partial, PartialError};
+pub use probes::Probes;
 pub use quorum::{Quorum, QuorumError};
 pub use round::{Committed, CorruptLog, Event, Fault, Input, Output, Round, RoundConfig, Ticket};
 pub use state::{Lesson, State};

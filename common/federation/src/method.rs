@@ -1,6 +1,7 @@
 //! Federated-distillation algorithms: what a round asks, how contributions add up, and what comes
 //! down next. One file each; a client never learns which one runs.
 
+mod adaptive;
 mod catalogue;
 mod cfd;
 mod comet;
@@ -13,6 +14,7 @@ mod fedtgp;
 mod kt_pfl;
 mod local;
 mod logit_mean;
+mod pool;
 mod prototypes;
 mod scarlet;
 mod selective;
@@ -28,9 +30,9 @@ use fedistill_protocol::{
 };
 use thiserror::Error;
 
-pub use catalogue::{Entry, Given, Parameter, Variant, by_name, entries, markdown};
+pub use catalogue::{DEFAULT, Entry, Given, Parameter, Variant, by_name, entries, markdown};
 
-use crate::{Partial, PartialError, State};
+use crate::{Partial, PartialError, Probes, State};
 
 /// How hard clients train in a round, which every method leaves to the user.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +60,9 @@ pub struct Outlook<'a> {
     pub fixed: &'a Rows,
     /// Size of the transfer set.
     pub samples: u32,
+    /// Labelled samples hidden in the transfer set, where there are some; `fresh` and `fixed` are
+    /// never among them.
+    pub probes: Option<&'a Probes>,
     /// A seed that all rounds of the federation have in common.
     pub seed: u64,
 }
@@ -253,6 +258,11 @@ pub trait Method: fmt::Debug + Send + Sync {
         centre: Option<&mut dyn Centre>,
         state: &mut State,
     ) -> Result<(), MethodError>;
+
+    /// Whether labelled samples are to be hidden in the transfer set, where there are some.
+    fn wants_probes(&self) -> bool {
+        false
+    }
 
     /// Whether a teacher makes a difference: says something, or learns something.
     fn uses_teacher(&self) -> bool {

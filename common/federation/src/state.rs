@@ -20,6 +20,8 @@ pub struct State {
     pub personal: BTreeMap<Name, Vec<Lesson>>,
     /// What a method notes for itself, in a form of its own.
     pub memory: Vec<u8>,
+    /// What a method has decided by itself, by name: for logs and reports.
+    pub decided: BTreeMap<String, f64>,
 }
 
 impl State {
@@ -31,6 +33,11 @@ impl State {
     /// What comes down to a client.
     pub fn lessons(&self, client: &Name) -> &[Lesson] {
         self.personal.get(client).unwrap_or(&self.common)
+    }
+
+    /// Notes a decision, in place of an earlier one of this name.
+    pub(crate) fn decide(&mut self, what: &str, value: f64) {
+        self.decided.insert(what.to_owned(), value);
     }
 
     /// The same lesson for all, in place of what there was.

@@ -15,6 +15,7 @@ pub struct StateRecord {
     common: Vec<LessonRecord>,
     personal: BTreeMap<String, Vec<LessonRecord>>,
     memory: u64,
+    decided: BTreeMap<String, f64>,
     sent: Vec<(String, LessonRecord)>,
     given: BTreeMap<String, (String, u64)>,
 }
@@ -127,6 +128,7 @@ impl StateRecord {
                 })
                 .collect(),
             memory: writer.put(&state.memory),
+            decided: state.decided.clone(),
             sent: exchange
                 .sent
                 .iter()
@@ -160,6 +162,7 @@ impl StateRecord {
                 .insert(name.parse()?, lessons.collect::<Result<_, Fail>>()?);
         }
         state.memory = reader.take(self.memory)?.to_vec();
+        state.decided = self.decided;
         let mut exchange = Exchange::default();
         for (blob, lesson) in self.sent {
             let blob = digest(&blob)?;
@@ -211,6 +214,7 @@ mod tests {
             ],
             personal: [(name.clone(), vec![lesson(AnswerKind::Logits, rows())])].into(),
             memory: vec![1, 2, 3],
+            decided: [("trust".to_owned(), 0.1)].into(),
         };
         let exchange = Exchange {
             sent: vec![Sent {

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn what_is_not_a_comparison_s_is_refused() {
         for (args, part) in [
-            (&["--methods", "local,fedprox"][..], "choose logit-mean"),
+            (&["--methods", "local,fedprox"][..], "choose adaptive"),
             (&["--methods", "local", "--rounds", "0"], "rounds must be"),
             (
                 &["--methods", "local", "--partitions", "odd"],

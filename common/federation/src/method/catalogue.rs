@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{
-    Method, MethodError, cfd, comet, ds_fl, fd, fedmd, fedntd, fedproto, fedtgp, kt_pfl, local,
-    logit_mean, scarlet, selective, teacher_only, vote,
+    Method, MethodError, adaptive, cfd, comet, ds_fl, fd, fedmd, fedntd, fedproto, fedtgp, kt_pfl,
+    local, logit_mean, scarlet, selective, teacher_only, vote,
 };
 
 /// A method, as a user meets it.
@@ -103,9 +103,13 @@ impl Given {
     }
 }
 
+/// The method where none is named.
+pub const DEFAULT: &str = adaptive::ENTRY.name;
+
 /// All methods.
 pub fn entries() -> &'static [&'static Entry] {
     &[
+        &adaptive::ENTRY,
         &logit_mean::ENTRY,
         &ds_fl::ENTRY,
         &fedmd::ENTRY,

@@ -107,7 +107,7 @@ fn names_lead_back_to_their_methods() {
 #[test]
 fn what_no_method_is_called_is_one_clear_line() {
     for (name, part) in [
-        ("fedavg", "choose logit-mean, ds-fl:sa"),
+        ("fedavg", "choose adaptive, logit-mean, ds-fl:sa"),
         (
             "ds-fl:eraa",
             "no variant \"eraa\": choose ds-fl:sa, ds-fl:era",
@@ -263,6 +263,7 @@ fn outlook(rows: &Rows) -> Outlook<'_> {
         fresh: rows,
         fixed: rows,
         samples: 100,
+        probes: None,
         seed: 1,
     }
 }

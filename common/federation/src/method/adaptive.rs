@@ -1,0 +1,325 @@
+use fedistill_protocol::{About, AnswerKind, Answers, Precision, Rows};
+
+use super::catalogue::{Entry, Given, Parameter};
+use super::logit_mean::centred;
+use super::pool::{Pool, Witnessed};
+use super::{
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train,
+    expect_kind, mean,
+};
+use crate::{Partial, Probes, State};
+
+/// Ours: the mean of logits of clients, pooled with what the teacher said before it learnt anything,
+/// as far as it is to be believed.
+///
+/// A teacher that learns an aggregate and then votes in the next one counts its own errors again and
+/// again, which is how naive averages end below a good teacher. Here only the teacher's first answers
+/// vote. How much they weigh is measured once, on labelled samples that lie unmarked among those that
+/// clients speak about ([`Probes`]).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Adaptive {
+    /// Centred logits are clipped to this either way; above 0, at most [`Partial::BOUND`].
+    clip: f32,
+    /// Share of the logarithm of a client's label frequencies that is taken off its logits.
+    adjust: f32,
+    /// How many times the mean of clients the teacher weighs, before it is known.
+    trust: f64,
+    /// The first round, from 0, in which clients may be asked about labelled samples.
+    census: u32,
+    /// The fitted ratio is raised to this, as much above or below [`PRIOR`] as it is.
+    sharpness: f64,
+    name: String,
+}
+
+/// What a fit is drawn towards: a teacher that weighs a tenth of the mean of clients.
+const PRIOR: f64 = 0.1;
+/// The range of the ratio that is used.
+const RATIOS: (f64, f64) = (0.01, 0.5);
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "adaptive",
+    variants: &[],
+    source: "ours",
+    summary: "The mean of clients' logits, corrected for their own label frequencies, is pooled with the teacher's first answers; how much those weigh is measured once, on labelled samples hidden among those that clients speak about. The teacher learns the result and never votes on it again.",
+    up: "logits on N samples: 4NC",
+    down: "the pool on the N samples of the round before: 4NC",
+    loss: "KL to what came down; then cross-entropy",
+    good: "any teacher, any skew",
+    bad: "a good teacher, and no labelled samples that it has not seen: its weight stays at the default",
+    differs: "",
+    parameters: &[
+        Parameter {
+            key: "clip",
+            symbol: "",
+            what: "centred logits are cut off here, either way",
+            default: 20.0,
+            range: (0.01, Partial::BOUND as f64),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "adjust",
+            symbol: "τ",
+            what: "share of the logarithm of its label frequencies that a client takes off its logits",
+            default: 0.5,
+            range: (0.0, 2.0),
+            one_of: &[],
+            whole: false,
+            source: "ours, after logit adjustment, Menon et al. 2021, where it is 1",
+        },
+        Parameter {
+            key: "trust",
+            symbol: "r",
+            what: "how many times the mean of clients the teacher weighs, as long as that is not measured",
+            default: 0.3,
+            range: (0.0, 1000.0),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "census",
+            symbol: "",
+            what: "the round, from 0, in which the teacher's weight is measured",
+            default: 3.0,
+            range: (0.0, 1_000_000.0),
+            one_of: &[],
+            whole: true,
+            source: "ours: students know something by then",
+        },
+        Parameter {
+            key: "sharpness",
+            symbol: "",
+            what: "the measured weight, in tenths, is raised to this power",
+            default: 1.5,
+            range: (0.1, 10.0),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+    ],
+    make: |given| Box::new(Adaptive::new(given)),
+};
+
+/// What is noted from round to round.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Notes {
+    /// How many times the mean of clients the teacher weighs, once that is measured.
+    measured: Option<f64>,
+    /// What the teacher said of every transfer sample before it learnt anything: centred logits.
+    first: Option<Answers>,
+}
+
+impl Notes {
+    fn read(bytes: &[u8], name: &str) -> Result<Self, MethodError> {
+        let Some((measured, first)) = bytes.split_first_chunk::<8>() else {
+            return match bytes.is_empty() {
+                true => Ok(Self::default()),
+                false => Err(MethodError::Memory(name.to_owned())),
+            };
+        };
+        let measured = f64::from_le_bytes(*measured);
+        let first = match first {
+            [] => None,
+            packed => Some(Answers::read(packed)?),
+        };
+        Ok(Self {
+            measured: measured.is_finite().then_some(measured),
+            first,
+        })
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.measured.unwrap_or(f64::NAN).to_le_bytes().to_vec();
+        if let Some(first) = &self.first {
+            bytes.extend(first.pack(Precision::F16));
+        }
+        bytes
+    }
+
+    /// What the teacher said first of one sample; `None` where it said nothing.
+    fn teacher(&self, row: u32) -> Option<&[f32]> {
+        let first = self.first.as_ref()?;
+        let width = first.classes() as usize;
+        let start = row as usize * width;
+        first.values().get(start..start + width)
+    }
+}
+
+impl Adaptive {
+    fn new(given: &Given) -> Self {
+        Self {
+            clip: given.get("clip") as f32,
+            adjust: given.get("adjust") as f32,
+            trust: given.get("trust"),
+            census: given.get("census") as u32,
+            sharpness: given.get("sharpness"),
+            name: given.name(),
+        }
+    }
+
+    /// The labelled samples that this round also asks about.
+    fn census<'a>(&self, outlook: &Outlook<'a>, notes: &Notes) -> Option<&'a Probes> {
+        let due = outlook.round >= self.census && notes.measured.is_none();
+        outlook.probes.filter(|_| due && notes.first.is_some())
+    }
+
+    /// What a round asks about: the fresh samples, or as many, labelled ones among them.
+    fn rows(&self, outlook: &Outlook<'_>, notes: &Notes) -> Rows {
+        let Some(probes) = self.census(outlook, notes) else {
+            return outlook.fresh.clone();
+        };
+        let fresh = outlook.fresh.count();
+        // At least half of what is spoken about teaches.
+        let hidden = probes.rows.count().min(fresh / 2);
+        let hidden = probes.rows.iter().take(hidden as usize);
+        let mut rows: Vec<u32> = hidden.collect();
+        let others = outlook.fresh.iter().take(fresh as usize - rows.len());
+        rows.extend(others);
+        rows.sort_unstable();
+        Rows::of(rows)
+    }
+
+    /// How many times the clients' mean the teacher weighs, by what both say of labelled samples.
+    fn measure(&self, probes: &Probes, notes: &Notes, rows: &Rows, means: &Answers) -> Option<f64> {
+        let said: Vec<(Vec<f32>, &[f32], usize)> = rows
+            .iter()
+            .zip(means.iter().zip(means.speaks()))
+            .filter(|(_, (_, speaks))| *speaks)
+            .filter_map(|(row, (clients, _))| {
+                let (class, teacher) = probes.of(row)?;
+                let teacher = teacher.or_else(|| notes.teacher(row))?;
+                Some((centred(teacher, self.clip), clients, class as usize))
+            })
+            .collect();
+        let witnessed: Vec<Witnessed<'_>> = said
+            .iter()
+            .map(|(teacher, clients, class)| Witnessed {
+                clients,
+                teacher,
+                class: *class,
+            })
+            .collect();
+        let ratio = Pool::fit(&witnessed, PRIOR).ratio();
+        let sharpened = PRIOR * (ratio / PRIOR).powf(self.sharpness);
+        (!witnessed.is_empty()).then(|| sharpened.clamp(RATIOS.0, RATIOS.1))
+    }
+
+    /// The mean of clients and what the teacher said first, at this ratio.
+    fn pool(clients: &[f32], teacher: Option<&[f32]>, ratio: f64) -> Vec<f32> {
+        let Some(teacher) = teacher else {
+            return clients.to_vec();
+        };
+        if clients.iter().all(|value| *value == 0.0) {
+            return teacher.to_vec();
+        }
+        let pooled = |(c, t): (&f32, &f32)| (f64::from(*c) + ratio * f64::from(*t)) / (1.0 + ratio);
+        let pairs = clients.iter().zip(teacher);
+        pairs.map(|pair| pooled(pair) as f32).collect()
+    }
+}
+
+impl Method for Adaptive {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn teaches(&self) -> Option<AnswerKind> {
+        Some(AnswerKind::Logits)
+    }
+
+    fn wants_probes(&self) -> bool {
+        true
+    }
+
+    fn begin(
+        &self,
+        outlook: &Outlook<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        let Some(centre) = centre.filter(|centre| centre.is_trained()) else {
+            return Ok(());
+        };
+        let all = Rows::Range {
+            start: 0,
+            count: outlook.samples,
+        };
+        let first = centre.answer(&all)?;
+        let first = by_row(AnswerKind::Logits, &first, |row| centred(row, self.clip))?;
+        let classes = first.classes();
+        let notes = Notes {
+            measured: None,
+            first: Some(first),
+        };
+        state.memory = notes.bytes();
+        // As all later rounds read it.
+        let notes = Notes::read(&state.memory, &self.name)?;
+        let fresh = outlook.fresh.iter().filter_map(|row| notes.teacher(row));
+        let labels = fresh.flatten().copied().collect();
+        let labels = Answers::new(AnswerKind::Logits, classes, labels)?;
+        state.teach(About::Rows(outlook.fresh.clone()), labels);
+        state.decide("teacher weight", self.trust);
+        Ok(())
+    }
+
+    fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
+        // Notes that cannot be read are an error where the round is concluded.
+        let notes = Notes::read(&state.memory, &self.name).unwrap_or_default();
+        let rows = self.rows(outlook, &notes);
+        let wanted = Wanted {
+            adjust: self.adjust,
+            ..Wanted::on(AnswerKind::Logits, &rows)
+        };
+        Ask::train(distil_then_train(outlook.training, state), true).report(wanted)
+    }
+
+    fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
+        expect_kind(answers, AnswerKind::Logits)?;
+        let clip = self.clip.clamp(0.0, Partial::BOUND);
+        let centred = by_row(AnswerKind::Logits, answers, |row| centred(row, clip))?;
+        Ok(sum.add(weight, centred.values())?)
+    }
+
+    fn conclude(
+        &self,
+        outlook: &Outlook<'_>,
+        taken: Taken<'_>,
+        centre: Option<&mut dyn Centre>,
+        state: &mut State,
+    ) -> Result<(), MethodError> {
+        let asked = taken.rows()?;
+        let Some(means) = mean(taken, AnswerKind::Logits)? else {
+            return Ok(());
+        };
+        let mut notes = Notes::read(&state.memory, &self.name)?;
+        let probes = self.census(outlook, &notes);
+        if let Some(probes) = probes
+            && let Some(measured) = self.measure(probes, &notes, asked, &means)
+        {
+            notes.measured = Some(measured);
+            state.memory = notes.bytes();
+            state.decide("teacher weight", measured);
+        }
+        let ratio = notes.measured.unwrap_or(self.trust);
+        let (mut rows, mut labels) = (Vec::new(), Vec::new());
+        for (row, clients) in asked.iter().zip(means.iter()) {
+            // Nobody learns what is only there to measure by.
+            if probes.is_none_or(|probes| probes.of(row).is_none()) {
+                rows.push(row);
+                labels.extend(Self::pool(clients, notes.teacher(row), ratio));
+            }
+        }
+        let rows = Rows::of(rows);
+        let labels = Answers::new(AnswerKind::Logits, means.classes(), labels)?;
+        if let Some(centre) = centre {
+            centre.learn(&rows, &labels)?;
+        }
+        state.teach(About::Rows(rows), labels);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+use std::collections::BTreeMap;
+
+use fedistill_protocol::Optimiser;
+
+use super::*;
+use crate::method::{CentreError, Training, by_name};
+
+const TRAINING: Training = Training {
+    private_epochs: 1,
+    distillation_epochs: 1,
+    batch: 10,
+    optimiser: Optimiser::Sgd {
+        learning_rate: 0.1,
+        momentum: 0.0,
+    },
+};
+const CLASSES: u32 = 3;
+/// Samples of the transfer set; the class of each is its row modulo 3.
+const SAMPLES: u32 = 60;
+
+/// Logits of somebody who is right about these rows, and sure of the next class elsewhere.
+fn said(rows: &Rows, is_right: impl Fn(u32) -> bool) -> Answers {
+    let values = rows.iter().flat_map(|row| {
+        let class = match is_right(row) {
+            true => row % CLASSES,
+            false => (row + 1) % CLASSES,
+        };
+        let mut logits = [-1.0; CLASSES as usize];
+        logits[class as usize] = 2.0;
+        logits
+    });
+    Answers::new(AnswerKind::Logits, CLASSES, values.collect()).unwrap()
+}
+
+/// A teacher that is right about so many of every 10 samples until it is taught; then about none.
+struct Teacher {
+    right: u32,
+    taught: Vec<(Rows, Answers)>,
+}
+
+impl Teacher {
+    fn knows(right: u32) -> Self {
+        Self {
+            right,
+            taught: Vec::new(),
+        }
+    }
+}
+
+impl Centre for Teacher {
+    fn answer(&mut self, rows: &Rows) -> Result<Answers, CentreError> {
+        let right = if self.taught.is_empty() {
+            self.right
+        } else {
+            0
+        };
+        Ok(said(rows, |row| row * 7 % 10 < right))
+    }
+
+    fn learn(&mut self, rows: &Rows, labels: &Answers) -> Result<(), CentreError> {
+        self.taught.push((rows.clone(), labels.clone()));
+        Ok(())
+    }
+
+    fn is_trained(&self) -> bool {
+        true
+    }
+}
+
+fn fresh() -> Rows {
+    Rows::Range {
+        start: 0,
+        count: 20,
+    }
+}
+
+/// Labelled samples among the others.
+fn probes(teacher: Option<Answers>) -> Probes {
+    let rows = Rows::of((22..SAMPLES).step_by(2).collect());
+    let labels = rows.iter().map(|row| row % CLASSES).collect();
+    Probes::new(rows, labels, teacher).unwrap()
+}
+
+/// So many rounds, with clients that are right about so many of every 10 samples; what was asked of
+/// each, and the state at the end.
+fn rounds(
+    count: u32,
+    clients: u32,
+    teacher: &mut Teacher,
+    probes: Option<&Probes>,
+) -> (Vec<Rows>, State) {
+    let method = by_name("adaptive").unwrap();
+    let fresh = fresh();
+    let outlook = |round| Outlook {
+        round,
+        training: &TRAINING,
+        fresh: &fresh,
+        fixed: &fresh,
+        samples: SAMPLES,
+        probes,
+        seed: 1,
+    };
+    let mut state = State::default();
+    method
+        .begin(&outlook(u32::MAX), Some(teacher), &mut state)
+        .unwrap();
+    let mut asked = Vec::new();
+    for round in 0..count {
+        let ask = method.ask(&outlook(round), &state);
+        let about = ask.report.unwrap().about;
+        let About::Rows(rows) = about.clone() else {
+            panic!("it asks about classes")
+        };
+        let mut sum = Partial::new(rows.count() as usize, CLASSES as usize);
+        let answers = said(&rows, |row| row * 3 % 10 < clients);
+        method.take(&mut sum, 1, &answers).unwrap();
+        let taken = Taken {
+            sum: &sum,
+            each: &BTreeMap::new(),
+            about: Some(&about),
+            classes: CLASSES,
+        };
+        method
+            .conclude(&outlook(round), taken, Some(teacher), &mut state)
+            .unwrap();
+        asked.push(rows);
+    }
+    (asked, state)
+}
+
+fn weight(clients: u32, teacher: u32, probes: &Probes) -> f64 {
+    let (_, state) = rounds(5, clients, &mut Teacher::knows(teacher), Some(probes));
+    state.decided["teacher weight"]
+}
+
+#[test]
+fn notes_come_back_and_others_are_refused() {
+    let first = Answers::new(AnswerKind::Logits, 2, vec![0.5, -0.5, 2.0, -2.0]).unwrap();
+    for measured in [None, Some(0.25)] {
+        for first in [None, Some(first.clone())] {
+            let notes = Notes { measured, first };
+            assert_eq!(Notes::read(&notes.bytes(), "adaptive").unwrap(), notes);
+        }
+    }
+    assert_eq!(Notes::read(&[], "adaptive").unwrap(), Notes::default());
+    assert!(Notes::read(&[0; 7], "adaptive").is_err());
+    assert!(Notes::read(&[0; 12], "adaptive").is_err());
+}
+
+#[test]
+fn where_no_client_speaks_the_teacher_does() {
+    let pool = Adaptive::pool;
+    assert_eq!(pool(&[0.0, 0.0], Some(&[1.0, -1.0]), 0.5), [1.0, -1.0]);
+    assert_eq!(pool(&[2.0, -2.0], None, 0.5), [2.0, -2.0]);
+    assert_eq!(pool(&[2.0, -2.0], Some(&[-1.0, 1.0]), 1.0), [0.5, -0.5]);
+}
+
+#[test]
+fn labelled_samples_are_asked_about_once_in_the_place_of_others() {
+    let probes = probes(None);
+    let mut teacher = Teacher::knows(8);
+    let (asked, state) = rounds(6, 6, &mut teacher, Some(&probes));
+    let hidden = |rows: &Rows| rows.iter().filter(|row| probes.of(*row).is_some()).count();
+    let counts: Vec<usize> = asked.iter().map(hidden).collect();
+    assert_eq!(counts, [0, 0, 0, 10, 0, 0]);
+    assert!(asked.iter().all(|rows| rows.count() == 20));
+    // Nobody learns of them.
+    assert!(teacher.taught.iter().all(|(rows, _)| hidden(rows) == 0));
+    assert_eq!(teacher.taught[3].0.count(), 10);
+    let About::Rows(rows) = &state.common[0].about else {
+        panic!("it teaches classes")
+    };
+    assert_eq!(hidden(rows), 0);
+}
+
+#[test]
+fn a_teacher_weighs_as_much_as_it_is_better_than_clients() {
+    let probes = probes(None);
+    let good = weight(5, 10, &probes);
+    let bad = weight(10, 3, &probes);
+    assert!(good > 2.0 * bad, "{good} {bad}");
+    assert!((RATIOS.0..=RATIOS.1).contains(&good) && (RATIOS.0..=RATIOS.1).contains(&bad));
+    // What teachers say that have not seen the samples comes before what this one says of them.
+    let rows = probes.rows.clone();
+    let honest = said(&rows, |row| row * 7 % 10 < 3);
+    let labels = rows.iter().map(|row| row % CLASSES).collect();
+    let corrected = Probes::new(rows, labels, Some(honest)).unwrap();
+    let measured = weight(5, 10, &corrected);
+    assert_eq!(measured, weight(5, 3, &probes));
+    assert!(measured < good);
+}
+
+#[test]
+fn without_labelled_samples_the_weight_stays_as_given() {
+    let (asked, state) = rounds(6, 6, &mut Teacher::knows(8), None);
+    assert!(asked.iter().all(|rows| *rows == fresh()));
+    assert_eq!(state.decided["teacher weight"], 0.3);
+}
+
+#[test]
+fn only_what_the_teacher_said_first_votes() {
+    // Taught once, this teacher is always wrong.
+    let (_, first) = rounds(1, 6, &mut Teacher::knows(8), None);
+    let (_, later) = rounds(5, 6, &mut Teacher::knows(8), None);
+    assert_eq!(first.common, later.common);
+}
+
+#[test]
+fn without_a_teacher_labels_are_the_mean_of_clients() {
+    let method = by_name("adaptive").unwrap();
+    let rows = fresh();
+    let answers = said(&rows, |row| row % 2 == 0);
+    let mut sum = Partial::new(20, CLASSES as usize);
+    method.take(&mut sum, 1, &answers).unwrap();
+    let about = About::Rows(rows.clone());
+    let taken = Taken {
+        sum: &sum,
+        each: &BTreeMap::new(),
+        about: Some(&about),
+        classes: CLASSES,
+    };
+    let outlook = Outlook {
+        round: 0,
+        training: &TRAINING,
+        fresh: &rows,
+        fixed: &rows,
+        samples: SAMPLES,
+        probes: None,
+        seed: 1,
+    };
+    let mut state = State::default();
+    method.begin(&outlook, None, &mut state).unwrap();
+    assert!(!state.teaches());
+    method.conclude(&outlook, taken, None, &mut state).unwrap();
+    // They are centred already.
+    assert_eq!(state.common[0].answers, answers);
+    assert!(state.decided.is_empty());
+}
