@@ -26,8 +26,6 @@ pub(super) struct Adaptive {
     trust: f64,
     /// The first round, from 0, in which clients may be asked about labelled samples.
     census: u32,
-    /// The fitted ratio is raised to this, as much above or below [`PRIOR`] as it is.
-    sharpness: f64,
     name: String,
 }
 
@@ -88,16 +86,6 @@ pub(super) const ENTRY: Entry = Entry {
             whole: true,
             source: "ours: students know something by then",
         },
-        Parameter {
-            key: "sharpness",
-            symbol: "",
-            what: "the measured weight, in tenths, is raised to this power",
-            default: 1.5,
-            range: (0.1, 10.0),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
     ],
     make: |given| Box::new(Adaptive::new(given)),
 };
@@ -154,7 +142,6 @@ impl Adaptive {
             adjust: given.get("adjust") as f32,
             trust: given.get("trust"),
             census: given.get("census") as u32,
-            sharpness: given.get("sharpness"),
             name: given.name(),
         }
     }
@@ -201,9 +188,8 @@ impl Adaptive {
                 class: *class,
             })
             .collect();
-        let ratio = Pool::fit(&witnessed, PRIOR).ratio();
-        let sharpened = PRIOR * (ratio / PRIOR).powf(self.sharpness);
-        (!witnessed.is_empty()).then(|| sharpened.clamp(RATIOS.0, RATIOS.1))
+        let ratio = || Pool::fit(&witnessed, PRIOR).ratio();
+        (!witnessed.is_empty()).then(|| ratio().clamp(RATIOS.0, RATIOS.1))
     }
 
     /// The mean of clients and what the teacher said first, at this ratio.
