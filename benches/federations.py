@@ -120,11 +120,11 @@ class Ours:
         lines = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
         rows = []
         for row in lines[:rounds]:
-            rows.append({"seconds": row["seconds"], "accuracy": mean(row["students"])})
+            rows.append({"seconds": row["seconds"], "accuracy": mean(row["clients_on_test"])})
             if "clients" in row:
                 rows[-1] |= {"clients": row["clients"], "samples": sum(map(self.samples, row["clients"]))}
         # Where there is a closing round, students distil the last labels in it.
-        rows[-1]["accuracy"] = mean(lines[-1]["students"])
+        rows[-1]["accuracy"] = mean(lines[-1]["clients_on_test"])
         return done, steady(rows), rows
 
     def samples(self, client):

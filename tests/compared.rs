@@ -72,7 +72,7 @@ fn until_kept(out: &Path) {
     let end = Instant::now() + Duration::from_secs(120);
     let kept = |path: PathBuf| {
         // Part of what the journal writes after a round.
-        let mark = b"\"teacher_before\"";
+        let mark = b"\"server_before\"";
         let bytes = fs::read(path.join("run.redb")).unwrap_or_default();
         !path.join("cell.json").exists() && bytes.windows(mark.len()).any(|part| part == mark)
     };
@@ -271,9 +271,9 @@ async fn what_hears_of_no_teacher_comes_to_the_same_with_any() {
             };
             let done = experiment::run(&config, None, |_, _| Progress::silent()).await;
             let Outcome {
-                students, digest, ..
+                clients, digest, ..
             } = done.unwrap().federated;
-            came_to.push((students, digest));
+            came_to.push((clients, digest));
         }
         assert_eq!(came_to[0], came_to[1], "{method}");
     }

@@ -8,8 +8,8 @@ use fedistill_learning::Architecture;
 use fedistill_program::config::Steps;
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
-    Experiment, Partition, Progress, RoundRow, Summary, TeacherSource, Transport, experiment,
-    output,
+    Experiment, Measure, Partition, Progress, RoundRow, Summary, TeacherSource, Transport,
+    experiment, output,
 };
 use fedistill_tests::small_data;
 
@@ -115,8 +115,13 @@ async fn a_round_asks_as_many_as_it_is_told_to() {
     let mut digests = vec![done.federated.digest.clone()];
     for row in &done.federated.rounds {
         let clients = row.clients.as_ref().unwrap();
-        assert_eq!((clients.len(), row.students.len(), row.up.len()), (5, 5, 5));
-        assert!(row.students.iter().all(|accuracy| accuracy.is_finite()));
+        assert_eq!(
+            (clients.len(), row.clients_on_test.len(), row.up.len()),
+            (5, 5, 5)
+        );
+        let shares = row.clients_on_test.iter().map(|client| client.share());
+        assert!(shares.clone().all(|share| (0.0..=1.0).contains(&share)));
+        assert_eq!(row.clients_on_own.len(), 5);
     }
     let first = |row: usize| done.federated.rounds[row].clients.clone();
     assert_ne!(first(0), first(1));
@@ -160,7 +165,7 @@ async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
             for row in &done.federated.rounds {
                 assert_eq!((&row.up, &row.down), (&vec![4 * parameters; 3], &row.up));
             }
-            let accuracy = done.federated.students[0].accuracy;
+            let accuracy = done.federated.clients[0].on_test.share();
             assert!(accuracy > 0.3, "{method} reaches {accuracy}");
             digests.push(done.federated.digest);
             rounds.push(done.federated.rounds);
@@ -168,6 +173,55 @@ async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
         assert_eq!(digests[0], digests[1]);
         assert_eq!(rounds[0], rounds[1]);
     }
+}
+
+/// Under skew the measures are far apart, and a student that learnt alone is worth most to its own
+/// client; what is held out for that is never learnt from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_model_knows_and_what_it_is_worth_to_its_client_are_two_things() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut digests = Vec::new();
+    for personal_held_out in [0.0, 0.2] {
+        for method in ["local", "fedavg"] {
+            let config = Config {
+                method: method.to_owned(),
+                partition: Partition::Shards(2),
+                clients: 5,
+                rounds: 8,
+                personal_held_out,
+                ..small(folder.path())
+            };
+            let done = run(&config).await;
+            let metrics = Summary::from(&done).metrics.federated;
+            let (test, own) = (
+                metrics.clients_on_test.unwrap(),
+                metrics.clients_on_own.unwrap(),
+            );
+            let (mean, personal) = (test.mean.share(), own.mean.share());
+            assert!(own.worst_decile <= own.mean && own.std > 0.0, "{own:?}");
+            match method {
+                // Each knows two of ten classes, and sees no other.
+                "local" => assert!(personal > mean + 0.4, "{personal} and {mean}"),
+                // One model for all: to some it is worth more than to others.
+                _ => {
+                    assert_eq!(test.std, 0.0);
+                    let server = metrics.server_on_test.unwrap();
+                    assert_eq!(server.share(), mean);
+                }
+            }
+            for row in &done.federated.rounds {
+                assert_eq!(
+                    (row.clients_on_test.len(), row.clients_on_own.len()),
+                    (5, 5)
+                );
+                assert!(row.clients_on_own.iter().all(Option::is_some));
+            }
+            digests.push(done.federated.digest);
+        }
+    }
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!(digests.len(), 4, "what is held out is learnt from");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,6 +246,13 @@ async fn results_are_written_whole() {
         "/accuracy/students_mean",
         "/accuracy/students_min",
         "/accuracy/pooled",
+        "/metrics/federated/server_on_test",
+        "/metrics/federated/clients_on_test/mean",
+        "/metrics/federated/clients_on_own/mean",
+        "/metrics/federated/clients_on_own/std",
+        "/metrics/federated/clients_on_own/worst_decile",
+        "/metrics/local/clients_on_own/mean",
+        "/metrics/teacher_only/clients_on_own/mean",
         "/bytes/up_per_client_round",
         "/bytes/down_per_client_round",
         "/bytes/fedavg_per_client_round",

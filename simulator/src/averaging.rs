@@ -1,7 +1,6 @@
 //! Methods that average parameters, to compare with: in a federation of ours weights never leave a
 //! device, so these go through no protocol and exist in the simulator alone.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,16 +9,16 @@ use std::time::Instant;
 use fedistill_client::PrivateData;
 use fedistill_coordinator::Saved;
 use fedistill_federation::select;
-use fedistill_learning::{
-    Evaluation, LearnError, Learner, Model, Objective, Schedule, Targets, seed,
-};
+use fedistill_learning::{LearnError, Learner, Model, Objective, Samples, Schedule, Targets, seed};
 use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser, Toward};
 
 use crate::board::Seen;
 use crate::journal::Stage;
+use crate::metrics::{ClientScore, Measure, ServerScore};
 use crate::run::names;
 use crate::students::Students;
 use crate::world::seed_of;
+use crate::yardstick::Yardstick;
 use crate::{Outcome, Plan, Progress, RoundRow, SimulationError, World};
 
 /// An algorithm that sends parameters both ways, and so needs one net for all clients.
@@ -56,8 +55,9 @@ impl fmt::Display for Averaging {
     }
 }
 
-/// Runs one federation of averaged parameters to its end. The outcome has one student, the model
-/// at the centre, evaluated after each round; bytes are 4 a parameter, each way.
+/// Runs one federation of averaged parameters to its end. The model at the centre is the server's and,
+/// as it is sent to all, that of each client of a round; it is measured after each round. Bytes are 4 a
+/// parameter, each way.
 ///
 /// # Errors
 /// Nets that differ between clients, or training that runs away.
@@ -99,6 +99,7 @@ pub(crate) fn average_kept(
     let cohort = plan.per_round.unwrap_or(clients.len()).min(clients.len());
     // The model at the centre is kept as the only student.
     let kept = Students::in_memory(vec![parameters.len()]);
+    let yardstick = Yardstick::of(world);
     let mut seen = Seen::default();
     let mut progress = progress.clone();
     if let Some(stage) = &mut stage
@@ -141,22 +142,23 @@ pub(crate) fn average_kept(
             fuse(&mut centre, &work, &logits)?;
         }
         parameters.copy_from_slice(centre.model().weights());
-        let evaluation = evaluate(world, &parameters, &desks)?;
-        progress.round(round, evaluation.accuracy, None);
+        let (server, scores) = measure(&yardstick, &asked, classes, &parameters, &desks)?;
+        progress.round(round, server.on_test.share(), None);
         let now = Instant::now();
         let seconds = (now - since).as_secs_f64();
         since = now;
-        seen.rows.push(RoundRow {
-            decided: BTreeMap::new(),
+        let mut row = RoundRow {
             round,
-            students: vec![evaluation.accuracy],
-            teacher: None,
+            server_on_test: Some(server.on_test),
             up: vec![bytes; asked.len()],
             down: vec![bytes; asked.len()],
             seconds,
             clients: (asked.len() < clients.len()).then_some(asked),
-        });
-        seen.students = vec![evaluation];
+            ..RoundRow::default()
+        };
+        row.score(&scores);
+        seen.rows.push(row);
+        (seen.clients, seen.server) = (scores, Some(server));
         if let Some(stage) = &mut stage
             && stage.is_due()
         {
@@ -170,7 +172,9 @@ pub(crate) fn average_kept(
     }
     let bytes: Vec<u8> = parameters.iter().flat_map(|w| w.to_le_bytes()).collect();
     let outcome = Outcome {
-        students: seen.students,
+        clients: seen.clients,
+        server_after: seen.server,
+        test_samples: world.test.len(),
         parameters: vec![parameters.len()],
         rounds: seen.rows,
         digest: Digest::of(&bytes).to_string(),
@@ -277,28 +281,49 @@ impl Work<'_> {
     }
 }
 
-/// Test samples that a worker takes at a time.
+/// Samples that a worker takes at a time.
 const CHUNK: usize = 256;
 
-/// How good these parameters are on the test samples, which all workers share.
-fn evaluate(
-    world: &World,
+/// How good these parameters are, as the server's and as those of each of these clients.
+fn measure(
+    yardstick: &Yardstick,
+    clients: &[usize],
+    classes: usize,
     parameters: &[f32],
     desks: &[Mutex<Learner>],
-) -> Result<Evaluation, SimulationError> {
-    let (samples, classes) = (world.test.samples(), world.test.classes().len());
-    let mut logits = vec![0.0; samples.len() * classes];
-    let chunks = Mutex::new(logits.chunks_mut(CHUNK * classes).enumerate());
+) -> Result<(ServerScore, Vec<ClientScore>), SimulationError> {
+    let samples = yardstick.samples();
+    let rows: Vec<usize> = (0..samples.len()).collect();
+    let tested = yardstick.tested(&answer(samples, &rows, classes, parameters, desks)?);
+    let scores = clients.iter().map(|&client| {
+        let held_out = match yardstick.held_out(client) {
+            Some((samples, rows)) => answer(samples, &rows, classes, parameters, desks)?,
+            None => Vec::new(),
+        };
+        Ok(yardstick.client(client, &tested, &held_out))
+    });
+    let scores = scores.collect::<Result<_, SimulationError>>()?;
+    Ok((tested.server(), scores))
+}
+
+/// The logits that these parameters give of some samples, which all workers share.
+fn answer(
+    samples: &Samples,
+    rows: &[usize],
+    classes: usize,
+    parameters: &[f32],
+    desks: &[Mutex<Learner>],
+) -> Result<Vec<f32>, SimulationError> {
+    let mut logits = vec![0.0; rows.len() * classes];
+    let chunks = Mutex::new(rows.chunks(CHUNK).zip(logits.chunks_mut(CHUNK * classes)));
     let work = |desk: &Mutex<Learner>| -> Result<(), LearnError> {
         let mut learner = lock(desk);
         learner.set_weights(parameters)?;
         loop {
-            let Some((chunk, logits)) = lock(&chunks).next() else {
+            let Some((rows, logits)) = lock(&chunks).next() else {
                 return Ok(());
             };
-            let from = chunk * CHUNK;
-            let rows: Vec<usize> = (from..from + logits.len() / classes).collect();
-            logits.copy_from_slice(&learner.logits_of(samples, &rows)?);
+            logits.copy_from_slice(&learner.logits_of(samples, rows)?);
         }
     };
     std::thread::scope(|scope| {
@@ -315,7 +340,7 @@ fn evaluate(
         }
         Ok(())
     })?;
-    Ok(Evaluation::of(&logits, world.test.labels(), classes))
+    Ok(logits)
 }
 
 /// Teaches the averaged model what the clients' models say together.

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use fedistill_client::{Event, Student, Watcher};
 use fedistill_coordinator::{Observer, Saved, Store, StoreError, Teacher};
-use fedistill_learning::{Dataset, Evaluation};
 use fedistill_protocol::{Name, Phase, PhaseData, RoundId, RoundPlan};
 use fedistill_transport::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use crate::journal::Stage;
+use crate::metrics::{ClientScore, Measure, OverClients, ServerScore};
 use crate::students::Students;
+use crate::yardstick::Yardstick;
 use crate::{Progress, RoundRow};
 
 /// Seen from many threads.
@@ -29,16 +30,16 @@ pub(crate) struct Board {
 pub(crate) struct Seen {
     /// Rounds that are over; the next one is under way.
     pub(crate) rows: Vec<RoundRow>,
-    /// The students of those that took part in the last of them.
-    pub(crate) students: Vec<Evaluation>,
+    /// The models of those that took part in the last of them.
+    pub(crate) clients: Vec<ClientScore>,
     /// The teacher as it began.
-    pub(crate) teacher_before: Option<Evaluation>,
-    /// The teacher after the last round.
-    pub(crate) teacher: Option<Evaluation>,
+    pub(crate) server_before: Option<ServerScore>,
+    /// The server's model after the last round.
+    pub(crate) server: Option<ServerScore>,
     /// Bytes on the network.
     pub(crate) network: Option<u64>,
     /// Students of the round that is under way.
-    current: BTreeMap<usize, Evaluation>,
+    current: BTreeMap<usize, ClientScore>,
     /// What had crossed once a client's contribution to this round counted: up, down.
     crossed: BTreeMap<usize, (u64, u64)>,
     /// The same of the last round in which it took part.
@@ -95,7 +96,7 @@ impl Seen {
     /// The round that was under way is over; it took so long.
     fn close(
         &mut self,
-        teacher: Option<Evaluation>,
+        server: Option<ServerScore>,
         decided: BTreeMap<String, f64>,
         clients: usize,
         seconds: f64,
@@ -104,12 +105,12 @@ impl Seen {
         let crossed = std::mem::take(&mut self.crossed);
         let mut row = RoundRow {
             round: self.rows.len() as u32,
-            students: current.values().map(|student| student.accuracy).collect(),
-            teacher: teacher.map(|teacher| teacher.accuracy),
+            server_on_test: server.map(|server| server.on_test),
             decided,
             seconds,
             ..RoundRow::default()
         };
+        row.score(current.values());
         for client in current.keys() {
             let before = self.before.entry(*client).or_default();
             let now = crossed.get(client).copied().unwrap_or(*before);
@@ -120,8 +121,8 @@ impl Seen {
         let took_part = || current.keys().copied().collect();
         row.clients = (current.len() < clients).then(took_part);
         self.rows.push(row);
-        self.students = current.into_values().collect();
-        self.teacher = teacher.or(self.teacher);
+        self.clients = current.into_values().collect();
+        self.server = server.or(self.server);
     }
 }
 
@@ -149,7 +150,7 @@ impl Board {
 /// Looks over a student's shoulder.
 pub(crate) struct StudentWatch {
     pub(crate) client: usize,
-    pub(crate) test: Arc<Dataset>,
+    pub(crate) yardstick: Arc<Yardstick>,
     pub(crate) board: Arc<Board>,
 }
 
@@ -162,12 +163,10 @@ impl Watcher for StudentWatch {
             return;
         }
         // A student of ours that has learnt can also answer.
-        if let Ok(logits) = student.logits(self.test.samples()) {
-            let classes = self.test.classes().len();
-            let evaluation = Evaluation::of(&logits, self.test.labels(), classes);
+        if let Ok(score) = self.yardstick.student(self.client, student) {
             let mut seen = self.board.seen();
             if seen.is_current(id) {
-                seen.current.insert(self.client, evaluation);
+                seen.current.insert(self.client, score);
             }
         }
     }
@@ -175,7 +174,7 @@ impl Watcher for StudentWatch {
 
 /// Sees each round's end at the centre.
 pub(crate) struct Centre {
-    pub(crate) test: Arc<Dataset>,
+    pub(crate) yardstick: Arc<Yardstick>,
     pub(crate) board: Arc<Board>,
     pub(crate) clients: usize,
     pub(crate) progress: Progress,
@@ -193,7 +192,7 @@ pub(crate) struct Centre {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ended {
     contributors: usize,
-    teacher: Option<Evaluation>,
+    server: Option<ServerScore>,
     seconds: f64,
 }
 
@@ -202,16 +201,15 @@ pub(crate) struct Ended {
 const HEARING: Duration = Duration::from_secs(10);
 
 impl Centre {
-    fn evaluate(&self, teacher: Option<&mut dyn Teacher>) -> Option<Evaluation> {
-        let logits = teacher?.logits(self.test.samples()).ok()?;
-        let classes = self.test.classes().len();
-        Some(Evaluation::of(&logits, self.test.labels(), classes))
+    fn evaluate(&self, teacher: Option<&mut dyn Teacher>) -> Option<ServerScore> {
+        let logits = teacher?.logits(self.yardstick.samples()).ok()?;
+        Some(self.yardstick.tested(&logits).server())
     }
 
     async fn settle(&mut self) -> Result<(), StoreError> {
         let Ended {
             contributors,
-            teacher,
+            server,
             seconds,
         } = self.ended;
         let deadline = tokio::time::Instant::now() + HEARING;
@@ -223,7 +221,7 @@ impl Centre {
         }
         let decided = self.between.saved().state.decided.clone();
         let mut seen = self.board.seen();
-        seen.close(teacher, decided, self.clients, seconds);
+        seen.close(server, decided, self.clients, seconds);
         drop(seen);
         if let Some((stage, students)) = &mut self.keep
             && stage.is_due()
@@ -237,27 +235,27 @@ impl Centre {
 impl Observer for Centre {
     fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
         if round == 0 {
-            let evaluation = self.evaluate(teacher);
-            self.board.seen().teacher_before = evaluation;
+            let server = self.evaluate(teacher);
+            self.board.seen().server_before = server;
         }
         self.since = Instant::now();
     }
 
     fn round_done(&mut self, id: RoundId, done: &[Name], teacher: Option<&mut dyn Teacher>) {
-        let evaluation = self.evaluate(teacher);
+        let server = self.evaluate(teacher);
         let now = Instant::now();
         self.ended = Ended {
             contributors: done.len(),
-            teacher: evaluation,
+            server,
             seconds: (now - self.since).as_secs_f64(),
         };
         self.since = now;
         let seen = self.board.seen();
-        let accuracies = seen.current.values().map(|student| student.accuracy);
-        let mean = accuracies.sum::<f64>() / seen.current.len().max(1) as f64;
+        let clients = OverClients::of(seen.current.values().map(|client| client.on_test));
         drop(seen);
+        let mean = clients.map_or(0.0, |clients| clients.mean.share());
         self.progress
-            .round(id.round, mean, evaluation.map(|e| e.accuracy));
+            .round(id.round, mean, server.map(|server| server.on_test.share()));
     }
 
     fn before_next(&mut self, _: RoundId) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -54,6 +54,10 @@ pub struct Config {
     pub teacher_model: Architecture,
     /// Share of the training samples that is public, between 0 and 1.
     pub public: f64,
+    /// Share of each client's private samples, 0 up to but not 1, that is set apart and never trained
+    /// on: personal accuracy is measured on it. With 0, on the global test set, its classes weighted by
+    /// the client's own label frequencies.
+    pub personal_held_out: f64,
     /// Transfer samples that a round speaks about.
     pub samples: u32,
     /// How answers are packed.
@@ -89,6 +93,7 @@ impl Default for Config {
             models: vec![Architecture::MlpS],
             teacher_model: Architecture::MlpM,
             public: 0.3,
+            personal_held_out: 0.0,
             samples: 1000,
             packing: Packing::F16,
             private_epochs: 1,
@@ -334,6 +339,10 @@ impl Config {
                 !(self.public > 0.0 && self.public < 1.0),
                 "public must be between 0 and 1",
             ),
+            (
+                !(0.0..1.0).contains(&self.personal_held_out),
+                "personal-held-out must be 0 up to but not 1",
+            ),
             (self.samples == 0, "samples must be at least 1"),
             (self.batch == 0, "batch must be at least 1"),
             (
@@ -472,6 +481,8 @@ mod tests {
         let path = folder.path().join("run.toml");
         for (text, part) in [
             ("threads = 100000", "threads must be"),
+            ("personal-held-out = 1.0", "personal-held-out must be 0"),
+            ("personal-held-out = nan", "personal-held-out must be 0"),
             (
                 "steps = { sgd = { learning-rate = -1 } }",
                 "learning-rate is -1",

@@ -49,7 +49,8 @@ pub async fn run(
     let begun = Instant::now();
     let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
     let train = Arc::new(train);
-    let mut world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?;
+    let mut world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?
+        .set_apart(config.personal_held_out, config.seed)?;
     let is_averaged = Averaging::by_name(&config.method).is_some();
     if !is_averaged && config.plan(&config.method)?.method.wants_probes() {
         world = world.with_probes(&config.teacher, config.teacher_model, config.seed)?;
@@ -117,7 +118,7 @@ pub async fn run(
         true => run(method, Transport::Memory).await.map(Some),
         false => Ok(None),
     };
-    let has_teacher = federated.teacher_before.is_some();
+    let has_teacher = federated.server_before.is_some();
     let teacher_only = baseline("teacher-only", has_teacher).await?;
     let local = baseline("local", true).await?;
     let pooled = match config.baselines {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fedistill_coordinator::{Saved, StateRecord, StoreError};
-use fedistill_learning::Evaluation;
 use fedistill_program::database::{self, DatabaseError};
 use fedistill_protocol::Digest;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::board::Seen;
 use crate::config::Config;
+use crate::metrics::{ClientScore, ServerScore};
 use crate::students::Students;
 use crate::{Outcome, SimulationError};
 
@@ -291,9 +291,9 @@ struct Head {
     round: u32,
     over: bool,
     state: StateRecord,
-    students: Vec<Evaluation>,
-    teacher_before: Option<Evaluation>,
-    teacher: Option<Evaluation>,
+    clients: Vec<ClientScore>,
+    server_before: Option<ServerScore>,
+    server: Option<ServerScore>,
 }
 
 impl Stage {
@@ -328,9 +328,9 @@ impl Stage {
             round: saved.round,
             over: saved.over,
             state,
-            students: seen.students.clone(),
-            teacher_before: seen.teacher_before,
-            teacher: seen.teacher,
+            clients: seen.clients.clone(),
+            server_before: seen.server_before,
+            server: seen.server,
         };
         self.journal.write(|transaction| {
             let mut stages = transaction.open_table(STAGES)?;
@@ -400,9 +400,9 @@ impl Stage {
             open: None,
         };
         let mut seen = Seen::after(rows, students.len());
-        seen.students = head.students;
-        seen.teacher_before = head.teacher_before;
-        seen.teacher = head.teacher;
+        seen.clients = head.clients;
+        seen.server_before = head.server_before;
+        seen.server = head.server;
         Ok(Some(Kept { saved, seen }))
     }
 

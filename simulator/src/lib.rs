@@ -10,6 +10,7 @@
 //! * [`MemoryBound`]: what a run will hold at most.
 //! * [`Journal`]: what of a run is on disk, so that it can go on after a stop.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
+//! * [`ServerOnTest`], [`ClientOnTest`], [`ClientOnOwn`]: three measures that are never mixed.
 //! * [`compare`]: many methods under many conditions, and one table of all.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
@@ -22,8 +23,10 @@ mod decided;
 mod engine;
 mod error;
 pub mod experiment;
+mod held_out;
 mod journal;
 mod memory;
+mod metrics;
 mod outcome;
 pub mod output;
 mod partition;
@@ -35,17 +38,22 @@ mod students;
 mod summary;
 mod view;
 mod world;
+mod yardstick;
 
 pub use averaging::{Averaging, average};
 pub use error::SimulationError;
 pub use experiment::Experiment;
 pub use journal::Journal;
 pub use memory::MemoryBound;
+pub use metrics::{
+    ClientOnOwn, ClientOnTest, ClientScore, Measure, Metrics, OverClients, ServerOnTest,
+    ServerScore,
+};
 pub use outcome::{Outcome, RoundRow};
 pub use partition::{Partition, PartitionError};
 pub use progress::Progress;
 pub use run::{Keep, Plan, Transport, pooled, simulate, simulate_with};
 pub use share_out::share_out;
-pub use summary::{Accuracy, Bytes, Ece, Seconds, Summary, table};
+pub use summary::{Accuracy, Bytes, Ece, Scores, Seconds, Summary, table};
 pub use view::View;
 pub use world::{Sizes, TeacherSource, World};

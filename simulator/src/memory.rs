@@ -64,7 +64,8 @@ impl MemoryBound {
             Transport::Memory => 0,
             Transport::Quic => 2 * Blobs::TURNS as u64 * world.transfer.bytes() as u64,
         };
-        let tested = world.test.len() as u64 * classes;
+        let held_out = world.held_out.iter().map(|view| view.len() as u64);
+        let tested = (world.test.len() as u64 + held_out.max().unwrap_or(0)) * classes;
         Ok(Self {
             data: resident().unwrap_or(0)
                 + RUNTIME
@@ -105,7 +106,8 @@ impl MemoryBound {
             Averaging::FedDf => u64::from(plan.rows) * world.test.classes().len() as u64,
         };
         let threads = plan.threads.max(1) as u64;
-        let tested = (world.test.len() * world.test.classes().len()) as u64;
+        let held_out = world.held_out.iter().map(View::len).max().unwrap_or(0);
+        let tested = ((world.test.len() + held_out) * world.test.classes().len()) as u64;
         Ok(Self {
             data: resident().unwrap_or(0)
                 + RUNTIME
@@ -172,12 +174,12 @@ fn parameters(
     Ok((kept, 4 * (8 * kept + samples * net.activations() as u64)))
 }
 
-/// What is seen of all rounds: of each participant four values, here and in what three runs came to;
+/// What is seen of all rounds: of each participant five values, here and in what three runs came to;
 /// and once as text, which grows by doubling.
 fn rows(world: &World, plan: &Plan) -> u64 {
     let clients = world.private.len();
     let asked = plan.per_round.unwrap_or(clients).min(clients) as u64;
-    (u64::from(plan.rounds) + 1) * asked * (4 * 32 + 2 * 80)
+    (u64::from(plan.rounds) + 1) * asked * (4 * 48 + 2 * 100)
 }
 
 /// What it takes to keep a run on disk: what the file holds in memory, and one student on its way.

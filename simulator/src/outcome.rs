@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
-use fedistill_learning::Evaluation;
 use serde::{Deserialize, Serialize};
+
+use crate::metrics::{ClientOnOwn, ClientOnTest, ClientScore, ServerOnTest, ServerScore};
 
 /// What one round came to. Rows are equal that came to the same, however long that took.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -11,10 +12,17 @@ pub struct RoundRow {
     /// Which clients took part, where not all did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<Vec<usize>>,
-    /// Accuracy of the student of each client that took part, after it has distilled what came down.
-    pub students: Vec<f64>,
-    /// The teacher's, after it has learnt from the round.
-    pub teacher: Option<f64>,
+    /// The server's model on the global test set: the teacher after it has learnt from the round, or
+    /// the averaged model.
+    #[serde(default, alias = "teacher")]
+    pub server_on_test: Option<ServerOnTest>,
+    /// The model of each client that took part on the global test set: its student after it has
+    /// distilled what came down, or the averaged model that it is sent.
+    #[serde(default, alias = "students")]
+    pub clients_on_test: Vec<ClientOnTest>,
+    /// The same models on their client's own; `None` where nothing of its own can be tested.
+    #[serde(default)]
+    pub clients_on_own: Vec<Option<ClientOnOwn>>,
     /// What the method has decided by itself so far.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub decided: BTreeMap<String, f64>,
@@ -34,31 +42,45 @@ impl PartialEq for RoundRow {
         let Self {
             round,
             clients,
-            students,
-            teacher,
+            server_on_test,
+            clients_on_test,
+            clients_on_own,
             decided,
             up,
             down,
             seconds: _,
         } = self;
         (round, clients) == (&other.round, &other.clients)
-            && (students, teacher) == (&other.students, &other.teacher)
-            && decided == &other.decided
+            && (server_on_test, clients_on_test) == (&other.server_on_test, &other.clients_on_test)
+            && (clients_on_own, decided) == (&other.clients_on_own, &other.decided)
             && (up, down) == (&other.up, &other.down)
+    }
+}
+
+impl RoundRow {
+    /// Notes how good the clients' models are, in their order.
+    pub(crate) fn score<'a>(&mut self, clients: impl IntoIterator<Item = &'a ClientScore>) {
+        for client in clients {
+            self.clients_on_test.push(client.on_test);
+            self.clients_on_own.push(client.on_own);
+        }
     }
 }
 
 /// What a simulated federation came to.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Outcome {
-    /// Each client's student at the end, on the test samples.
-    pub students: Vec<Evaluation>,
+    /// The models of the clients that took part last, as they were then.
+    pub clients: Vec<ClientScore>,
     /// Each student's number of parameters.
     pub parameters: Vec<usize>,
-    /// The teacher as it began, on the test samples.
-    pub teacher_before: Option<Evaluation>,
-    /// The teacher at the end.
-    pub teacher_after: Option<Evaluation>,
+    /// The teacher as it began.
+    pub server_before: Option<ServerScore>,
+    /// The server's model at the end: the teacher, or the averaged model.
+    pub server_after: Option<ServerScore>,
+    /// Samples of the global test set.
+    #[serde(default)]
+    pub test_samples: usize,
     /// Round by round; the last is the closing distillation, where the method has one.
     pub rounds: Vec<RoundRow>,
     /// blake3 of all final students' parameters, in the order of clients.

@@ -3,7 +3,8 @@
 use plotters::prelude::*;
 
 use crate::decided::decisions;
-use crate::summary::{Line, lines, size, title};
+use crate::metrics::{Measure, OverClients};
+use crate::summary::{Line, PersonalLine, lines, measured_on, personal_lines, size, title};
 use crate::{Experiment, Summary};
 
 /// What drawing reports; it can only be a bug.
@@ -35,6 +36,17 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
         let (who, mean) = (escape(&who), percent(mean));
         rows += &format!("<tr><td>{who}</td><td>{mean}</td><td>{worst}</td><td>{best}</td></tr>\n");
     }
+    let mut personal = String::new();
+    for PersonalLine { who, on_own } in personal_lines(experiment) {
+        let (mean, worst) = (on_own.mean.share(), on_own.worst_decile.share());
+        let cells = [
+            escape(&who),
+            percent(mean),
+            percent(on_own.std),
+            percent(worst),
+        ];
+        personal += &format!("<tr><td>{}</td></tr>\n", cells.join("</td><td>"));
+    }
     let bytes = &summary.bytes;
     let total = bytes.quic_total.map_or_else(String::new, |total| {
         format!(
@@ -54,7 +66,11 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
 <table><tr><th>on {samples} test samples</th><th>mean</th><th>worst</th><th>best</th></tr>
 {rows}</table>
 {accuracy}
-<p>A thin line a client, after it has distilled what came down; thick, their mean; red, the teacher.</p>
+<p>A thin line a client, after it has distilled what came down; thick, their mean; red, the server's model.</p>
+<h2>Personal accuracy</h2>
+<table><tr><th>each client's model on its own</th><th>mean</th><th>standard deviation</th><th>worst tenth</th></tr>
+{personal}</table>
+<p>Measured on {measured_on}. Another measure than the one above: what a model knows, and what it is worth to its client.</p>
 <h2>Bytes</h2>
 <table><tr><th>per client and round</th><th>up</th><th>down</th></tr>
 <tr><td>fedistill</td><td>{up}</td><td>{down}</td></tr>
@@ -69,11 +85,8 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
 </body></html>
 "#,
         title = escape(&title(&experiment.config)),
-        samples = experiment
-            .federated
-            .students
-            .first()
-            .map_or(0, |e| e.samples),
+        samples = experiment.federated.test_samples,
+        measured_on = measured_on(&experiment.config),
         accuracy = accuracy(experiment)?,
         up = size(bytes.up_per_client_round),
         down = size(bytes.down_per_client_round),
@@ -116,12 +129,13 @@ fn accuracy(experiment: &Experiment) -> Result<String, DrawError> {
     // Where not all clients take part in a round, a line of each would be no line.
     let all_took_part = rounds.iter().all(|row| row.clients.is_none());
     let clients = match all_took_part {
-        true => rounds.first().map_or(0, |row| row.students.len()),
+        true => rounds.first().map_or(0, |row| row.clients_on_test.len()),
         false => 0,
     };
-    let all = rounds
-        .iter()
-        .flat_map(|row| row.students.iter().copied().chain(row.teacher));
+    let all = rounds.iter().flat_map(|row| {
+        let clients = row.clients_on_test.iter().map(|client| client.share());
+        clients.chain(row.server_on_test.map(Measure::share))
+    });
     let (least, most) = all
         .filter(|value| value.is_finite())
         .fold((1.0f64, 0.0f64), |(l, m), v| (l.min(v), m.max(v)));
@@ -150,19 +164,18 @@ fn accuracy(experiment: &Experiment) -> Result<String, DrawError> {
                 .collect::<Vec<_>>()
         };
         for client in 0..clients {
-            let of = rounds.iter().map(|row| (row.round, row.students[client]));
+            let share = |row: &crate::RoundRow| row.clients_on_test[client].share();
+            let of = rounds.iter().map(|row| (row.round, share(row)));
             chart.draw_series(LineSeries::new(line(of.collect()), STUDENT))?;
         }
-        let mean = rounds.iter().map(|row| {
-            (
-                row.round,
-                row.students.iter().sum::<f64>() / row.students.len().max(1) as f64,
-            )
+        let mean = rounds.iter().filter_map(|row| {
+            let clients = OverClients::of(row.clients_on_test.iter().copied())?;
+            Some((row.round, clients.mean.share()))
         });
         chart.draw_series(LineSeries::new(line(mean.collect()), MEAN.stroke_width(3)))?;
         let teacher = rounds
             .iter()
-            .filter_map(|row| Some((row.round, row.teacher?)));
+            .filter_map(|row| Some((row.round, row.server_on_test?.share())));
         chart.draw_series(LineSeries::new(
             line(teacher.collect()),
             TEACHER.stroke_width(3),

@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::journal::Stage;
 use crate::students::Students;
 use crate::world::seed_of;
+use crate::yardstick::Yardstick;
 use crate::{Outcome, Progress, SimulationError, View, World};
 
 /// What carries the bytes of a simulated federation.
@@ -132,7 +133,7 @@ pub(crate) async fn simulate_kept(
         true => {
             let (set, _) = world.published(plan.method.as_ref(), plan.seed)?;
             let bytes = set.publish()?.pack().len();
-            outcome(beginning.seen, bytes as u64, None)
+            outcome(world, beginning.seen, bytes as u64, None)
         }
         false => run(world, plan, teacher, progress, student, beginning).await?,
     };
@@ -146,13 +147,14 @@ pub(crate) async fn simulate_kept(
 }
 
 /// What was seen, as what a federation came to; what had crossed before a stop, nobody knows.
-fn outcome(seen: Seen, transfer_bytes: u64, network: Option<u64>) -> Outcome {
+fn outcome(world: &World, seen: Seen, transfer_bytes: u64, network: Option<u64>) -> Outcome {
     Outcome {
         seconds: seen.rows.iter().map(|row| row.seconds).sum(),
-        students: seen.students,
+        clients: seen.clients,
         parameters: Vec::new(),
-        teacher_before: seen.teacher_before,
-        teacher_after: seen.teacher.or(seen.teacher_before),
+        server_before: seen.server_before,
+        server_after: seen.server.or(seen.server_before),
+        test_samples: world.test.len(),
         rounds: seen.rows,
         digest: String::new(),
         network,
@@ -242,6 +244,7 @@ async fn run(
         Some(Some(clients)) => clients.contains(&client),
     };
     let board = Board::new(seen);
+    let yardstick = Arc::new(Yardstick::of(world));
     let between = Between::new(saved);
     // Long enough for any machine: a simulation has no clock of its own.
     let patience = Duration::from_secs(24 * 3600);
@@ -267,7 +270,7 @@ async fn run(
         // Enough that no worker waits for the next client, and not more than can be held.
         .asking(4 * plan.threads.max(1))
         .observed_by(Centre {
-            test: Arc::clone(&world.test),
+            yardstick: Arc::clone(&yardstick),
             board: Arc::clone(&board),
             clients,
             progress: progress.clone(),
@@ -292,7 +295,7 @@ async fn run(
         let data = &world.private[index];
         let watch = StudentWatch {
             client: index,
-            test: Arc::clone(&world.test),
+            yardstick: Arc::clone(&yardstick),
             board: Arc::clone(&board),
         };
         let fail = |error| SimulationError::Client {
@@ -366,7 +369,7 @@ async fn run(
     let network = seen.network.filter(|_| !goes_on);
     Ok(Outcome {
         seconds: earlier + begun.elapsed().as_secs_f64(),
-        ..outcome(seen, transfer_bytes, network)
+        ..outcome(world, seen, transfer_bytes, network)
     })
 }
 
@@ -472,6 +475,7 @@ mod tests {
             probes: None,
             transfer: data(8).samples().clone(),
             private: (0..2).map(view).collect(),
+            held_out: Vec::new(),
             test: Arc::new(data(4)),
         }
     }

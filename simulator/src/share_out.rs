@@ -12,7 +12,8 @@ use crate::config::{Config, locate};
 use crate::{SimulationError, World};
 
 /// Writes what each party of the configured federation would have to `folder`: `transfer`,
-/// `labelled` and `test`, and a folder for each client, of grey images in IDX files. Clients are `client-0` and so on.
+/// `labelled` and `test`, and a folder for each client, of grey images in IDX files. Clients are `client-0` and so on;
+/// what is set apart of their samples is in a folder `held-out` in theirs.
 ///
 /// # Errors
 /// Data that cannot be used or is no grey images, or a folder that cannot be written.
@@ -24,7 +25,8 @@ pub fn share_out(config: &Config, folder: &Path) -> Result<(), SimulationError> 
         config.sizes(),
         config.partition,
         config.seed,
-    )?;
+    )?
+    .set_apart(config.personal_held_out, config.seed)?;
     let at = |name: &str| -> Result<_, SimulationError> {
         let path = folder.join(name);
         fs::create_dir_all(&path).map_err(|error| {
@@ -38,11 +40,17 @@ pub fn share_out(config: &Config, folder: &Path) -> Result<(), SimulationError> 
         let data = Cow::Owned(view.to_dataset());
         (format!("client-{index}"), data)
     });
+    let held_out = world.held_out.iter().enumerate();
+    let held_out = held_out.filter(|(_, view)| !view.is_empty());
+    let held_out = held_out.map(|(index, view)| {
+        let data = Cow::Owned(view.to_dataset());
+        (format!("client-{index}/held-out"), data)
+    });
     let centre = [
         ("labelled".to_owned(), Cow::Borrowed(&world.labelled)),
         ("test".to_owned(), Cow::Borrowed(world.test.as_ref())),
     ];
-    for (name, data) in centre.into_iter().chain(clients) {
+    for (name, data) in centre.into_iter().chain(clients).chain(held_out) {
         let path = at(&name)?;
         images(&path, data.samples())?;
         let labels = Idx {
@@ -86,6 +94,7 @@ mod tests {
         let config = Config {
             data: fixtures.to_string_lossy().into_owned(),
             clients: 3,
+            personal_held_out: 0.1,
             ..Config::default()
         };
         let folder = tempfile::tempdir().unwrap();
@@ -93,12 +102,20 @@ mod tests {
         let (train, test) = Dataset::mnist(&fixtures).unwrap();
         let sizes = config.sizes();
         let train = Arc::new(train);
-        let world = World::share_out(&train, test, sizes, config.partition, config.seed).unwrap();
-        let path = folder.path().join("client-2");
-        let (images, labels) = (path.join("images.gz"), path.join("labels.gz"));
-        let classes = train.classes().to_vec();
-        let read = Dataset::idx(&images, &labels, classes).unwrap();
-        assert_eq!(read, world.private[2].to_dataset());
+        let world = World::share_out(&train, test, sizes, config.partition, config.seed)
+            .unwrap()
+            .set_apart(0.1, config.seed)
+            .unwrap();
+        for (name, view) in [
+            ("client-2", &world.private[2]),
+            ("client-2/held-out", &world.held_out[2]),
+        ] {
+            let path = folder.path().join(name);
+            let (images, labels) = (path.join("images.gz"), path.join("labels.gz"));
+            let classes = train.classes().to_vec();
+            let read = Dataset::idx(&images, &labels, classes).unwrap();
+            assert_eq!(read, view.to_dataset());
+        }
         let transfer = Samples::idx(&folder.path().join("transfer/images.gz")).unwrap();
         assert_eq!(transfer, world.transfer);
     }

@@ -5,15 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::decided::decisions;
-use crate::{Averaging, Experiment, Outcome, Transport};
+use crate::metrics::{Measure, Metrics, OverClients};
+use crate::{Averaging, Experiment, Outcome, ServerScore, Transport};
 
 /// What came of a run: `summary.json`. Its keys stay.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Summary {
     /// What was run.
     pub config: Config,
-    /// How good everyone is, on the test samples.
+    /// How good everyone is, on the global test set.
     pub accuracy: Accuracy,
+    /// The three measures of the federation and of what it is compared with.
+    #[serde(default)]
+    pub metrics: Scores,
     /// Expected calibration errors, 0 to 1.
     pub ece: Ece,
     /// What the method has decided by itself, by name, as it was after the last round.
@@ -29,7 +33,18 @@ pub struct Summary {
     pub digest: String,
 }
 
-/// Shares of test samples that are classified rightly, 0 to 1.
+/// The measures of each federation that was run.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Scores {
+    /// Of the federation.
+    pub federated: Metrics,
+    /// Of students that learn alone.
+    pub local: Option<Metrics>,
+    /// Of students that only the teacher teaches.
+    pub teacher_only: Option<Metrics>,
+}
+
+/// Shares of the global test set's samples that are classified rightly, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Accuracy {
     /// The teacher as it began.
@@ -93,7 +108,8 @@ fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 fn accuracies(outcome: &Outcome) -> Vec<f64> {
-    outcome.students.iter().map(|e| e.accuracy).collect()
+    let clients = outcome.clients.iter();
+    clients.map(|client| client.on_test.share()).collect()
 }
 
 fn least(values: &[f64]) -> f64 {
@@ -110,6 +126,8 @@ impl From<&Experiment> for Summary {
             config, federated, ..
         } = experiment;
         let students = accuracies(federated);
+        let teacher_after = teacher_after(experiment);
+        let metrics = |outcome: &Option<Outcome>| outcome.as_ref().map(Metrics::from);
         let of = |outcome: &Option<Outcome>| outcome.as_ref().map(|o| mean(accuracies(o)));
         let asked = config.per_round.unwrap_or(config.clients);
         let shares = (asked * config.rounds as usize) as f64;
@@ -119,8 +137,8 @@ impl From<&Experiment> for Summary {
         };
         Self {
             accuracy: Accuracy {
-                teacher_before: federated.teacher_before.map(|e| e.accuracy),
-                teacher_after: federated.teacher_after.map(|e| e.accuracy),
+                teacher_before: federated.server_before.map(|s| s.on_test.share()),
+                teacher_after: teacher_after.map(|s| s.on_test.share()),
                 local_mean: of(&experiment.local),
                 teacher_only_mean: of(&experiment.teacher_only),
                 students_mean: mean(students.iter().copied()),
@@ -128,9 +146,14 @@ impl From<&Experiment> for Summary {
                 students_max: most(&students),
                 pooled: experiment.pooled.map(|e| e.accuracy),
             },
+            metrics: Scores {
+                federated: federated.into(),
+                local: metrics(&experiment.local),
+                teacher_only: metrics(&experiment.teacher_only),
+            },
             ece: Ece {
-                students_mean: mean(federated.students.iter().map(|e| e.ece)),
-                teacher_after: federated.teacher_after.map(|e| e.ece),
+                students_mean: mean(federated.clients.iter().map(|client| client.ece)),
+                teacher_after: teacher_after.map(|server| server.ece),
             },
             decided: federated
                 .rounds
@@ -154,6 +177,14 @@ impl From<&Experiment> for Summary {
     }
 }
 
+/// The teacher at the end: what the server has of a method that averages parameters is none.
+fn teacher_after(experiment: &Experiment) -> Option<ServerScore> {
+    match Averaging::by_name(&experiment.config.method) {
+        Some(_) => None,
+        None => experiment.federated.server_after,
+    }
+}
+
 /// One line of the table: who, and mean, worst and best accuracy.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Line {
@@ -162,48 +193,80 @@ pub(crate) struct Line {
     pub(crate) range: Option<(f64, f64)>,
 }
 
-/// Everyone's accuracy, from the least to the most that is known.
-pub(crate) fn lines(experiment: &Experiment) -> Vec<Line> {
-    let one = |who: &str, evaluation: Option<fedistill_learning::Evaluation>| {
-        evaluation.map(|evaluation| Line {
-            who: who.to_owned(),
-            mean: evaluation.accuracy,
-            range: None,
-        })
-    };
-    let many = |who: String, outcome: Option<&Outcome>| {
-        outcome.map(|outcome| {
-            let all = accuracies(outcome);
-            Line {
-                who,
-                mean: mean(all.iter().copied()),
-                range: Some((least(&all), most(&all))),
-            }
-        })
-    };
+/// The federations of students that were run, from what is compared with to what is asked about.
+fn federations(experiment: &Experiment) -> Vec<(String, &Outcome)> {
+    let of = |who: &str, outcome| Some((who.to_owned(), Option::as_ref(outcome)?));
     let Experiment {
         config, federated, ..
     } = experiment;
-    [
-        one("teacher alone", federated.teacher_before),
-        many(
-            "students alone (local)".to_owned(),
-            experiment.local.as_ref(),
+    let all = [
+        of("students alone (local)", &experiment.local),
+        of("students, teacher-only", &experiment.teacher_only),
+        Some((format!("students federated ({})", config.method), federated)),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// Everyone's accuracy on the global test set, from the least to the most that is known.
+pub(crate) fn lines(experiment: &Experiment) -> Vec<Line> {
+    let one = |who: &str, share: Option<f64>| {
+        share.map(|mean| Line {
+            who: who.to_owned(),
+            mean,
+            range: None,
+        })
+    };
+    let many = federations(experiment).into_iter().map(|(who, outcome)| {
+        let all = accuracies(outcome);
+        Line {
+            who,
+            mean: mean(all.iter().copied()),
+            range: Some((least(&all), most(&all))),
+        }
+    });
+    let before = experiment.federated.server_before;
+    let server = experiment.federated.server_after;
+    let after = match teacher_after(experiment) {
+        Some(_) => "teacher after",
+        None => "averaged model",
+    };
+    let share = |server: ServerScore| server.on_test.share();
+    let mut lines: Vec<Line> = one("teacher alone", before.map(share))
+        .into_iter()
+        .collect();
+    lines.extend(many);
+    lines.extend(one(after, server.map(share)));
+    let pooled = experiment.pooled.map(|evaluation| evaluation.accuracy);
+    lines.extend(one("one student, all data pooled", pooled));
+    lines
+}
+
+/// One line of the table of personal accuracies: who, and mean, standard deviation and worst tenth.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PersonalLine {
+    pub(crate) who: String,
+    pub(crate) on_own: OverClients<crate::ClientOnOwn>,
+}
+
+/// How good students are each for its own client.
+pub(crate) fn personal_lines(experiment: &Experiment) -> Vec<PersonalLine> {
+    let federations = federations(experiment).into_iter();
+    let lines = federations.filter_map(|(who, outcome)| {
+        let on_own = Metrics::from(outcome).clients_on_own?;
+        Some(PersonalLine { who, on_own })
+    });
+    lines.collect()
+}
+
+/// What personal accuracy is measured on.
+pub(crate) fn measured_on(config: &Config) -> String {
+    match config.personal_held_out {
+        share if share > 0.0 => format!(
+            "held-out {:.0} % of each client's own samples",
+            100.0 * share
         ),
-        many(
-            "students, teacher-only".to_owned(),
-            experiment.teacher_only.as_ref(),
-        ),
-        many(
-            format!("students federated ({})", config.method),
-            Some(federated),
-        ),
-        one("teacher after", federated.teacher_after),
-        one("one student, all data pooled", experiment.pooled),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        _ => "the test set's classes, as often as each client has them".to_owned(),
+    }
 }
 
 /// Bytes for people.
@@ -239,11 +302,7 @@ pub(crate) fn title(config: &Config) -> String {
 /// The table that a run ends with.
 pub fn table(experiment: &Experiment) -> String {
     let summary = Summary::from(experiment);
-    let samples = experiment
-        .federated
-        .students
-        .first()
-        .map_or(0, |e| e.samples);
+    let samples = experiment.federated.test_samples;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let mut text = format!("{}\n\n", title(&experiment.config));
     let head = format!("accuracy on {samples} test samples");
@@ -262,6 +321,17 @@ pub fn table(experiment: &Experiment) -> String {
         let method = &experiment.config.method;
         let _ = writeln!(text, "{method} decided: {}", decided.join("; "));
     }
+    let _ = writeln!(
+        text,
+        "\n{:<36} {:>8} {:>8} {:>8}",
+        "personal accuracy", "mean", "std", "worst tenth"
+    );
+    for PersonalLine { who, on_own } in personal_lines(experiment) {
+        let (mean, worst) = (on_own.mean.share(), on_own.worst_decile.share());
+        let (mean, std, worst) = (percent(mean), percent(on_own.std), percent(worst));
+        let _ = writeln!(text, "{who:<36} {mean:>8} {std:>8} {worst:>11}");
+    }
+    let _ = writeln!(text, "(on {})", measured_on(&experiment.config));
     let Bytes {
         up_per_client_round: up,
         down_per_client_round: down,

@@ -41,6 +41,11 @@ impl View {
         &self.data
     }
 
+    /// Those samples of the shared data set; `None` where it has fewer.
+    pub(crate) fn part(&self, places: impl IntoIterator<Item = usize>) -> Option<Self> {
+        Self::new(Arc::clone(&self.data), places)
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.indices.len()

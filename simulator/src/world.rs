@@ -84,6 +84,8 @@ pub struct World {
     pub transfer: Samples,
     /// What each client has for itself: views of one shared set.
     pub private: Vec<View>,
+    /// What of each client's own samples is only used to report; empty where nothing is set apart.
+    pub held_out: Vec<View>,
     /// Only used to report.
     pub test: Arc<Dataset>,
 }
@@ -123,6 +125,7 @@ impl World {
             probes: None,
             transfer: train.samples().select(transfer),
             private: private.collect::<Result<_, _>>()?,
+            held_out: Vec::new(),
             test: Arc::new(test),
         })
     }
@@ -143,7 +146,7 @@ impl World {
             let labels = set.labels().iter();
             hasher.update(&labels.flat_map(|l| l.to_le_bytes()).collect::<Vec<u8>>());
         }
-        for view in &self.private {
+        for view in self.private.iter().chain(&self.held_out) {
             hasher.update(&(view.len() as u64).to_le_bytes());
             let places = view.places().flat_map(|place| (place as u32).to_le_bytes());
             hasher.update(&places.collect::<Vec<u8>>());

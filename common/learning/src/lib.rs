@@ -45,7 +45,7 @@ pub use checkpoint::CheckpointError;
 pub use dataset::{DataError, Dataset};
 pub use learner::{LearnError, Learner, Schedule};
 pub use loss::{Gradients, Objective, ObjectiveError, Outputs, Soft, Targets, softmax};
-pub use metrics::Evaluation;
+pub use metrics::{Evaluation, Recall};
 pub use model::{Mode, Model, ModelError, Order, Parameter};
 pub use net::Net;
 pub use optimiser::OptimiserState;

@@ -32,11 +32,27 @@ impl std::fmt::Display for Evaluation {
     }
 }
 
+/// How many samples of one class there are, and how many of them are classified rightly.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Recall {
+    /// Samples whose largest logit is their class.
+    pub right: usize,
+    /// Number of samples.
+    pub samples: usize,
+}
+
 const BINS: usize = 15;
 
 impl Evaluation {
     /// Holds `logits`, `samples x classes`, against `labels`. All zero where there are none.
     pub fn of(logits: &[f32], labels: &[u32], classes: usize) -> Self {
+        Self::by_class(logits, labels, classes).0
+    }
+
+    /// The same, and what it is made of: the recall of each class. Labels beyond the classes are wrong,
+    /// and of none of them.
+    pub fn by_class(logits: &[f32], labels: &[u32], classes: usize) -> (Self, Vec<Recall>) {
+        let mut recalls = vec![Recall::default(); classes];
         let mut bins = [(0.0f64, 0.0f64); BINS];
         let mut right = 0usize;
         let mut loss = 0.0;
@@ -52,6 +68,10 @@ impl Evaluation {
             let known = row[best].is_finite();
             let hit = known && best == label as usize;
             right += usize::from(hit);
+            if let Some(recall) = recalls.get_mut(label as usize) {
+                recall.samples += 1;
+                recall.right += usize::from(hit);
+            }
             let own = row.get(label as usize).copied().unwrap_or(0.0);
             loss -= f64::from(own).max(1e-12).ln();
             let confidence = if known { f64::from(row[best]) } else { 0.0 };
@@ -62,12 +82,13 @@ impl Evaluation {
         let samples = labels.len();
         let count = samples.max(1) as f64;
         let gaps = bins.iter().map(|(sure, right)| (sure - right).abs());
-        Self {
+        let evaluation = Self {
             samples,
             accuracy: right as f64 / count,
             loss: loss / count,
             ece: gaps.sum::<f64>() / count,
-        }
+        };
+        (evaluation, recalls)
     }
 }
 
@@ -94,6 +115,29 @@ mod tests {
         let evaluation = Evaluation::of(&[f32::NAN; 4], &[0, 1], 2);
         assert_eq!((evaluation.accuracy, evaluation.ece), (0.0, 0.0));
         assert!(evaluation.loss.is_finite() && evaluation.loss > 10.0);
+    }
+
+    #[test]
+    fn recalls_of_classes_make_up_the_accuracy() {
+        let logits = [
+            1.0,
+            0.0,
+            0.0,
+            0.0,
+            1.0,
+            0.0,
+            1.0,
+            0.0,
+            0.0,
+            f32::NAN,
+            0.0,
+            0.0,
+        ];
+        let (evaluation, recalls) = Evaluation::by_class(&logits, &[0, 1, 1, 0], 3);
+        let recall = |right, samples| Recall { right, samples };
+        assert_eq!(recalls, [recall(1, 2), recall(1, 2), recall(0, 0)]);
+        assert_eq!(evaluation.accuracy, 0.5);
+        assert_eq!(evaluation, Evaluation::of(&logits, &[0, 1, 1, 0], 3));
     }
 
     #[test]

@@ -3,7 +3,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::{Accuracy, Averaging, Ece, Experiment, Partition, RoundRow, Summary, TeacherSource};
+use crate::{
+    Accuracy, ClientOnOwn, Ece, Experiment, OverClients, Partition, RoundRow, ServerOnTest,
+    Summary, TeacherSource,
+};
 
 /// One federation of a comparison.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -85,9 +88,11 @@ pub enum CellResult {
 pub struct Done {
     /// How good everyone is; what a single run compares with is not in it.
     pub accuracy: Accuracy,
-    /// Share of test samples that the server's model classifies rightly, 0 to 1: the averaged model,
-    /// or the teacher at the end.
-    pub server: Option<f64>,
+    /// The server's model on the global test set: the averaged model, or the teacher at the end.
+    pub server: Option<ServerOnTest>,
+    /// The clients' models on their own.
+    #[serde(default)]
+    pub personal: Option<OverClients<ClientOnOwn>>,
     /// Expected calibration errors.
     pub ece: Ece,
     /// What crossed.
@@ -143,13 +148,10 @@ impl From<&Experiment> for Done {
     fn from(experiment: &Experiment) -> Self {
         let config = &experiment.config;
         let summary = Summary::from(experiment);
-        let server = match Averaging::by_name(&config.method) {
-            Some(_) => Some(summary.accuracy.students_mean),
-            None => summary.accuracy.teacher_after,
-        };
         Self {
             accuracy: summary.accuracy,
-            server,
+            server: summary.metrics.federated.server_on_test,
+            personal: summary.metrics.federated.clients_on_own,
             ece: summary.ece,
             bytes: CellBytes::of(experiment, config),
             digest: summary.digest,

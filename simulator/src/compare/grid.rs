@@ -176,7 +176,8 @@ impl Comparison {
                 config.sizes(),
                 config.partition,
                 config.seed,
-            )?;
+            )?
+            .set_apart(config.personal_held_out, config.seed)?;
             if let TeacherSource::File(_) = config.teacher {
                 world.teacher(&config.teacher, config.teacher_model, config.seed)?;
             }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::compare::store::shared;
 use crate::compare::{CellResult, Comparison, Done, Record, page, table};
-use crate::{Partition, SimulationError, TeacherSource, output};
+use crate::{Measure, Partition, SimulationError, TeacherSource, output};
 
 /// What came of a comparison: `compare.json` has all of it. Keys stay.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,7 +40,8 @@ pub struct Row {
     pub done: usize,
     /// Why others have none, a line each.
     pub failed: Vec<String>,
-    /// Shares of test samples, 0 to 1, by the name of a column; those that there are.
+    /// Shares of samples, 0 to 1, by the name of a column, each a measure of its own; those that there
+    /// are.
     pub accuracy: BTreeMap<&'static str, Spread>,
     /// Bytes from a client in all rounds: the mean over clients and seeds.
     pub up: f64,
@@ -82,9 +83,10 @@ type Column = (&'static str, fn(&Done) -> Option<f64>);
 pub(crate) const STUDENTS: &str = "students";
 
 /// The columns of accuracies, from the left. One that no cell has is not shown.
-pub(crate) const ACCURACIES: [Column; 2] = [
+pub(crate) const ACCURACIES: [Column; 3] = [
     (STUDENTS, |done| Some(done.accuracy.students_mean)),
-    ("server", |done| done.server),
+    ("personal", |done| Some(done.personal?.mean.share())),
+    ("server", |done| Some(done.server?.share())),
 ];
 
 impl Row {
@@ -247,6 +249,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::compare::{CellBytes, Grid};
     use crate::config::Config;
+    use crate::{ClientOnOwn, OverClients, ServerOnTest};
 
     /// Two partitions, with a teacher and without, three seeds: `logit-mean` is the best, but fails by
     /// shards, without a teacher always and with one for the second seed.
@@ -277,7 +280,8 @@ pub(crate) mod tests {
                         students_mean: accuracy,
                         ..crate::Accuracy::default()
                     },
-                    server: (cell.method != "local").then_some(accuracy / 2.0),
+                    server: (cell.method != "local").then(|| ServerOnTest::of(accuracy / 2.0)),
+                    personal: OverClients::of([ClientOnOwn::of(accuracy + 0.1)]),
                     ece: crate::Ece::default(),
                     bytes: CellBytes {
                         up: 1000.0,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::compare::results::{ACCURACIES, STUDENTS};
 use crate::compare::{Results, Row, Spread};
-use crate::summary::size;
+use crate::summary::{measured_on, size};
 
 /// A table's cells as text: a head, and rows under the partition and teacher that they are of.
 pub(crate) struct Table {
@@ -114,7 +114,10 @@ pub(crate) fn caption(results: &Results) -> [String; 3] {
             config.rounds,
             seeds.join(", ")
         ),
-        format!("Accuracy on the test samples: mean over clients; of the server's model{spread}."),
+        format!(
+            "Accuracy on the test samples: mean over clients, and of the server's model; personal: of each client on {}{spread}.",
+            measured_on(config)
+        ),
         "Bytes of a client in all rounds; down with the transfer set, which is fetched once."
             .to_owned(),
     ]
@@ -217,17 +220,17 @@ mod tests {
         };
         assert_eq!(
             line("students  ", 0),
-            "  method                             students        server      up    down  of FedAvg's bytes",
+            "  method                             students      personal        server      up    down  of FedAvg's bytes",
             "{text}"
         );
         assert_eq!(
             line("logit-mean", 0),
-            "  logit-mean *                   72.0 ± 1.0 %  36.0 ± 0.5 %  1.0 kB  3.0 kB                1.2",
+            "  logit-mean *                   72.0 ± 1.0 %  82.0 ± 1.0 %  36.0 ± 0.5 %  1.0 kB  3.0 kB                1.2",
             "{text}"
         );
         assert_eq!(
             line("logit-mean", 2),
-            "  logit-mean                           failed             –       –       –                  –",
+            "  logit-mean                           failed             –             –       –       –                  –",
             "{text}"
         );
         assert!(
@@ -255,7 +258,7 @@ mod tests {
         );
         assert_eq!(
             rows[3],
-            "|  | **`logit-mean`** | **72.0 ± 1.0 %** | 36.0 ± 0.5 % | 1.0 kB | 3.0 kB | 1.2 |"
+            "|  | **`logit-mean`** | **72.0 ± 1.0 %** | 82.0 ± 1.0 % | 36.0 ± 0.5 % | 1.0 kB | 3.0 kB | 1.2 |"
         );
     }
 

@@ -99,6 +99,7 @@ fn world(clients: usize) -> World {
         probes: None,
         transfer: samples(2 * ROWS),
         private: (0..clients).map(view).collect(),
+        held_out: Vec::new(),
         test: Arc::new(data(1)),
     }
 }
