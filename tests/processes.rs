@@ -57,6 +57,32 @@ fn a_federation_runs_to_its_end_and_leaves_students_that_can_be_used() {
         "{status}"
     );
 
+    let entry = &status["ledger"]["client-1"];
+    let bytes = |way: &str, what: &str| {
+        let of = |when: &str| entry[when][way][what].as_u64().unwrap();
+        (of("last_round"), of("total"))
+    };
+    // Two rounds of 100 x 10 logits up; they come down in each but the first, and in the closing one.
+    assert_eq!(
+        (bytes("up", "raw"), bytes("down", "raw").0),
+        ((0, 8000), 4000)
+    );
+    for way in ["up", "down"] {
+        let sum = ["packed", "transfer_set", "framing"].map(|what| bytes(way, what).1);
+        let quic = bytes(way, "quic").1;
+        assert!(quic > sum.iter().sum(), "{entry}");
+    }
+    assert!(bytes("down", "transfer_set").1 > 200_000, "{entry}");
+    let told = run(deployment
+        .coordinator("status")
+        .arg("--config")
+        .arg(deployment.coordinator_config()));
+    assert!(
+        told.output.contains("bytes of each: up "),
+        "{}",
+        told.output
+    );
+
     let card = std::fs::read(deployment.path("state-0/student.json")).unwrap();
     let card: Value = serde_json::from_slice(&card).unwrap();
     assert_eq!(card["architecture"], "conv-s");

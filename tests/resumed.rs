@@ -55,6 +55,9 @@ fn results(out: &Path) -> (Summary, Vec<RoundRow>) {
     assert!(summary.seconds.total >= summary.seconds.federation);
     summary.seconds = Default::default();
     summary.bytes.quic_total = None;
+    for flow in [&mut summary.ledger.up, &mut summary.ledger.down] {
+        flow.quic = None;
+    }
     summary.config.out = PathBuf::new();
     summary.config.threads = 0;
     let rows = fs::read_to_string(out.join("rounds.jsonl")).unwrap();

@@ -164,6 +164,11 @@ async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
             let parameters = done.federated.parameters[0] as u64;
             for row in &done.federated.rounds {
                 assert_eq!((&row.up, &row.down), (&vec![4 * parameters; 3], &row.up));
+                assert_eq!(
+                    (&row.ledger.up.packed, &row.ledger.up.raw),
+                    (&row.up, &row.up)
+                );
+                assert_eq!(row.ledger.fedavg, vec![8 * parameters; 3]);
             }
             let accuracy = done.federated.clients[0].on_test.share();
             assert!(accuracy > 0.3, "{method} reaches {accuracy}");

@@ -117,7 +117,7 @@ impl Puppet {
             let mut stream = self.connection.accept().await.unwrap();
             let request = blobs::requested(&mut stream).await.unwrap();
             // The other side may refuse in the middle.
-            let _ = blobs::send(&mut stream, &bytes, request.offset).await;
+            let _ = blobs::send(&mut stream, &bytes, request.offset, |_| ()).await;
             std::future::pending().await
         };
         tokio::select! {
@@ -437,7 +437,7 @@ async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {
     frames.writer.send(&welcome.into()).await.unwrap();
     let mut stream = connection.accept().await.unwrap();
     let request = blobs::requested(&mut stream).await.unwrap();
-    let _ = blobs::send(&mut stream, &set, request.offset).await;
+    let _ = blobs::send(&mut stream, &set, request.offset, |_| ()).await;
     std::future::pending().await
 }
 

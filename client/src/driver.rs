@@ -8,8 +8,8 @@ use fedistill_learning::{Samples, seed};
 use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{Answers, Digest, Heartbeat, Message, Name, RoundId};
 use fedistill_transport::{
-    CloseCode, Connection, Dial, Direction, FrameReader, Frames, Meter, Metered, TransportError,
-    blobs,
+    CloseCode, Connection, Dial, Direction, FrameReader, Frames, Meter, Metered, NetworkBytes,
+    Payload, Traffic, TransportError, blobs,
 };
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
@@ -27,6 +27,8 @@ pub struct Client {
     bench: Arc<Mutex<Bench>>,
     dial: Box<dyn Dial>,
     meter: Arc<Meter>,
+    /// What connections that are over have cost on the network.
+    before: NetworkBytes,
     backoff: Backoff,
     permits: Option<Arc<Semaphore>>,
     blobs: Option<Arc<Blobs>>,
@@ -38,17 +40,21 @@ pub struct Client {
     cancel: Arc<AtomicBool>,
 }
 
-type Trained = (RoundId, Result<Option<Answers>, String>);
+/// What came of a round's training.
+struct Trained {
+    id: RoundId,
+    /// Bytes that its answers take whole and uncoded.
+    raw: u64,
+    result: Result<Option<Answers>, String>,
+}
 
 /// What a client lives through; see [`Client::events`].
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The coordinator has let it in. With the bytes that had crossed all streams until then.
+    /// The coordinator has let it in. With what had crossed on all connections until then.
     Connected {
-        /// Bytes up.
-        sent: u64,
-        /// Bytes down.
-        received: u64,
+        /// Bytes.
+        traffic: Traffic,
     },
     /// The connection is gone; another try follows after this time.
     Lost {
@@ -59,21 +65,19 @@ pub enum Event {
     },
     /// A round's training has begun.
     Training(RoundId),
-    /// A contribution counts. With the bytes that had crossed all streams until then.
+    /// A contribution counts. With what had crossed on all connections until then.
     Counted {
         /// To which round.
         id: RoundId,
-        /// Bytes up.
-        sent: u64,
-        /// Bytes down.
-        received: u64,
+        /// Bytes.
+        traffic: Traffic,
     },
     /// Something did not come about; one line for a person.
     Note(String),
     /// A connection is over; what it cost on the network, both ways, with all overhead.
     Closed {
         /// Bytes; `None` where there is no network.
-        network: Option<u64>,
+        network: Option<NetworkBytes>,
     },
 }
 
@@ -137,6 +141,7 @@ impl Client {
             bench: Arc::new(Mutex::new(bench)),
             dial: Box::new(dial),
             meter: Arc::default(),
+            before: NetworkBytes::default(),
             backoff: Backoff::default(),
             permits: None,
             blobs: None,
@@ -275,6 +280,7 @@ impl Client {
             Err(_) => connection.close(CloseCode::Done, "lost"),
         }
         let network = connection.network_bytes();
+        self.before += network.unwrap_or_default();
         self.tell(Event::Closed { network });
         // A stream that broke off says less than the connection's own reason.
         result.map_err(|error| match (&error, connection.close_reason()) {
@@ -299,7 +305,11 @@ impl Client {
         let Frames { mut writer, reader } = Frames::new(connection.open().await?);
         let (frames, mut incoming) = mpsc::channel(16);
         tasks.spawn(read_all(reader, Arc::clone(&self.meter), frames));
-        tasks.spawn(serve(Arc::clone(connection), Arc::clone(&shelf)));
+        tasks.spawn(serve(
+            Arc::clone(connection),
+            Arc::clone(&shelf),
+            Arc::clone(&self.meter),
+        ));
         // An agent needs one blob at a time: what it asks for next replaces what it asked for before.
         let mut fetching = JoinSet::new();
         let mut beat = tokio::time::interval(Duration::from_secs(3600));
@@ -310,11 +320,17 @@ impl Client {
                     Output::Send(message) => writer.send(&message).await?,
                     Output::Fetch { blob, bytes } => {
                         let connection = Arc::clone(connection);
-                        let shared = self.blobs.clone().zip(self.agent.wanted(blob));
+                        let wanted = self.agent.wanted(blob);
+                        let payload = match wanted {
+                            Some(Wanted::Transfer) => Payload::TransferSet,
+                            _ => Payload::Answers,
+                        };
+                        let shared = self.blobs.clone().zip(wanted);
                         let meter = Arc::clone(&self.meter);
                         fetching = JoinSet::new();
                         fetching.spawn(async move {
-                            let got = fetch(connection.as_ref(), blob, bytes, shared, &meter);
+                            let booked = (payload, meter.as_ref());
+                            let got = fetch(connection.as_ref(), blob, bytes, shared, booked);
                             (blob, Box::new(got.await))
                         });
                     }
@@ -346,12 +362,13 @@ impl Client {
                         // The first one is not due at once: joining says as much.
                         beat = tokio::time::interval_at(tokio::time::Instant::now() + third, third);
                         tracing::info!(client = %self.name, "in federation {}", welcome.federation);
-                        let sent = self.meter.sent();
-                        self.tell(Event::Connected { sent, received });
+                        let traffic = self.traffic(connection.as_ref(), received);
+                        self.tell(Event::Connected { traffic });
                     }
                     if let Message::Receipt(receipt) = &message {
-                        let (id, sent) = (receipt.id, self.meter.sent());
-                        self.tell(Event::Counted { id, sent, received });
+                        let traffic = self.traffic(connection.as_ref(), received);
+                        let id = receipt.id;
+                        self.tell(Event::Counted { id, traffic });
                     }
                     self.agent.handle(Input::Message(message));
                     self.shelve_again(&shelf);
@@ -368,7 +385,10 @@ impl Client {
                     }
                 }
                 Some(trained) = self.results.1.recv() => {
-                    let (id, result) = *trained;
+                    let Trained { id, raw, result } = *trained;
+                    if result.is_ok() && self.agent.training() == Some(id) {
+                        self.meter.uncoded(Direction::Sent, raw);
+                    }
                     self.agent.handle(Input::Trained(id, result));
                 }
                 _ = beat.tick() => {
@@ -381,6 +401,19 @@ impl Client {
         }
     }
 
+    /// What has crossed on all connections, once so many bytes have come on streams.
+    fn traffic(&self, connection: &dyn Connection, received: u64) -> Traffic {
+        let network = connection.network_bytes().map(|now| self.before + now);
+        let (up, down) = (
+            network.map(|network| network.sent),
+            network.map(|network| network.received),
+        );
+        Traffic {
+            up: self.meter.flow(Direction::Sent, self.meter.sent(), up),
+            down: self.meter.flow(Direction::Received, received, down),
+        }
+    }
+
     /// A contribution from before the connection broke is offered on the new one too.
     fn shelve_again(&self, shelf: &Shelf) {
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
@@ -390,6 +423,15 @@ impl Client {
     }
 
     fn train(&mut self, job: Job) {
+        let classes = self
+            .agent
+            .welcome()
+            .map_or(0, |welcome| welcome.transfer.classes.len() as u32);
+        let lessons = job.plan.knowledge.iter();
+        let lessons = lessons.map(|knowledge| knowledge.raw_bytes(classes)).sum();
+        self.meter.uncoded(Direction::Received, lessons);
+        let report = job.plan.report.as_ref();
+        let raw = report.map_or(0, |report| report.raw_bytes(classes));
         self.cancel = Arc::default();
         let (bench, cancel) = (Arc::clone(&self.bench), Arc::clone(&self.cancel));
         let (results, permits) = (self.results.0.clone(), self.permits.clone());
@@ -413,7 +455,7 @@ impl Client {
                 Err(error) => Err(format!("the student failed: {error}")),
             };
             // Nobody listens once the client has ended.
-            let _ = results.send(Box::new((id, result)));
+            let _ = results.send(Box::new(Trained { id, raw, result }));
         });
     }
 
@@ -469,14 +511,15 @@ async fn read_all(
 }
 
 /// Lets the coordinator fetch what is offered, and nothing else.
-async fn serve(connection: Arc<dyn Connection>, shelf: Shelf) {
+async fn serve(connection: Arc<dyn Connection>, shelf: Shelf, meter: Arc<Meter>) {
     while let Ok(mut stream) = connection.accept().await {
         let give = async {
             let request = blobs::requested(&mut stream).await?;
             let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let found = offered.iter().find(|(blob, _)| *blob == request.blob);
             let bytes: &[u8] = found.map_or(&[], |(_, bytes)| bytes);
-            blobs::send(&mut stream, bytes, request.offset).await
+            let crossed = |bytes| meter.carried(Direction::Sent, Payload::Answers, bytes);
+            blobs::send(&mut stream, bytes, request.offset, crossed).await
         };
         // On the heap, so that a client that gives nothing takes no room for it.
         if let Err(error) = Box::pin(give).await {
@@ -491,11 +534,12 @@ async fn fetch(
     blob: Digest,
     bytes: u64,
     shared: Option<(Arc<Blobs>, Wanted)>,
-    meter: &Meter,
+    (payload, meter): (Payload, &Meter),
 ) -> Result<Input, TransportError> {
+    let crossed = |bytes| meter.carried(Direction::Received, payload, bytes);
     let fetch = async {
         let mut assembler = Assembler::new(blob, bytes, bytes)?;
-        blobs::fetch(connection, blob, &mut assembler).await?;
+        blobs::fetch(connection, blob, &mut assembler, crossed).await?;
         Ok::<_, TransportError>(assembler.finish()?)
     };
     let Some((others, wanted)) = shared else {
@@ -517,6 +561,7 @@ async fn fetch(
             let (up, down) = blobs::crossing(bytes);
             meter.spared(Direction::Sent, up);
             meter.spared(Direction::Received, down);
+            crossed(bytes);
             Ok(Input::Held(blob, held))
         }
         Err(Unshared::Bytes(bytes)) => Ok(Input::Fetched(blob, bytes)),

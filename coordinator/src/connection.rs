@@ -9,13 +9,15 @@ use fedistill_protocol::{
     RoundPlan, Welcome,
 };
 use fedistill_transport::{
-    CloseCode, Connection, FrameReader, FrameWriter, Frames, Peer, TransportError, blobs,
+    CloseCode, Connection, Direction, FrameReader, FrameWriter, Frames, Metered, Payload, Peer,
+    TransportError, blobs,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::hub::{Arrival, Hub};
+use crate::ledger::traffic;
 
 /// Longest wait for a client's first message.
 const GREETING: Duration = Duration::from_secs(10);
@@ -25,6 +27,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
     let Peer::Client { federation, name } = connection.peer().clone() else {
         return connection.close(CloseCode::NotWelcome, "only clients connect here");
     };
+    let connection = Arc::new(Metered::new(connection, Arc::default()));
     match converse(&hub, &connection, &federation, &name).await {
         Ok(()) => {}
         Err(TransportError::Protocol(error)) => {
@@ -44,7 +47,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
 
 async fn converse(
     hub: &Arc<Hub>,
-    connection: &Arc<dyn Connection>,
+    connection: &Arc<Metered>,
     federation: &Name,
     name: &Name,
 ) -> Result<(), TransportError> {
@@ -91,7 +94,7 @@ async fn converse(
         result = read_all(hub, connection, name, &mut reader) => result,
         error = connection.closed() => Err(error),
     };
-    if hub.leave(name, serial) {
+    if hub.leave(name, serial, traffic(connection)) {
         arrive(hub, Arrival::Left(name.clone())).await;
     }
     result
@@ -140,13 +143,19 @@ async fn write_all(mut writer: FrameWriter, mut frames: mpsc::Receiver<Arc<[u8]>
 }
 
 /// Lets the client fetch the transfer set and the knowledge of the open round.
-async fn offer(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
+async fn offer(hub: Arc<Hub>, connection: Arc<Metered>) {
     while let Ok(mut stream) = connection.accept().await {
         let give = async {
             let request = blobs::requested(&mut stream).await?;
             let blob = hub.blob(request.blob);
             let bytes: &[u8] = blob.as_deref().unwrap_or_default();
-            blobs::send(&mut stream, bytes, request.offset).await
+            let payload = match request.blob == hub.manifest.blob {
+                true => Payload::TransferSet,
+                false => Payload::Answers,
+            };
+            let meter = connection.meter();
+            let crossed = |bytes| meter.carried(Direction::Sent, payload, bytes);
+            blobs::send(&mut stream, bytes, request.offset, crossed).await
         };
         // On the heap, so that a client that fetches nothing takes no room for it.
         if let Err(error) = Box::pin(give).await {
@@ -157,7 +166,7 @@ async fn offer(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
 
 async fn read_all(
     hub: &Arc<Hub>,
-    connection: &Arc<dyn Connection>,
+    connection: &Arc<Metered>,
     name: &Name,
     reader: &mut FrameReader,
 ) -> Result<(), TransportError> {
@@ -199,7 +208,7 @@ impl Intake {
     async fn take(
         &mut self,
         hub: &Arc<Hub>,
-        connection: &Arc<dyn Connection>,
+        connection: &Arc<Metered>,
         name: &Name,
         contribution: Contribution,
     ) {
@@ -236,7 +245,7 @@ impl Intake {
 /// Fetches a contribution to the open round, and hands it on.
 async fn collect(
     hub: &Hub,
-    connection: &Arc<dyn Connection>,
+    connection: &Arc<Metered>,
     name: &Name,
     plan: &RoundPlan,
     contribution: Contribution,
@@ -244,6 +253,7 @@ async fn collect(
     let Contribution { id, blob, .. } = contribution;
     match fetch(hub, connection, name, plan, contribution).await {
         Ok(answers) => {
+            hub.book(name, plan, connection.meter());
             let arrival = Arrival::Contributed {
                 client: name.clone(),
                 id,
@@ -268,7 +278,7 @@ async fn collect(
 
 async fn fetch(
     hub: &Hub,
-    connection: &Arc<dyn Connection>,
+    connection: &Arc<Metered>,
     name: &Name,
     plan: &RoundPlan,
     contribution: Contribution,
@@ -299,7 +309,9 @@ async fn fetch(
     let unpack = |bytes: &[u8]| Answers::unpack(bytes, report.kind, rows, report.width);
     let get = async |blob, bytes| {
         let mut assembler = Assembler::new(blob, bytes, most)?;
-        blobs::fetch(connection.as_ref(), blob, &mut assembler).await?;
+        let meter = connection.meter();
+        let crossed = |bytes| meter.carried(Direction::Received, Payload::Answers, bytes);
+        blobs::fetch(connection.as_ref(), blob, &mut assembler, crossed).await?;
         Ok::<_, TransportError>(assembler.finish()?)
     };
     // What this side holds need not come again; where it does not, or not as it should, all comes.

@@ -10,7 +10,7 @@ use fedistill_learning::Samples;
 use fedistill_protocol::{
     Digest, Message, Name, Precision, RoundId, RoundPlan, TransferManifest, TransferSet,
 };
-use fedistill_transport::{BoxFuture, Listen};
+use fedistill_transport::{BoxFuture, Listen, Traffic};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,7 @@ use crate::asking::Asking;
 use crate::centre::TeacherCentre;
 use crate::config::check_classes;
 use crate::hub::{Arrival, Hub, encode};
+use crate::ledger::Lessons;
 use crate::plan::{Planned, Planner, Sent, stream_seed, without_updates};
 use crate::probes::Hidden;
 use crate::store::OpenRound;
@@ -82,6 +83,12 @@ pub trait Observer: Send {
     fn before_next(&mut self, id: RoundId) -> BoxFuture<'_, Result<(), StoreError>> {
         let _ = id;
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// A round is over: `traffic` tells what has crossed for each client since the coordinator began;
+    /// what is still under way counts for the next round. Comes before [`Self::round_done`].
+    fn crossed(&mut self, id: RoundId, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
+        let _ = (id, traffic);
     }
 
     /// A try at a round has not met its quorum.
@@ -344,6 +351,7 @@ impl Coordinator {
                 "round {id} is over, with {} contributions",
                 contributors.len()
             );
+            self.observer.crossed(id, &|| hub.traffic());
             let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
             self.observer.round_done(id, &contributors, teacher);
             self.observer.before_next(id).await?;
@@ -452,6 +460,7 @@ impl Coordinator {
                 Round::restore(config, now, events)?
             }
         };
+        hub.teach(Lessons::of(&planned, classes));
         hub.open(Some(Arc::new(plan.clone())));
         let frame = |plan: RoundPlan| {
             let why = "a plan is longer than its frame may be: lower round.samples";

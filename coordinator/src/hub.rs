@@ -7,9 +7,11 @@ use std::time::Duration;
 use fedistill_protocol::{
     Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest, frame,
 };
-use fedistill_transport::{CloseCode, Connection};
+use fedistill_transport::{CloseCode, Connection, Meter, Metered, Traffic};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
+
+use crate::ledger::{Books, Lessons, traffic};
 
 /// What the connections of a federation share.
 pub(crate) struct Hub {
@@ -30,13 +32,14 @@ struct State {
     plan: Option<Arc<RoundPlan>>,
     /// What each client gave back last, where that may be updated.
     given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
+    books: Books,
 }
 
 struct Member {
     serial: u64,
     /// Frames, ready to be written: one that many clients get is encoded once.
     outbox: mpsc::Sender<Arc<[u8]>>,
-    connection: Arc<dyn Connection>,
+    connection: Arc<Metered>,
     /// The last round that it was told of on this connection.
     greeted: Option<RoundId>,
 }
@@ -86,7 +89,7 @@ impl Hub {
     pub(crate) fn join(
         &self,
         name: &Name,
-        connection: Arc<dyn Connection>,
+        connection: Arc<Metered>,
     ) -> (u64, mpsc::Receiver<Arc<[u8]>>) {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let mut state = self.state();
@@ -105,9 +108,10 @@ impl Hub {
         (serial, messages)
     }
 
-    /// Whether this was the client's current connection.
-    pub(crate) fn leave(&self, name: &Name, serial: u64) -> bool {
+    /// A connection is over, on which this has crossed; whether it was the client's current one.
+    pub(crate) fn leave(&self, name: &Name, serial: u64, crossed: Traffic) -> bool {
         let mut state = self.state();
+        state.books.close(name, crossed);
         let current = state.members.get(name).is_some_and(|m| m.serial == serial);
         if current {
             state.members.remove(name);
@@ -187,6 +191,25 @@ impl Hub {
 
     pub(crate) fn plan(&self) -> Option<Arc<RoundPlan>> {
         self.state().plan.clone()
+    }
+
+    /// What lessons of the round that opens take uncoded.
+    pub(crate) fn teach(&self, lessons: Lessons) {
+        self.state().books.lessons = lessons;
+    }
+
+    /// A client has answered a plan, on a connection with this meter.
+    pub(crate) fn book(&self, client: &Name, plan: &RoundPlan, meter: &Meter) {
+        let classes = self.manifest.classes.len() as u32;
+        self.state().books.book(client, plan, classes, meter);
+    }
+
+    /// What has crossed for each client that has been here.
+    pub(crate) fn traffic(&self) -> BTreeMap<Name, Traffic> {
+        let state = self.state();
+        let members = state.members.iter();
+        let open = members.map(|(name, member)| (name, traffic(&member.connection)));
+        state.books.sum(open)
     }
 
     /// What clients gave back before this process began.

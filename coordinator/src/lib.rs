@@ -2,7 +2,7 @@
 //!
 //! * [`Coordinator`]: opens rounds, drives the machine of each, lets the teacher learn.
 //! * [`Teacher`]: what a user may bring of their own; a [`Learner`] is one.
-//! * [`config`], [`status`]: what the program reads, and what it tells.
+//! * [`config`], [`status`]: what the program reads, and what it tells; [`Ledger`]: what crosses.
 //! * [`Store`]: what outlives the process: [`MemoryStore`] does not, [`FileStore`] does.
 //!
 //! [`Learner`]: fedistill_learning::Learner
@@ -15,6 +15,7 @@ mod connection;
 mod error;
 mod federation;
 mod hub;
+mod ledger;
 mod plan;
 mod probes;
 pub mod status;
@@ -23,6 +24,7 @@ mod teacher;
 
 pub use error::CoordinatorError;
 pub use federation::{Coordinator, Ended, Observer, Settings};
+pub use ledger::{Entry, Ledger};
 pub use plan::Sent;
 pub use probes::Labelled;
 pub use store::{

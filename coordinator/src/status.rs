@@ -1,5 +1,6 @@
 //! `status.json`: what a coordinator is at, for `status` and for whoever watches.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,9 +9,10 @@ use fedistill_learning::checkpoint::write_whole;
 use fedistill_learning::{Dataset, Evaluation};
 use fedistill_program::lock;
 use fedistill_protocol::{Name, RoundId};
+use fedistill_transport::Traffic;
 use serde::{Deserialize, Serialize};
 
-use crate::{Observer, Teacher};
+use crate::{Ledger, Observer, Teacher};
 
 /// Where a coordinator's life is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -42,6 +44,9 @@ pub struct Status {
     pub rounds: u32,
     /// Who contributed to the last round.
     pub contributors: Vec<String>,
+    /// What has crossed, of each client.
+    #[serde(default)]
+    pub ledger: Ledger,
     /// How good the teacher is, where there are held-out samples.
     pub teacher: Option<Evaluation>,
     /// When this was written, in seconds since 1970.
@@ -69,6 +74,7 @@ impl Bookkeeper {
                 done: 0,
                 rounds,
                 contributors: Vec::new(),
+                ledger: Ledger::default(),
                 teacher: None,
                 updated: 0,
                 process: std::process::id(),
@@ -108,7 +114,18 @@ impl Bookkeeper {
 impl Observer for Bookkeeper {
     fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
         self.status.done = round;
+        // What goes on after a stop goes on counting.
+        if round > 0
+            && let Ok(before) = last(&self.folder)
+            && before.federation == self.status.federation
+        {
+            self.status.ledger = before.ledger;
+        }
         self.update(teacher);
+    }
+
+    fn crossed(&mut self, _: RoundId, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
+        self.status.ledger.close(traffic());
     }
 
     fn round_done(
@@ -187,6 +204,9 @@ impl std::fmt::Display for Status {
         if !self.contributors.is_empty() {
             let (count, names) = (self.contributors.len(), self.contributors.join(", "));
             write!(f, "\nlast round: {count} contributions, from {names}")?;
+            if let Some(line) = self.ledger.line(&self.contributors) {
+                write!(f, "\n{line}")?;
+            }
         }
         if let Some(teacher) = &self.teacher {
             write!(f, "\nteacher, held-out: {teacher}")?;

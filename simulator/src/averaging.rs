@@ -11,6 +11,7 @@ use fedistill_coordinator::Saved;
 use fedistill_federation::select;
 use fedistill_learning::{LearnError, Learner, Model, Objective, Samples, Schedule, Targets, seed};
 use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser, Toward};
+use fedistill_transport::{Flow, Traffic};
 
 use crate::board::Seen;
 use crate::journal::Stage;
@@ -90,6 +91,16 @@ pub(crate) fn average_kept(
     let net = build(seed_of(plan.seed, "averaged"))?;
     let mut parameters = net.weights().to_vec();
     let bytes = 4 * parameters.len() as u64;
+    // Nothing is coded and nothing crosses.
+    let flow = Flow {
+        raw: bytes,
+        packed: bytes,
+        ..Flow::default()
+    };
+    let traffic = Traffic {
+        up: flow,
+        down: flow,
+    };
     let mut centre = Learner::new(net);
     let workers = plan.threads.max(1);
     let desks: Vec<Mutex<Learner>> = (0..workers)
@@ -150,13 +161,14 @@ pub(crate) fn average_kept(
         let mut row = RoundRow {
             round,
             server_on_test: Some(server.on_test),
-            up: vec![bytes; asked.len()],
-            down: vec![bytes; asked.len()],
             seconds,
             clients: (asked.len() < clients.len()).then_some(asked),
             ..RoundRow::default()
         };
         row.score(&scores);
+        for _ in &scores {
+            row.enter(traffic, Some(2 * bytes));
+        }
         seen.rows.push(row);
         (seen.clients, seen.server) = (scores, Some(server));
         if let Some(stage) = &mut stage

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fedistill_client::{Event, Student, Watcher};
 use fedistill_coordinator::{Observer, Saved, Store, StoreError, Teacher};
 use fedistill_protocol::{Name, Phase, PhaseData, RoundId, RoundPlan};
-use fedistill_transport::BoxFuture;
+use fedistill_transport::{BoxFuture, Traffic};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
@@ -40,10 +40,13 @@ pub(crate) struct Seen {
     pub(crate) network: Option<u64>,
     /// Students of the round that is under way.
     current: BTreeMap<usize, ClientScore>,
-    /// What had crossed once a client's contribution to this round counted: up, down.
-    crossed: BTreeMap<usize, (u64, u64)>,
+    /// What had crossed once a client's contribution to this round counted.
+    crossed: BTreeMap<usize, Traffic>,
     /// The same of the last round in which it took part.
-    before: BTreeMap<usize, (u64, u64)>,
+    before: BTreeMap<usize, Traffic>,
+    /// What a round of federated averaging of its model costs each client, both ways, where that is
+    /// known.
+    pub(crate) fedavg: Vec<u64>,
     /// Clients that had joined before this process began, and have not come back.
     returning: BTreeSet<usize>,
 }
@@ -80,15 +83,15 @@ impl Seen {
     fn hear(&mut self, client: usize, event: &Event) {
         match *event {
             // What it takes to come back is no round's.
-            Event::Connected { sent, received } if self.returning.remove(&client) => {
-                self.before.insert(client, (sent, received));
+            Event::Connected { traffic } if self.returning.remove(&client) => {
+                self.before.insert(client, traffic);
             }
-            Event::Counted { id, sent, received } if self.is_current(id) => {
-                self.crossed.insert(client, (sent, received));
+            Event::Counted { id, traffic } if self.is_current(id) => {
+                self.crossed.insert(client, traffic);
             }
             Event::Closed {
                 network: Some(bytes),
-            } => self.network = Some(self.network.unwrap_or(0) + bytes),
+            } => self.network = Some(self.network.unwrap_or(0) + bytes.total()),
             _ => {}
         }
     }
@@ -114,8 +117,7 @@ impl Seen {
         for client in current.keys() {
             let before = self.before.entry(*client).or_default();
             let now = crossed.get(client).copied().unwrap_or(*before);
-            row.up.push(now.0 - before.0);
-            row.down.push(now.1 - before.1);
+            row.enter(now.since(before), self.fedavg.get(*client).copied());
             *before = now;
         }
         let took_part = || current.keys().copied().collect();

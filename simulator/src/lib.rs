@@ -11,6 +11,7 @@
 //! * [`Journal`]: what of a run is on disk, so that it can go on after a stop.
 //! * [`experiment`]: a federation and the baselines that it is compared with.
 //! * [`ServerOnTest`], [`ClientOnTest`], [`ClientOnOwn`]: three measures that are never mixed.
+//! * [`Ledger`]: what crosses in a round, of each client, by what it is for.
 //! * [`compare`]: many methods under many conditions, and one table of all.
 //! * [`Summary`], [`table`] and [`output`]: what came of it.
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod error;
 pub mod experiment;
 mod held_out;
 mod journal;
+mod ledger;
 mod memory;
 mod metrics;
 mod outcome;
@@ -44,6 +46,7 @@ pub use averaging::{Averaging, average};
 pub use error::SimulationError;
 pub use experiment::Experiment;
 pub use journal::Journal;
+pub use ledger::{Entries, FlowMeans, Ledger, LedgerMeans};
 pub use memory::MemoryBound;
 pub use metrics::{
     ClientOnOwn, ClientOnTest, ClientScore, Measure, Metrics, OverClients, ServerOnTest,

@@ -174,12 +174,12 @@ fn parameters(
     Ok((kept, 4 * (8 * kept + samples * net.activations() as u64)))
 }
 
-/// What is seen of all rounds: of each participant five values, here and in what three runs came to;
+/// What is seen of all rounds: of each participant 17 values, here and in what three runs came to;
 /// and once as text, which grows by doubling.
 fn rows(world: &World, plan: &Plan) -> u64 {
     let clients = world.private.len();
     let asked = plan.per_round.unwrap_or(clients).min(clients) as u64;
-    (u64::from(plan.rounds) + 1) * asked * (4 * 48 + 2 * 100)
+    (u64::from(plan.rounds) + 1) * asked * (4 * 144 + 2 * 180)
 }
 
 /// What it takes to keep a run on disk: what the file holds in memory, and one student on its way.

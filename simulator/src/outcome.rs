@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
+use fedistill_transport::Traffic;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::Ledger;
 use crate::metrics::{ClientOnOwn, ClientOnTest, ClientScore, ServerOnTest, ServerScore};
 
 /// What one round came to. Rows are equal that came to the same, however long that took.
@@ -30,6 +32,9 @@ pub struct RoundRow {
     pub up: Vec<u64>,
     /// Bytes down, of each of them; the transfer set is in a client's first.
     pub down: Vec<u64>,
+    /// What of those bytes is for what, and what they cost on the network.
+    #[serde(default)]
+    pub ledger: Ledger,
     /// Wall-clock time from the end of the round before, or from the first one's start, to this one's
     /// end, evaluation included.
     #[serde(default)]
@@ -48,16 +53,25 @@ impl PartialEq for RoundRow {
             decided,
             up,
             down,
+            ledger,
             seconds: _,
         } = self;
         (round, clients) == (&other.round, &other.clients)
             && (server_on_test, clients_on_test) == (&other.server_on_test, &other.clients_on_test)
             && (clients_on_own, decided) == (&other.clients_on_own, &other.decided)
             && (up, down) == (&other.up, &other.down)
+            && ledger == &other.ledger
     }
 }
 
 impl RoundRow {
+    /// Notes what has crossed for the next client.
+    pub(crate) fn enter(&mut self, traffic: Traffic, fedavg: Option<u64>) {
+        self.up.push(traffic.up.application());
+        self.down.push(traffic.down.application());
+        self.ledger.push(traffic, fedavg);
+    }
+
     /// Notes how good the clients' models are, in their order.
     pub(crate) fn score<'a>(&mut self, clients: impl IntoIterator<Item = &'a ClientScore>) {
         for client in clients {

@@ -73,8 +73,7 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
 <p>Measured on {measured_on}. Another measure than the one above: what a model knows, and what it is worth to its client.</p>
 <h2>Bytes</h2>
 <table><tr><th>per client and round</th><th>up</th><th>down</th></tr>
-<tr><td>fedistill</td><td>{up}</td><td>{down}</td></tr>
-<tr><td>FedAvg of the same models</td><td>{fedavg}</td><td>{fedavg}</td></tr></table>
+{ledger}</table>
 {bytes_chart}
 <p>The first round's download holds the transfer set, {transfer}, which a client fetches once.</p>
 {total}
@@ -88,9 +87,7 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
         samples = experiment.federated.test_samples,
         measured_on = measured_on(&experiment.config),
         accuracy = accuracy(experiment)?,
-        up = size(bytes.up_per_client_round),
-        down = size(bytes.down_per_client_round),
-        fedavg = size(bytes.fedavg_per_client_round),
+        ledger = ledger(&summary),
         transfer = size(bytes.transfer_set as f64),
         bytes_chart = traffic(experiment, bytes.fedavg_per_client_round)?,
         heat = heat(experiment)?,
@@ -115,6 +112,40 @@ fn decided(experiment: &Experiment) -> String {
             format!("<h2>What {method} has decided</h2>\n<ul>{items}</ul>\n")
         }
     }
+}
+
+/// The rows of the table of bytes: what is for what, from what it would be to what it costs.
+fn ledger(summary: &Summary) -> String {
+    let (up, down) = (&summary.ledger.up, &summary.ledger.down);
+    let fedavg = summary.bytes.fedavg_per_client_round;
+    let mut rows = vec![
+        (
+            "answers, whole and uncoded (4 bytes a value)",
+            up.raw,
+            down.raw,
+        ),
+        ("answers, as they crossed", up.packed, down.packed),
+        (
+            "a round's share of the transfer set",
+            up.transfer_set,
+            down.transfer_set,
+        ),
+        ("messages, requests and headers", up.framing, down.framing),
+        (
+            "all on streams",
+            summary.bytes.up_per_client_round,
+            summary.bytes.down_per_client_round,
+        ),
+    ];
+    if let (Some(up), Some(down)) = (up.quic, down.quic) {
+        rows.push(("QUIC, with TLS and acknowledgements", up, down));
+    }
+    rows.push(("FedAvg of the same models", fedavg, fedavg));
+    let row = |(what, up, down)| {
+        let (up, down) = (size(up), size(down));
+        format!("<tr><td>{what}</td><td>{up}</td><td>{down}</td></tr>\n")
+    };
+    rows.into_iter().map(row).collect()
 }
 
 /// Text as HTML has it.

@@ -119,6 +119,9 @@ pub(crate) async fn simulate_kept(
         beginning.saved = kept.saved;
         beginning.seen = kept.seen;
     }
+    let lengths = students.lengths().iter();
+    // 4 bytes a parameter, both ways.
+    beginning.seen.fedavg = lengths.map(|&length| 8 * length as u64).collect();
     beginning.keep = stage.clone().map(|stage| (stage, Arc::clone(&students)));
     let engine = Arc::new(Engine::new(
         shape.to_vec(),

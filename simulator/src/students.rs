@@ -60,6 +60,11 @@ impl Students {
         self.lengths.len()
     }
 
+    /// Parameters of each client's student.
+    pub(crate) fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
     /// Clients whose student has become another since this was last called, ascending.
     pub(crate) fn take_changed(&self) -> BTreeSet<usize> {
         std::mem::take(&mut *lock(&self.changed))

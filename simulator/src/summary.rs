@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+pub(crate) use fedistill_program::size;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::decided::decisions;
+use crate::ledger::LedgerMeans;
 use crate::metrics::{Measure, Metrics, OverClients};
 use crate::{Averaging, Experiment, Outcome, ServerScore, Transport};
 
@@ -25,6 +27,9 @@ pub struct Summary {
     pub decided: BTreeMap<String, f64>,
     /// What crossed.
     pub bytes: Bytes,
+    /// What of it is for what.
+    #[serde(default)]
+    pub ledger: LedgerMeans,
     /// How long it took.
     pub seconds: Seconds,
     /// Everything random followed from it.
@@ -131,6 +136,7 @@ impl From<&Experiment> for Summary {
         let of = |outcome: &Option<Outcome>| outcome.as_ref().map(|o| mean(accuracies(o)));
         let asked = config.per_round.unwrap_or(config.clients);
         let shares = (asked * config.rounds as usize) as f64;
+        let fedavg = mean(federated.parameters.iter().map(|&p| 4.0 * p as f64));
         let all = |bytes: fn(&crate::RoundRow) -> &Vec<u64>| {
             let rounds = federated.rounds.iter();
             rounds.flat_map(bytes).sum::<u64>() as f64 / shares
@@ -162,10 +168,11 @@ impl From<&Experiment> for Summary {
             bytes: Bytes {
                 up_per_client_round: all(|row| &row.up),
                 down_per_client_round: all(|row| &row.down),
-                fedavg_per_client_round: mean(federated.parameters.iter().map(|&p| 4.0 * p as f64)),
+                fedavg_per_client_round: fedavg,
                 transfer_set: federated.transfer_bytes,
                 quic_total: federated.network,
             },
+            ledger: LedgerMeans::of(&federated.rounds, shares, 2.0 * fedavg),
             seconds: Seconds {
                 total: experiment.seconds,
                 federation: federated.seconds,
@@ -266,16 +273,6 @@ pub(crate) fn measured_on(config: &Config) -> String {
             100.0 * share
         ),
         _ => "the test set's classes, as often as each client has them".to_owned(),
-    }
-}
-
-/// Bytes for people.
-pub(crate) fn size(bytes: f64) -> String {
-    match bytes {
-        b if b >= 1e9 => format!("{:.2} GB", b / 1e9),
-        b if b >= 1e6 => format!("{:.2} MB", b / 1e6),
-        b if b >= 1e3 => format!("{:.1} kB", b / 1e3),
-        b => format!("{b:.0} B"),
     }
 }
 

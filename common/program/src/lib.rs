@@ -3,7 +3,7 @@
 //! * [`config`]: TOML files in which nothing is ignored.
 //! * [`database`]: a file with transactions.
 //! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
-//! * [`print()`]: what is told on standard output.
+//! * [`print()`]: what is told on standard output; [`size()`]: bytes as people read them.
 //! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
 #![forbid(unsafe_code)]
@@ -14,7 +14,9 @@ mod exit;
 pub mod lock;
 pub mod log;
 mod output;
+mod size;
 
 pub use config::ConfigError;
 pub use exit::{Exit, Failure, OrExit, finish};
 pub use output::print;
+pub use size::size;

@@ -266,6 +266,11 @@ pub enum Silence {
 }
 
 impl Report {
+    /// Bytes of the same answers whole and uncoded: 4 a value.
+    pub fn raw_bytes(&self, classes: u32) -> u64 {
+        4 * u64::from(self.about.count(classes)) * u64::from(self.width)
+    }
+
     /// The most bytes that a contribution may have: a function of the plan, never of the model.
     pub fn most_bytes(&self, classes: u32) -> u64 {
         let rows = self.about.count(classes);
@@ -346,6 +351,11 @@ impl RoundPlan {
 }
 
 impl Knowledge {
+    /// Bytes of the same answers whole and uncoded: 4 a value.
+    pub fn raw_bytes(&self, classes: u32) -> u64 {
+        4 * u64::from(self.about.count(classes)) * u64::from(self.width)
+    }
+
     /// The most bytes that the blob may have.
     pub fn most_bytes(&self, classes: u32) -> u64 {
         let rows = self.about.count(classes);

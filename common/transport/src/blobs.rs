@@ -16,7 +16,7 @@ use crate::{Connection, Stream, TransportError};
 pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Fetches what `assembler` lacks of a blob. After an error the assembler holds what has come, and
-/// another call goes on from there.
+/// another call goes on from there. `crossed` hears the length of each chunk as it comes.
 ///
 /// # Errors
 /// A peer that does not have the blob, sends something else, or takes longer than
@@ -25,6 +25,7 @@ pub async fn fetch(
     connection: &dyn Connection,
     blob: Digest,
     assembler: &mut Assembler,
+    crossed: impl Fn(u64) + Send,
 ) -> Result<(), TransportError> {
     if assembler.is_complete() {
         return Ok(());
@@ -48,7 +49,10 @@ pub async fn fetch(
         };
         let late = |_| TransportError::Timeout("sent a chunk");
         match timeout(CHUNK_TIMEOUT, next).await.map_err(late)?? {
-            Some((header, chunk)) => assembler.push(header, &chunk)?,
+            Some((header, chunk)) => {
+                crossed(chunk.len() as u64);
+                assembler.push(header, &chunk)?;
+            }
             None => {
                 return Err(TransportError::Protocol(ProtocolError::WrongLength {
                     what: "blob",
@@ -80,11 +84,17 @@ pub async fn requested(stream: &mut Stream) -> Result<Request, TransportError> {
     Ok(Request::parse(request))
 }
 
-/// Sends `bytes` from `offset` on. An empty slice says that this side does not have the blob.
+/// Sends `bytes` from `offset` on. An empty slice says that this side does not have the blob. `crossed`
+/// hears the length of each chunk as it is taken.
 ///
 /// # Errors
 /// A connection that is lost, or a peer that takes no chunk for [`CHUNK_TIMEOUT`].
-pub async fn send(stream: &mut Stream, bytes: &[u8], offset: u64) -> Result<(), TransportError> {
+pub async fn send(
+    stream: &mut Stream,
+    bytes: &[u8],
+    offset: u64,
+    crossed: impl Fn(u64) + Send,
+) -> Result<(), TransportError> {
     let late = |_| TransportError::Timeout("taken a chunk");
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
     for (header, chunk) in chunks(bytes, offset) {
@@ -93,6 +103,7 @@ pub async fn send(stream: &mut Stream, bytes: &[u8], offset: u64) -> Result<(), 
             stream.0.write_all(chunk).await
         };
         timeout(CHUNK_TIMEOUT, write).await.map_err(late)??;
+        crossed(chunk.len() as u64);
     }
     Ok(stream.0.shutdown().await?)
 }

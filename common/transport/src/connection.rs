@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fedistill_protocol::Name;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::TransportError;
+use crate::{NetworkBytes, TransportError};
 
 /// A future on the heap, so that transports are object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -98,9 +98,9 @@ pub trait Connection: fmt::Debug + Send + Sync {
     /// Why the conversation is over, if it is.
     fn close_reason(&self) -> Option<TransportError>;
 
-    /// Bytes that this side has sent to and received from the network so far, with all overhead;
-    /// `None` where there is no network.
-    fn network_bytes(&self) -> Option<u64>;
+    /// What this side has sent to and received from the network so far, with all overhead; `None`
+    /// where there is no network.
+    fn network_bytes(&self) -> Option<NetworkBytes>;
 }
 
 /// A client's way to its coordinator.

@@ -5,7 +5,8 @@
 //! * [`Frames`] and [`blobs`]: control messages on the stream that a client opens first, bulk
 //!   payloads on streams of their own.
 //! * [`identity`]: the federation's root, and certificates for its coordinator and each client.
-//! * [`Meter`]: counts what crosses, and can listen in on it.
+//! * [`Meter`]: counts what crosses, and can listen in on it; [`Traffic`] is what it comes to, by what it
+//!   is for.
 #![forbid(unsafe_code)]
 
 pub mod blobs;
@@ -16,10 +17,12 @@ pub mod identity;
 pub mod memory;
 mod meter;
 pub mod quic;
+mod traffic;
 
 pub use connection::{
     BoxFuture, CloseCode, Connection, Dial, Listen, Peer, Reader, Stream, Writer,
 };
 pub use error::TransportError;
 pub use frames::{FrameReader, FrameWriter, Frames};
-pub use meter::{Direction, Meter, Metered, Tap};
+pub use meter::{Direction, Meter, Metered, Payload, Tap};
+pub use traffic::{Flow, NetworkBytes, Traffic};

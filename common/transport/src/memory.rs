@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use self::pipe::pipe;
-use crate::{BoxFuture, CloseCode, Connection, Dial, Listen, Peer, Stream, TransportError};
+use crate::{
+    BoxFuture, CloseCode, Connection, Dial, Listen, NetworkBytes, Peer, Stream, TransportError,
+};
 
 /// Bytes that a stream holds before its writer has to wait.
 const STREAM_BYTES: usize = 256 * 1024;
@@ -210,7 +212,7 @@ impl Connection for MemoryConnection {
         self.reason()
     }
 
-    fn network_bytes(&self) -> Option<u64> {
+    fn network_bytes(&self) -> Option<NetworkBytes> {
         None
     }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{BoxFuture, CloseCode, Connection, Peer, Stream, TransportError};
+use crate::{BoxFuture, CloseCode, Connection, Flow, NetworkBytes, Peer, Stream, TransportError};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -22,12 +22,33 @@ pub trait Tap: Send + Sync {
     fn hear(&self, direction: Direction, bytes: &[u8]);
 }
 
+/// What the bytes of a blob are for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Payload {
+    /// Packed answers, or an update of some.
+    Answers,
+    /// The transfer set.
+    TransferSet,
+}
+
 /// Counts the bytes of streams: frames, blobs and their headers, without what the transport adds.
+///
+/// Streams do not know what they carry: who fetches or gives a blob says how much of what was counted
+/// is that, with [`Self::carried`].
 #[derive(Default)]
 pub struct Meter {
-    sent: AtomicU64,
-    received: AtomicU64,
+    sent: Counters,
+    received: Counters,
     tap: Option<Arc<dyn Tap>>,
+}
+
+/// Of one direction.
+#[derive(Debug, Default)]
+struct Counters {
+    all: AtomicU64,
+    raw: AtomicU64,
+    answers: AtomicU64,
+    transfer_set: AtomicU64,
 }
 
 impl std::fmt::Debug for Meter {
@@ -47,20 +68,52 @@ impl Meter {
 
     /// Bytes sent so far.
     pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        self.sent.all.load(Ordering::Relaxed)
     }
 
     /// Bytes received so far.
     pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
+        self.received.all.load(Ordering::Relaxed)
     }
 
     /// Counts bytes that did not have to cross because this process already holds them.
     pub fn spared(&self, direction: Direction, bytes: u64) {
-        self.counter(direction).fetch_add(bytes, Ordering::Relaxed);
+        let counters = self.counters(direction);
+        counters.all.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn counter(&self, direction: Direction) -> &AtomicU64 {
+    /// So many of the bytes that were counted are of a blob, and this is what it is for.
+    pub fn carried(&self, direction: Direction, payload: Payload, bytes: u64) {
+        let counters = self.counters(direction);
+        let counter = match payload {
+            Payload::Answers => &counters.answers,
+            Payload::TransferSet => &counters.transfer_set,
+        };
+        counter.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Answers are to cross, or have, that take so many bytes whole and uncoded.
+    pub fn uncoded(&self, direction: Direction, bytes: u64) {
+        let counters = self.counters(direction);
+        counters.raw.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What has crossed in this direction, where streams have carried `all` bytes: [`Self::sent`] or
+    /// [`Self::received`], now or at the moment that counts.
+    pub fn flow(&self, direction: Direction, all: u64, quic: Option<u64>) -> Flow {
+        let counters = self.counters(direction);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (packed, transfer_set) = (read(&counters.answers), read(&counters.transfer_set));
+        Flow {
+            raw: read(&counters.raw),
+            packed,
+            transfer_set,
+            framing: all.saturating_sub(packed + transfer_set),
+            quic,
+        }
+    }
+
+    fn counters(&self, direction: Direction) -> &Counters {
         match direction {
             Direction::Sent => &self.sent,
             Direction::Received => &self.received,
@@ -68,8 +121,9 @@ impl Meter {
     }
 
     fn count(&self, direction: Direction, bytes: &[u8]) {
-        let counter = self.counter(direction);
-        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let counters = self.counters(direction);
+        let length = bytes.len() as u64;
+        counters.all.fetch_add(length, Ordering::Relaxed);
         if let Some(tap) = &self.tap {
             tap.hear(direction, bytes);
         }
@@ -87,6 +141,11 @@ impl Metered {
     /// Counts what crosses `inner` on `meter`.
     pub fn new(inner: Arc<dyn Connection>, meter: Arc<Meter>) -> Self {
         Self { inner, meter }
+    }
+
+    /// What counts.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn wrap(&self, (writer, reader): Stream) -> Stream {
@@ -127,7 +186,7 @@ impl Connection for Metered {
         self.inner.close_reason()
     }
 
-    fn network_bytes(&self) -> Option<u64> {
+    fn network_bytes(&self) -> Option<NetworkBytes> {
         self.inner.network_bytes()
     }
 }

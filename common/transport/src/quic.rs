@@ -12,7 +12,9 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::identity::{Identity, check_host, peer_of};
-use crate::{BoxFuture, CloseCode, Connection, Dial, Listen, Peer, Stream, TransportError};
+use crate::{
+    BoxFuture, CloseCode, Connection, Dial, Listen, NetworkBytes, Peer, Stream, TransportError,
+};
 
 /// What both sides must speak; the number is the protocol's version.
 pub const ALPN: &[u8] = b"fedistill/1";
@@ -347,9 +349,12 @@ impl Connection for QuicConnection {
         self.inner.close_reason().as_ref().map(explain)
     }
 
-    fn network_bytes(&self) -> Option<u64> {
+    fn network_bytes(&self) -> Option<NetworkBytes> {
         let stats = self.inner.stats();
-        Some(stats.udp_tx.bytes + stats.udp_rx.bytes)
+        Some(NetworkBytes {
+            sent: stats.udp_tx.bytes,
+            received: stats.udp_rx.bytes,
+        })
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) async fn hub(
         };
         let _theirs = door.dialer(peer).dial().await.unwrap();
         let connection = listener.accept().await.unwrap();
+        let connection = Arc::new(Metered::new(connection, Arc::default()));
         mailboxes.push(hub.join(&name(client), connection).1);
     }
     (hub, mailboxes, incoming)
@@ -56,8 +57,54 @@ async fn who_never_hangs_up_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn an_empty_hub_is_not_waited_for() {
     let (hub, _mailboxes, mut incoming) = hub(&["a"]).await;
-    assert!(hub.leave(&name("a"), 1));
+    assert!(hub.leave(&name("a"), 1, Traffic::default()));
     let long = Duration::from_secs(3600);
     let emptied = hub.emptied(&mut incoming, long, long);
     timeout(Duration::from_secs(20), emptied).await.unwrap();
+}
+
+#[tokio::test]
+async fn books_outlive_connections_and_count_an_answer_once() {
+    use fedistill_protocol::{About, AnswerKind, Precision, Report, Silence};
+
+    let (hub, ..) = hub(&["a", "b"]).await;
+    let plan = RoundPlan {
+        federation: name("clinic"),
+        id: RoundId {
+            round: 0,
+            attempt: 0,
+        },
+        transfer: Digest::of(b"none"),
+        seed: 0,
+        knowledge: Vec::new(),
+        phases: Vec::new(),
+        report: Some(Report {
+            kind: AnswerKind::Features,
+            about: About::Classes,
+            width: 50,
+            precision: Precision::F32,
+            adjust: 0.0,
+            silence: Silence::Never,
+            update: false,
+        }),
+        deadline_ms: 0,
+        cohort: 2,
+    };
+    let meter = |client: &str| {
+        let state = hub.state();
+        Arc::clone(&state.members[&name(client)].connection)
+    };
+    let raw = |client: &str| {
+        let traffic = hub.traffic()[&name(client)];
+        (traffic.up.raw, traffic.down.raw)
+    };
+    hub.teach(Lessons::default());
+    for _ in 0..2 {
+        hub.book(&name("a"), &plan, meter("a").meter());
+    }
+    assert_eq!((raw("a"), raw("b")), ((2 * 50 * 4, 0), (0, 0)));
+    let crossed = traffic(&meter("a"));
+    assert!(hub.leave(&name("a"), 1, crossed));
+    assert_eq!(raw("a"), (400, 0));
+    assert!(!hub.traffic().contains_key(&name("c")));
 }

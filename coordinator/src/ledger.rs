@@ -1,0 +1,205 @@
+//! What crosses between the coordinator and each client, by what it is for.
+
+use std::collections::BTreeMap;
+
+use fedistill_program::size;
+use fedistill_protocol::{Name, RoundId, RoundPlan};
+use fedistill_transport::{Connection, Direction, Flow, Meter, Metered, Traffic};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Planned;
+
+/// What has crossed on a connection, seen from the coordinator.
+pub(crate) fn traffic(connection: &Metered) -> Traffic {
+    let (meter, network) = (connection.meter(), connection.network_bytes());
+    let (up, down) = (meter.received(), meter.sent());
+    Traffic {
+        up: meter.flow(Direction::Received, up, network.map(|bytes| bytes.received)),
+        down: meter.flow(Direction::Sent, down, network.map(|bytes| bytes.sent)),
+    }
+}
+
+/// Bytes that the lessons of a round take, whole and uncoded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lessons {
+    common: u64,
+    /// Of those that get others.
+    personal: BTreeMap<Name, u64>,
+}
+
+impl Lessons {
+    pub(crate) fn of(planned: &Planned, classes: u32) -> Self {
+        let sum = |lessons: &[fedistill_protocol::Knowledge]| {
+            lessons.iter().map(|lesson| lesson.raw_bytes(classes)).sum()
+        };
+        let personal = planned.personal.iter();
+        Self {
+            common: sum(&planned.plan.knowledge),
+            personal: personal
+                .map(|(name, lessons)| (name.clone(), sum(lessons)))
+                .collect(),
+        }
+    }
+}
+
+/// The books of all clients that have been here.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    /// Of the open round.
+    pub(crate) lessons: Lessons,
+    /// What crossed on connections that are over.
+    over: BTreeMap<Name, Traffic>,
+    /// The round that each client was last booked for.
+    booked: BTreeMap<Name, RoundId>,
+}
+
+impl Books {
+    /// A connection is over, on which this has crossed.
+    pub(crate) fn close(&mut self, client: &Name, crossed: Traffic) {
+        *self.over.entry(client.clone()).or_default() += crossed;
+    }
+
+    /// A client has answered a plan: what that would have taken uncoded counts once, however often it
+    /// is announced.
+    pub(crate) fn book(&mut self, client: &Name, plan: &RoundPlan, classes: u32, meter: &Meter) {
+        if self.booked.insert(client.clone(), plan.id) == Some(plan.id) {
+            return;
+        }
+        let Lessons { common, personal } = &self.lessons;
+        let down = personal.get(client).unwrap_or(common);
+        meter.uncoded(Direction::Sent, *down);
+        let up = plan
+            .report
+            .as_ref()
+            .map_or(0, |report| report.raw_bytes(classes));
+        meter.uncoded(Direction::Received, up);
+    }
+
+    /// What has crossed for each client: on connections that are over, and on these.
+    pub(crate) fn sum<'a>(
+        &self,
+        open: impl Iterator<Item = (&'a Name, Traffic)>,
+    ) -> BTreeMap<Name, Traffic> {
+        let mut sums = self.over.clone();
+        for (name, crossed) in open {
+            *sums.entry(name.clone()).or_default() += crossed;
+        }
+        sums
+    }
+}
+
+/// What has crossed for one client.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Entry {
+    /// From the end of the round before to the end of the last one.
+    pub last_round: Traffic,
+    /// In all rounds.
+    pub total: Traffic,
+}
+
+/// What has crossed for each client, as `status.json` has it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Ledger {
+    clients: BTreeMap<String, Entry>,
+    /// What had crossed in this process when the last round ended.
+    #[serde(skip)]
+    before: BTreeMap<Name, Traffic>,
+}
+
+impl Ledger {
+    /// What has crossed for this client.
+    pub fn of(&self, client: &str) -> Option<&Entry> {
+        self.clients.get(client)
+    }
+
+    /// A round has ended; this had crossed in this process by then.
+    pub(crate) fn close(&mut self, now: BTreeMap<Name, Traffic>) {
+        for entry in self.clients.values_mut() {
+            entry.last_round = Traffic::default();
+        }
+        for (name, traffic) in &now {
+            let before = self.before.get(name).copied().unwrap_or_default();
+            let entry = self.clients.entry(name.to_string()).or_default();
+            entry.last_round = traffic.since(&before);
+            entry.total += entry.last_round;
+        }
+        self.before = now;
+    }
+
+    /// In a line, what crossed in the last round for each of these clients on average.
+    pub(crate) fn line(&self, clients: &[String]) -> Option<String> {
+        let rounds: Vec<Traffic> = clients
+            .iter()
+            .filter_map(|client| Some(self.of(client)?.last_round))
+            .collect();
+        let count = rounds.len() as f64;
+        let way = |of: fn(&Traffic) -> Flow| {
+            let flow = rounds.iter().map(of).fold(Flow::default(), |a, b| a + b);
+            let mean = |bytes: u64| size(bytes as f64 / count);
+            let quic = flow
+                .quic
+                .map_or_else(String::new, |quic| format!(", {} of QUIC", mean(quic)));
+            format!(
+                "{} ({} of answers, {} uncoded{quic})",
+                mean(flow.application()),
+                mean(flow.packed),
+                mean(flow.raw)
+            )
+        };
+        (!rounds.is_empty()).then(|| {
+            format!(
+                "bytes of each: up {}, down {}",
+                way(|traffic| traffic.up),
+                way(|traffic| traffic.down)
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(packed: u64) -> Traffic {
+        let flow = Flow {
+            raw: 10 * packed,
+            packed,
+            framing: 100,
+            quic: Some(2 * packed),
+            ..Flow::default()
+        };
+        Traffic {
+            up: flow,
+            down: flow,
+        }
+    }
+
+    #[test]
+    fn rounds_add_up_over_processes() {
+        let name: Name = "ward-7".parse().unwrap();
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.line(&["ward-7".to_owned()]), None);
+        for packed in [1000, 3000] {
+            ledger.close([(name.clone(), traffic(packed))].into());
+        }
+        let entry = ledger.of("ward-7").unwrap();
+        assert_eq!(entry.total, traffic(3000));
+        assert_eq!(entry.last_round.up.packed, 2000);
+        assert_eq!(entry.last_round.up.framing, 0);
+        // Another process begins to count anew, and goes on with what is written.
+        let text = serde_json::to_string(&ledger).unwrap();
+        let mut later: Ledger = serde_json::from_str(&text).unwrap();
+        later.close([(name.clone(), traffic(500))].into());
+        assert_eq!(later.of("ward-7").unwrap().last_round, traffic(500));
+        assert_eq!(later.of("ward-7").unwrap().total.up.packed, 3500);
+        let line = later.line(&["ward-7".to_owned()]).unwrap();
+        assert_eq!(
+            line,
+            "bytes of each: up 600 B (500 B of answers, 5.0 kB uncoded, 1.0 kB of QUIC), down 600 B (500 B of answers, 5.0 kB uncoded, 1.0 kB of QUIC)"
+        );
+        // Who is not there any more sends nothing.
+        later.close(BTreeMap::new());
+        assert_eq!(later.of("ward-7").unwrap().last_round, Traffic::default());
+    }
+}
