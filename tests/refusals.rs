@@ -96,6 +96,21 @@ fn configurations() {
     taught.args(["--method", "teacher-only", "--teacher", "none", "--out"]);
     let ended = run(taught.arg(deployment().path("out")));
     refused(&ended, 2, &["teacher-only needs a teacher"]);
+    let mut taught = Command::new(program("fedistill-simulate"));
+    taught.current_dir(fedistill_tests::root());
+    taught.args([
+        "--method",
+        "teacher-only",
+        "--teacher",
+        "untrained",
+        "--out",
+    ]);
+    let ended = run(taught.arg(deployment().path("out")));
+    refused(
+        &ended,
+        2,
+        &["teacher-only needs a teacher that knows something"],
+    );
     let ended = run(Command::new(program("fedistill-simulate")).args(["--data", "nowhere"]));
     refused(
         &ended,

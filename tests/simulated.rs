@@ -73,6 +73,61 @@ async fn one_seed_gives_one_result_over_any_transport_and_any_number_of_threads(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_teacher_that_knows_nothing_learns_what_the_federation_comes_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |method: &str, teacher| Config {
+        method: method.to_owned(),
+        rounds: 6,
+        teacher,
+        partition: Partition::Iid,
+        ..small(folder.path())
+    };
+    let server = run(&with("ds-fl:sa", TeacherSource::Untrained)).await;
+    let accuracy = Summary::from(&server).accuracy;
+    assert_eq!(accuracy.teacher_before, None);
+    assert!(accuracy.teacher_after.unwrap() > 0.4, "{accuracy:?}");
+    // Nothing is there to agree with before it has learnt.
+    let agreements = server.federated.rounds.iter().map(|row| row.agreement);
+    let agreements: Vec<bool> = agreements.map(|agreement| agreement.is_some()).collect();
+    assert_eq!(agreements, [false, true, true, true, true, true, false]);
+    // It has no vote, so students are what they are without it.
+    for method in ["ds-fl:sa", "logit-mean"] {
+        let without = run(&with(method, TeacherSource::None)).await;
+        let beside = run(&with(method, TeacherSource::Untrained)).await;
+        assert_eq!(
+            without.federated.digest, beside.federated.digest,
+            "{method}"
+        );
+        assert_eq!(without.federated.teacher_after, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn liars_spoil_a_mean_and_no_median() {
+    let folder = tempfile::tempdir().unwrap();
+    let come_to = async |method: &str, byzantine: Option<&str>| {
+        let done = run(&Config {
+            method: method.to_owned(),
+            clients: 5,
+            rounds: 6,
+            teacher: TeacherSource::Untrained,
+            partition: Partition::Iid,
+            byzantine: byzantine.map(|lies| lies.parse().unwrap()),
+            ..small(folder.path())
+        });
+        let done = done.await;
+        (done.federated.teacher_after.unwrap().accuracy, done)
+    };
+    let (clean, _) = come_to("ds-fl:sa", None).await;
+    let (spoilt, done) = come_to("ds-fl:sa", Some("2:lma")).await;
+    let (saved, _) = come_to("ds-fl:sa,robust=median", Some("2:lma")).await;
+    assert!(spoilt < clean - 0.05, "{clean} to {spoilt}");
+    assert!(saved > clean - 0.05, "{clean} to {saved}");
+    let told = fedistill_simulator::table(&done);
+    assert!(told.contains("2 OF THEM LIE (lma)"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn payloads_do_not_know_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {

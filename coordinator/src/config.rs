@@ -63,8 +63,13 @@ pub struct Config {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TeacherConfig {
     /// Its file, as `teacher train` or `teacher import` writes it.
+    #[serde(default = "teacher_file")]
     pub file: PathBuf,
-    /// Its net, for `teacher train` and `teacher import`.
+    /// It begins as a net that knows nothing, whatever the file: it learns what the federation comes
+    /// to, and has no vote in it.
+    #[serde(default)]
+    pub untrained: bool,
+    /// Its net, for `teacher train` and `teacher import`, and of an untrained one.
     #[serde(default = "mlp_m")]
     pub model: Architecture,
     /// What `teacher train` trains it on.
@@ -126,6 +131,10 @@ impl Default for TrainingConfig {
             steps: Steps::default(),
         }
     }
+}
+
+fn teacher_file() -> PathBuf {
+    "teacher.safetensors".into()
 }
 
 fn anywhere() -> SocketAddr {
@@ -315,6 +324,7 @@ idx = {{ images = "transfer-images-idx3-ubyte.gz" }}
 # The model at the centre. Without this section there is none.
 [teacher]
 file = "teacher.safetensors"        # written by `teacher train` or `teacher import`
+# untrained = true                  # in place of a file: knows nothing, learns what the federation comes to
 model = "mlp-m"                     # mlp-s, mlp-m, mlp-l; of images conv-s, conv-m, conv-l, fedavg-cnn, resnet-8, resnet-20, mobilenet-v2
 labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "labelled-labels-idx1-ubyte.gz" }} }}
 

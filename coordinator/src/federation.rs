@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use fedistill_federation::{
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::asking::Asking;
 use crate::centre::TeacherCentre;
 use crate::config::check_classes;
+use crate::drift::Drift;
 use crate::hub::{Arrival, Hub, encode};
 use crate::ledger::Lessons;
 use crate::plan::{Planned, Planner, Sent, stream_seed, without_updates};
@@ -91,6 +92,11 @@ pub trait Observer: Send {
         let _ = (id, traffic);
     }
 
+    /// What clients said in a round was held against the teacher; [`Self::round_done`] follows.
+    fn drifted(&mut self, id: RoundId, drift: Drift) {
+        let _ = (id, drift);
+    }
+
     /// A try at a round has not met its quorum.
     fn round_aborted(&mut self, id: RoundId) {
         let _ = id;
@@ -150,10 +156,16 @@ impl Coordinator {
                 transfer.samples()
             ));
         }
-        if settings.method.needs_teacher() && teacher.is_none() {
+        let knows = teacher.as_ref().is_some_and(|teacher| teacher.is_trained());
+        if settings.method.needs_teacher() && !knows {
             let name = settings.method.name();
             return wrong(format!(
-                "method {name} needs a teacher: add one, or choose another method"
+                "method {name} needs a teacher{}: add one, or choose another method",
+                if teacher.is_some() {
+                    " that knows something"
+                } else {
+                    ""
+                }
             ));
         }
         check_classes(&settings.classes)?;
@@ -572,7 +584,14 @@ impl Coordinator {
         committed: Committed,
     ) -> Result<State, CoordinatorError> {
         let about = plan.report.as_ref().map(|report| report.about.clone());
+        let kind = plan.report.as_ref().map(|report| report.kind);
         let classes = self.settings.classes.len() as u32;
+        let id = plan.id;
+        // One that has learnt nothing yet has nothing to say.
+        let knows = |teacher: &dyn Teacher| teacher.is_trained() || id.round > 0;
+        let watches = self.teacher.as_deref().is_some_and(|t| knows(t));
+        let drift = Arc::new(OnceLock::new());
+        let seen = Arc::clone(&drift);
         let conclude = move |work: Work<'_>| {
             let taken = Taken {
                 sum: &committed.sum,
@@ -583,12 +602,26 @@ impl Coordinator {
             let Work {
                 method,
                 outlook,
-                centre,
+                mut centre,
                 state,
             } = work;
+            if watches && let Some(centre) = centre.as_deref_mut() {
+                // Nobody else writes it.
+                let _ = seen.set(Drift::of(id.round, &taken, kind, centre)?);
+            }
             method.conclude(&outlook, taken, centre, state)
         };
-        self.between(plan.id.round, state, conclude).await
+        let state = self.between(id.round, state, conclude).await?;
+        if let Some(drift) = drift.get().copied().flatten() {
+            if drift.is_alarming() {
+                let percent = 100.0 * drift.agreement;
+                tracing::warn!(
+                    "round {id}: what clients say agrees with the teacher on {percent:.0} % of samples only: some lie, have other data, or know too little of each other's classes for a mean"
+                );
+            }
+            self.observer.drifted(id, drift);
+        }
+        Ok(state)
     }
 
     /// Lets the method work with the teacher between two rounds.

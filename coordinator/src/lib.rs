@@ -12,6 +12,7 @@ mod asking;
 mod centre;
 pub mod config;
 mod connection;
+mod drift;
 mod error;
 mod federation;
 mod hub;
@@ -22,6 +23,7 @@ pub mod status;
 mod store;
 mod teacher;
 
+pub use drift::Drift;
 pub use error::CoordinatorError;
 pub use federation::{Coordinator, Ended, Observer, Settings};
 pub use ledger::{Entry, Ledger};

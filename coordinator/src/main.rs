@@ -9,13 +9,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use fedistill_coordinator::config::{Config, check_classes, template};
+use fedistill_coordinator::config::{Config, TeacherConfig, check_classes, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{
     Coordinator, CoordinatorError, Ended, FileStore, Labelled, NetTeacher, Settings, Teacher,
 };
 use fedistill_federation::Probes;
-use fedistill_learning::{Learner, Samples, checkpoint};
+use fedistill_learning::checkpoint::{self, About};
+use fedistill_learning::{Learner, Samples};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_protocol::Name;
 use fedistill_transport::Peer;
@@ -127,6 +128,7 @@ fn run(config: Config) -> Result<(), Failure> {
     let (samples, probes) = hide(&config, &settings, samples)?;
     let transfer = samples.publish().or_exit(Exit::Data)?;
     let teacher = match &config.teacher {
+        Some(teacher) if teacher.untrained => Some(untrained(&config, teacher, transfer.shape())?),
         Some(teacher) => Some(load(&teacher.file, transfer.shape(), &config.classes)?),
         None => None,
     };
@@ -260,6 +262,24 @@ fn load(file: &Path, shape: &[u32], classes: &[String]) -> Result<Box<dyn Teache
     }
     let net = saved.net().or_exit(Exit::Data)?;
     Ok(Box::new(NetTeacher::new(Learner::new(net), about)))
+}
+
+/// A teacher that knows nothing yet; its first parameters follow from the federation's seed.
+fn untrained(
+    config: &Config,
+    teacher: &TeacherConfig,
+    shape: &[u32],
+) -> Result<Box<dyn Teacher>, Failure> {
+    let net = teacher
+        .model
+        .build(shape, config.classes.len(), config.seed)
+        .or_exit(Exit::Data)?;
+    let about = About {
+        architecture: Some(teacher.model),
+        input: shape.to_vec(),
+        classes: config.classes.clone(),
+    };
+    Ok(Box::new(NetTeacher::untrained(Learner::new(net), about)))
 }
 
 /// Waits for SIGTERM or Ctrl-C.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fedistill_client::{Event, Student, Watcher};
-use fedistill_coordinator::{Observer, Saved, Store, StoreError, Teacher};
+use fedistill_coordinator::{Drift, Observer, Saved, Store, StoreError, Teacher};
 use fedistill_protocol::{Name, Phase, PhaseData, RoundId, RoundPlan};
 use fedistill_transport::{BoxFuture, Traffic};
 use tokio::sync::Notify;
@@ -38,6 +38,8 @@ pub(crate) struct Seen {
     pub(crate) server: Option<ServerScore>,
     /// Bytes on the network.
     pub(crate) network: Option<u64>,
+    /// How far clients agree with the teacher in the round that is under way.
+    agreement: Option<f64>,
     /// Students of the round that is under way.
     current: BTreeMap<usize, ClientScore>,
     /// What had crossed once a client's contribution to this round counted.
@@ -111,6 +113,7 @@ impl Seen {
             server_on_test: server.map(|server| server.on_test),
             decided,
             seconds,
+            agreement: self.agreement.take(),
             ..RoundRow::default()
         };
         row.score(current.values());
@@ -237,7 +240,8 @@ impl Centre {
 impl Observer for Centre {
     fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
         if round == 0 {
-            let server = self.evaluate(teacher);
+            // One that knows nothing is not worth a line.
+            let server = self.evaluate(teacher.filter(|teacher| teacher.is_trained()));
             self.board.seen().server_before = server;
         }
         self.since = Instant::now();
@@ -258,6 +262,18 @@ impl Observer for Centre {
         let mean = clients.map_or(0.0, |clients| clients.mean.share());
         self.progress
             .round(id.round, mean, server.map(|server| server.on_test.share()));
+    }
+
+    fn drifted(&mut self, id: RoundId, drift: Drift) {
+        let seen = &mut self.board.seen();
+        seen.agreement = seen.is_current(id).then_some(drift.agreement);
+        if drift.is_alarming() {
+            self.progress.note(&format!(
+                "round {}: clients agree with the teacher on {:.0} % of samples only",
+                id.round,
+                100.0 * drift.agreement
+            ));
+        }
     }
 
     fn before_next(&mut self, _: RoundId) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::CompareArgs;
 use crate::{
-    Averaging, Journal, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource, Transport,
+    Averaging, Byzantine, Journal, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource,
+    Transport,
 };
 
 /// A simulation, whole; every key has a default.
@@ -50,7 +51,7 @@ pub struct Config {
     pub checkpoint_seconds: u64,
     /// The clients' nets; client i has the i-th, and so on from the start.
     pub models: Vec<Architecture>,
-    /// The teacher's net, where it is trained here.
+    /// The teacher's net, where it is trained here, or untrained.
     pub teacher_model: Architecture,
     /// Share of the training samples that is public, between 0 and 1.
     pub public: f64,
@@ -70,6 +71,8 @@ pub struct Config {
     pub batch: u16,
     /// How steps are taken.
     pub steps: Steps,
+    /// Clients that lie about what they know, `N:lma`, `N:cpa` or `N:fdla`; none by default.
+    pub byzantine: Option<Byzantine>,
     /// Whether `local`, `teacher-only` and pooled data are run too, to compare with.
     pub baselines: bool,
 }
@@ -100,6 +103,7 @@ impl Default for Config {
             distillation_epochs: 3,
             batch: 50,
             steps: Steps::default(),
+            byzantine: None,
             baselines: true,
         }
     }
@@ -158,7 +162,8 @@ pub struct Args {
     /// many classes each, evenly shared).
     #[arg(long, value_name = "HOW", env = "FEDISTILL_PARTITION")]
     pub partition: Option<Partition>,
-    /// none, train:N (trained on N labelled public samples), or a file.
+    /// none, untrained (a net that learns what the federation comes to, and has no vote in it), train:N
+    /// (trained on N labelled public samples), or a file.
     #[arg(long, value_name = "WHICH", env = "FEDISTILL_TEACHER")]
     pub teacher: Option<TeacherSource>,
     /// quic (on loopback, with mutual TLS) or memory.
@@ -183,6 +188,12 @@ pub struct Args {
         env = "FEDISTILL_MODELS"
     )]
     pub models: Option<Vec<Architecture>>,
+    /// Let N clients, chosen by the seed, lie about what they know: N:lma (sure of the least likely class),
+    /// N:cpa (of the class that goes least together with the likeliest one) or N:fdla (their values in the
+    /// wrong order). A method whose aggregate is a mean takes robust=median or robust=geometric-median
+    /// against them.
+    #[arg(long, value_name = "N:ATTACK", env = "FEDISTILL_BYZANTINE")]
+    pub byzantine: Option<Byzantine>,
     /// Run the federation alone, without what it is compared with.
     #[arg(long)]
     pub no_baselines: bool,
@@ -232,6 +243,7 @@ impl Config {
         set(&mut config.out, args.out);
         set(&mut config.threads, args.threads);
         set(&mut config.models, args.models);
+        config.byzantine = args.byzantine.or(config.byzantine);
         config.baselines &= !args.no_baselines;
         config.settle_paths()?;
         Ok(config)
@@ -331,6 +343,14 @@ impl Config {
                 "per-round must be 1 to the number of clients",
             ),
             (
+                self.byzantine.is_some_and(|b| b.liars > self.clients),
+                "byzantine must name no more liars than there are clients",
+            ),
+            (
+                self.byzantine.is_some() && averaging.is_some(),
+                "byzantine clients lie in their answers, of which fedavg and feddf ask none: choose another method",
+            ),
+            (
                 self.threads == 0 || self.threads > MOST_THREADS,
                 "threads must be 1 to 1024",
             ),
@@ -397,6 +417,7 @@ impl Config {
             transport: self.transport,
             threads: self.threads,
             per_round: self.per_round,
+            byzantine: self.byzantine,
             keep: Keep {
                 memory: self.memory_budget_mb.saturating_mul(1_000_000),
                 folder: self.out.clone(),
@@ -471,6 +492,7 @@ mod tests {
             (["x", "--rounds", "0"], "rounds must be"),
             (["x", "--method", "fedprox"], "choose adaptive"),
             (["x", "--threads", "0"], "threads"),
+            (["x", "--byzantine", "11:lma"], "no more liars than"),
             (["x", "--threads", "1025"], "threads must be 1 to 1024"),
             (["x", "--threads", "18446744073709551615"], "threads"),
         ] {
@@ -504,6 +526,7 @@ mod tests {
             ["x", "--partition", "even"],
             ["x", "--models", "gpt"],
             ["x", "--teacher", "train:0"],
+            ["x", "--byzantine", "4:nice"],
         ] {
             assert!(Args::try_parse_from(args).is_err(), "{args:?}");
         }

@@ -4,6 +4,7 @@
 //!   and test samples that are only ever used to report.
 //! * [`View`]: some samples of a shared set; clients' private data is held as this.
 //! * [`Partition`]: how labels are spread over clients.
+//! * [`Byzantine`]: clients that lie.
 //! * [`share_out`]: the same split as files, for a federation of processes.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
 //! * [`average`]: methods that average parameters, to compare with.
@@ -18,6 +19,7 @@
 
 mod averaging;
 mod board;
+mod byzantine;
 pub mod compare;
 pub mod config;
 mod decided;
@@ -43,6 +45,7 @@ mod world;
 mod yardstick;
 
 pub use averaging::{Averaging, average};
+pub use byzantine::{Attack, Byzantine};
 pub use error::SimulationError;
 pub use experiment::Experiment;
 pub use journal::Journal;

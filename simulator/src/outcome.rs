@@ -28,6 +28,10 @@ pub struct RoundRow {
     /// What the method has decided by itself so far.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub decided: BTreeMap<String, f64>,
+    /// Share of the round's samples of which what came up and the teacher as it was before hold the same
+    /// class the likeliest; below a half, from the fourth round on, is an alarm. None where there is nothing to compare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
     /// Bytes up, of each of them.
     pub up: Vec<u64>,
     /// Bytes down, of each of them; the transfer set is in a client's first.
@@ -51,6 +55,7 @@ impl PartialEq for RoundRow {
             clients_on_test,
             clients_on_own,
             decided,
+            agreement,
             up,
             down,
             ledger,
@@ -59,6 +64,7 @@ impl PartialEq for RoundRow {
         (round, clients) == (&other.round, &other.clients)
             && (server_on_test, clients_on_test) == (&other.server_on_test, &other.clients_on_test)
             && (clients_on_own, decided) == (&other.clients_on_own, &other.decided)
+            && agreement == &other.agreement
             && (up, down) == (&other.up, &other.down)
             && ledger == &other.ledger
     }

@@ -19,12 +19,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Between, Board, Centre, Ended, Seen, StudentWatch};
+use crate::byzantine::Liar;
 use crate::engine::Engine;
 use crate::journal::Stage;
 use crate::students::Students;
 use crate::world::seed_of;
 use crate::yardstick::Yardstick;
-use crate::{Outcome, Progress, SimulationError, View, World};
+use crate::{Byzantine, Outcome, Progress, SimulationError, View, World};
 
 /// What carries the bytes of a simulated federation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
@@ -59,6 +60,8 @@ pub struct Plan {
     pub per_round: Option<usize>,
     /// How students are kept while they do not train.
     pub keep: Keep,
+    /// Clients that lie about what they know; by default none do.
+    pub byzantine: Option<Byzantine>,
     /// Everything random follows from it.
     pub seed: u64,
 }
@@ -129,8 +132,26 @@ pub(crate) async fn simulate_kept(
         plan.seed,
         Arc::clone(&students),
     ));
-    let student =
-        |client| -> Box<dyn Student> { Box::new(engine.student(client, plan.model(client))) };
+    let lies = plan.byzantine.map(|byzantine| {
+        let liars = byzantine.among(students.len(), plan.seed);
+        progress.note(&format!(
+            "{} of {} clients lie ({}): {liars:?}",
+            liars.len(),
+            students.len(),
+            byzantine.attack
+        ));
+        (byzantine.attack, liars)
+    });
+    let student = |client| -> Box<dyn Student> {
+        let student = engine.student(client, plan.model(client));
+        match &lies {
+            Some((attack, liars)) if liars.contains(&client) => Box::new(Liar {
+                student,
+                attack: *attack,
+            }),
+            _ => Box::new(student),
+        }
+    };
     let mut outcome = match over {
         // Nobody would be asked anything, nor told that it is over.
         true => {

@@ -284,8 +284,11 @@ pub(crate) fn title(config: &Config) -> String {
         (None, Transport::Quic) => format!("over QUIC, teacher {}", config.teacher),
         (None, Transport::Memory) => format!("over memory, teacher {}", config.teacher),
     };
+    let lies = config.byzantine.map_or_else(String::new, |byzantine| {
+        format!(", {} OF THEM LIE ({})", byzantine.liars, byzantine.attack)
+    });
     format!(
-        "{}: {} clients ({}), {}, {} rounds of {}, {how}, seed {}",
+        "{}: {} clients ({}){lies}, {}, {} rounds of {}, {how}, seed {}",
         config.data,
         config.clients,
         models.join(", "),

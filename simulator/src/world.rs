@@ -18,6 +18,9 @@ use crate::{Partition, SimulationError, View};
 pub enum TeacherSource {
     /// There is none.
     None,
+    /// A net that knows nothing as the federation begins, and learns what it comes to: the server's
+    /// model of DS-FL or CFD. It has no vote.
+    Untrained,
     /// Trained on so many labelled public samples.
     Train(usize),
     /// A file that `fedistill-coordinator teacher train` or a simulation wrote.
@@ -30,6 +33,7 @@ impl std::str::FromStr for TeacherSource {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             None if text == "none" => Ok(Self::None),
+            None if text == "untrained" => Ok(Self::Untrained),
             Some(("train", count)) => match count.parse() {
                 Ok(count) if count > 0 => Ok(Self::Train(count)),
                 _ => Err(format!("{text:?}: write train:N with N at least 1")),
@@ -56,6 +60,7 @@ impl std::fmt::Display for TeacherSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::None => f.write_str("none"),
+            Self::Untrained => f.write_str("untrained"),
             Self::Train(count) => write!(f, "train:{count}"),
             Self::File(path) => write!(f, "{}", path.display()),
         }
@@ -209,15 +214,19 @@ impl World {
     ) -> Result<Option<NetTeacher>, SimulationError> {
         let shape = self.transfer.shape();
         let classes = self.test.classes();
+        let about = About {
+            architecture: Some(architecture),
+            input: shape.to_vec(),
+            classes: classes.to_vec(),
+        };
         match source {
             TeacherSource::None => Ok(None),
+            TeacherSource::Untrained => {
+                let net = architecture.build(shape, classes.len(), seed_of(seed, "teacher"))?;
+                Ok(Some(NetTeacher::untrained(Learner::new(net), about)))
+            }
             TeacherSource::Train(_) => {
                 let learner = taught(&self.labelled, architecture, seed)?;
-                let about = About {
-                    architecture: Some(architecture),
-                    input: shape.to_vec(),
-                    classes: classes.to_vec(),
-                };
                 Ok(Some(NetTeacher::new(learner, about)))
             }
             TeacherSource::File(path) => Ok(Some(load_teacher(path, shape, classes)?)),

@@ -13,6 +13,7 @@ pub mod method;
 mod partial;
 mod probes;
 mod quorum;
+mod robust;
 mod round;
 mod state;
 
@@ -21,5 +22,6 @@ pub use method::{Ask, Centre, CentreError, Method, MethodError, Outlook, Taken, 
 pub use partial::{Partial, PartialError};
 pub use probes::Probes;
 pub use quorum::{Quorum, QuorumError};
+pub use robust::Robust;
 pub use round::{Committed, CorruptLog, Event, Fault, Input, Output, Round, RoundConfig, Ticket};
 pub use state::{Lesson, State};

@@ -16,6 +16,7 @@ mod local;
 mod logit_mean;
 mod pool;
 mod prototypes;
+mod robustly;
 mod scarlet;
 mod selective;
 mod teacher_only;

@@ -82,10 +82,15 @@ impl Comparison {
         let mut lines = Vec::new();
         for method in &self.grid.methods {
             let hears = Hears::of(method)?;
-            if hears == Hears::MustHave && self.grid.teachers.contains(&TeacherSource::None) {
-                lines.push(format!(
-                    "{method} with teacher none is left out: it needs one"
-                ));
+            let deaf = self
+                .grid
+                .teachers
+                .iter()
+                .filter(|teacher| knows_nothing(teacher));
+            if hears == Hears::MustHave {
+                lines.extend(deaf.map(|teacher| {
+                    format!("{method} with teacher {teacher} is left out: it needs one that knows something")
+                }));
             }
         }
         Ok(lines)
@@ -112,7 +117,7 @@ impl Comparison {
         seed: u64,
     ) -> Result<Option<Task>, SimulationError> {
         let teacher = match (Hears::of(method)?, teacher) {
-            (Hears::MustHave, TeacherSource::None) => return Ok(None),
+            (Hears::MustHave, teacher) if knows_nothing(teacher) => return Ok(None),
             // It comes to the same with any: once is enough.
             (Hears::Nothing, _) => &TeacherSource::None,
             _ => teacher,
@@ -200,6 +205,11 @@ fn once<T: PartialEq>(all: Vec<T>) -> Vec<T> {
     known
 }
 
+/// Whether nothing is to be learnt from such a teacher as a federation begins.
+fn knows_nothing(teacher: &TeacherSource) -> bool {
+    matches!(teacher, TeacherSource::None | TeacherSource::Untrained)
+}
+
 /// What a method hears of a teacher.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Hears {
@@ -268,7 +278,7 @@ mod tests {
         let left_out = comparison.left_out().unwrap();
         assert_eq!(
             left_out,
-            ["teacher-only with teacher none is left out: it needs one"]
+            ["teacher-only with teacher none is left out: it needs one that knows something"]
         );
         // Both rows of a table are of one cell.
         let cell = |teacher| {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::{
     Method, MethodError, adaptive, cfd, comet, ds_fl, fd, fedmd, fedntd, fedproto, fedtgp, kt_pfl,
-    local, logit_mean, scarlet, selective, teacher_only, vote,
+    local, logit_mean, robustly, scarlet, selective, teacher_only, vote,
 };
 
 /// A method, as a user meets it.
@@ -236,8 +236,21 @@ pub fn by_name(text: &str) -> Result<Box<dyn Method>, MethodError> {
     let entry = entry.ok_or_else(|| MethodError::Unknown {
         name: text.to_owned(),
     })?;
-    let settings: Vec<&str> = parts.collect();
-    Ok((entry.make)(&entry.parse(variant, &settings)?))
+    let is_robust = |setting: &&str| {
+        setting
+            .split_once('=')
+            .is_some_and(|(key, _)| key == robustly::KEY)
+    };
+    let (robust, settings): (Vec<&str>, Vec<&str>) = parts.partition(is_robust);
+    let method = (entry.make)(&entry.parse(variant, &settings)?);
+    match robust.as_slice() {
+        [] => Ok(method),
+        [one] => robustly::wrap(method, one),
+        _ => Err(MethodError::Parameter {
+            method: method.name(),
+            why: format!("{} is given more than once", robustly::KEY),
+        }),
+    }
 }
 
 /// The catalogue for people: `docs/methods.md`.
@@ -299,4 +312,8 @@ This page is written by the code (`common/federation/src/method/catalogue.rs`), 
 A method is named `NAME`, `NAME:VARIANT` or `NAME[:VARIANT],KEY=VALUE,...`, in `--method` and in configuration files. N are the transfer samples of a round
 (`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer, and entropy coding
 fewer still. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. Private epochs, distillation epochs, batch and steps are the user's, whatever the method, unless its table says otherwise.
+
+A method whose aggregate is a mean of what comes up takes one key more: `robust=median` (each value by itself; Yin et al. 2018) or `robust=geometric-median` (the point with the least
+sum of distances to what all clients say of a sample; Weiszfeld 1937) puts that in the mean's place, so that fewer than half of the clients cannot move it far, whatever they say. Each client then counts
+once, whatever its weight, and the coordinator holds all that came up in a round. It is of even data: under strong label skew honest clients disagree as liars do, and no centre tells one from the other.
 ";

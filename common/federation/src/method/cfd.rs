@@ -1,9 +1,9 @@
-use fedistill_protocol::{About, AnswerKind, Answers, Phase, Precision, Start};
+use fedistill_protocol::{About, AnswerKind, Answers, Precision, Start};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
-    Ask, Centre, KL, Method, MethodError, Outlook, Taken, Wanted, as_kind, distillation, mean,
-    private, take_probabilities,
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, as_kind, distil_then_train, mean,
+    take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -13,7 +13,17 @@ pub(super) struct Cfd {
     up: Precision,
     down: Precision,
     delta: bool,
+    start: Beginning,
+    dual: bool,
     name: String,
+}
+
+/// The parameters that students begin a round with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Beginning {
+    AsTheyWere,
+    InCommon,
+    TheirOwn,
 }
 
 /// Bits of a value that packing knows.
@@ -61,6 +71,26 @@ pub(super) const ENTRY: Entry = Entry {
             whole: true,
             source: "the paper",
         },
+        Parameter {
+            key: "start",
+            symbol: "",
+            what: "parameters that students begin a round with: 0 what they were, 1 those that all have in common, 2 each its own first ones",
+            default: 1.0,
+            range: (0.0, 2.0),
+            one_of: &[],
+            whole: true,
+            source: "the paper (its table II compares the three)",
+        },
+        Parameter {
+            key: "dual",
+            symbol: "",
+            what: "1: dual distillation, what comes down is what the server's model says; 0: the mean itself",
+            default: 1.0,
+            range: (0.0, 1.0),
+            one_of: &[],
+            whole: true,
+            source: "the paper",
+        },
     ],
     make: |given| Box::new(Cfd::new(given)),
 };
@@ -82,6 +112,12 @@ impl Cfd {
             up: precision(given.get("bits-up")),
             down: precision(given.get("bits-down")),
             delta: given.get("delta") > 0.0,
+            start: match given.get("start") as u32 {
+                0 => Beginning::AsTheyWere,
+                2 => Beginning::TheirOwn,
+                _ => Beginning::InCommon,
+            },
+            dual: given.get("dual") > 0.0,
             name: given.name(),
         }
     }
@@ -113,12 +149,15 @@ impl Method for Cfd {
     }
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
-        let distil = Phase {
-            start: Start::Seeded(outlook.seed),
-            ..distillation(outlook.training, KL)
-        };
-        let distil = state.teaches().then_some(distil).into_iter();
-        let phases = distil.chain([private(outlook.training)]).collect();
+        // In the first round too, in which there may be nothing to distil.
+        let mut phases = distil_then_train(outlook.training, state);
+        if let Some(first) = phases.first_mut() {
+            first.start = match self.start {
+                Beginning::AsTheyWere => Start::Continue,
+                Beginning::InCommon => Start::Seeded(outlook.seed),
+                Beginning::TheirOwn => Start::Reset,
+            };
+        }
         let wanted = Wanted {
             precision: Some(self.up),
             updates: self.delta,
@@ -147,7 +186,10 @@ impl Method for Cfd {
             let labels = match centre {
                 Some(centre) => {
                     centre.learn(rows, &mean)?;
-                    as_kind(AnswerKind::Probabilities, centre.answer(rows)?)?
+                    match self.dual {
+                        true => as_kind(AnswerKind::Probabilities, centre.answer(rows)?)?,
+                        false => mean,
+                    }
                 }
                 None => mean,
             };

@@ -26,7 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
     down: "their mean on the N samples of the round before: 4NC",
     loss: "digest: L1 of logits, by Adam; revisit: cross-entropy",
     good: "students of different architectures, label skew",
-    bad: "clients whose logits differ in scale: L1 follows the largest",
+    bad: "clients whose logits differ in scale: L1 follows the largest; few transfer samples at the authors' digest, which is 20 steps of their 5,000 samples, by pretrained students, and 4 of 1,000, which teach next to nothing: `digest-batch=50,digest-epochs=10` there (`docs/papers.md`)",
     differs: "clients do not train on labelled public samples first, which clients here do not have: a trained teacher's logits come down in their place; logits beyond 64 either way are cut off, so that sums are exact",
     parameters: &[
         Parameter {

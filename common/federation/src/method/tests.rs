@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn answers(kind: AnswerKind, values: &[f32]) -> Answers {
+pub(super) fn answers(kind: AnswerKind, values: &[f32]) -> Answers {
     Answers::new(kind, 3, values.to_vec()).unwrap()
 }
 
@@ -17,7 +17,7 @@ const TRAINING: Training = Training {
 };
 
 /// A teacher that says one thing of everything, and keeps what it is taught.
-struct Sage {
+pub(super) struct Sage {
     says: Option<Vec<f32>>,
     learnt: Vec<Answers>,
 }
@@ -67,7 +67,11 @@ fn round(method: &dyn Method, all: &[Answers], teacher: Option<&mut Sage>) -> St
     state
 }
 
-fn aggregate(method: &dyn Method, all: &[Answers], teacher: Option<&mut Sage>) -> Vec<f32> {
+pub(super) fn aggregate(
+    method: &dyn Method,
+    all: &[Answers],
+    teacher: Option<&mut Sage>,
+) -> Vec<f32> {
     let state = round(method, all, teacher);
     state.common[0].answers.values().to_vec()
 }
