@@ -7,6 +7,8 @@
 )]
 
 mod federation;
+#[path = "../papers/mod.rs"]
+pub mod papers;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -28,15 +30,27 @@ pub fn fixture() -> PathBuf {
 
 /// Writes a folder of four IDX files with the first images of the fixture.
 pub fn small_data(folder: &Path, train: usize, test: usize) {
+    cut_data(&fixture(), folder, train, test);
+}
+
+/// Writes a folder of four IDX files with the first images of another.
+pub fn cut_data(source: &Path, folder: &Path, train: usize, test: usize) {
     std::fs::create_dir_all(folder).unwrap();
     for (prefix, count) in [("train", train), ("t10k", test)] {
         for (kind, dimensions) in [("images-idx3", 3), ("labels-idx1", 1)] {
-            let name = format!("{prefix}-{kind}-ubyte.gz");
-            let mut idx = idx::read(&fixture().join(&name), dimensions).unwrap();
+            let name = format!("{prefix}-{kind}-ubyte");
+            let raw = source.join(&name);
+            let packed = format!("{name}.gz");
+            let found = if raw.exists() {
+                raw
+            } else {
+                source.join(&packed)
+            };
+            let mut idx = idx::read(&found, dimensions).unwrap();
             idx.values
                 .truncate(count * (idx.values.len() / idx.shape[0] as usize));
             idx.shape[0] = count as u32;
-            idx::write(&folder.join(&name), &idx).unwrap();
+            idx::write(&folder.join(&packed), &idx).unwrap();
         }
     }
 }

@@ -1,0 +1,58 @@
+//! SCARLET (Azuma et al. 2025): labels that both sides keep need not cross again.
+
+use fedistill_simulator::config::Config;
+
+use super::{Figures, Finding, Lab, Rule, Runs};
+
+pub(super) fn saves_what_its_law_says(lab: &Lab) -> Vec<Finding> {
+    let duration = 20;
+    let samples = lab.sized(200, 400);
+    let of = |method: String| {
+        lab.run(&Config {
+            method,
+            samples,
+            rounds: 60,
+            private_epochs: lab.sized(1, 3),
+            ..lab.base()
+        })
+    };
+    let plain = of("ds-fl:sa".to_owned());
+    let kept = of(format!("scarlet,duration={duration},beta=1"));
+    // What is kept has been made in another round in the long run: the first ones fill the cache.
+    let settled = |runs: &Runs| -> Figures {
+        let from = 2 * duration as usize;
+        runs.each(|run| {
+            let rounds = &run.federated.rounds[from..run.config.rounds as usize];
+            let bytes = rounds.iter().flat_map(|row| &row.up).sum::<u64>();
+            bytes as f64 / rounds.len() as f64
+        })
+    };
+    let share = settled(&kept).over(&settled(&plain));
+    let public = lab.sized(2000.0, 4000.0);
+    let law = 1.0 / (1.0 + f64::from(duration * samples) / public);
+    let ratio = share.0.iter().map(|share| share / law).collect();
+    let (with, without) = (kept.server(), plain.server());
+    vec![
+        Finding::new(
+            format!("SCARLET over DS-FL, D = {duration}, bytes up in all rounds"),
+            kept.up_in_all().over(&plain.up_in_all()),
+            Rule::AtMost(0.75),
+            "SCARLET: half of the traffic",
+        )
+        .digits(3),
+        Finding::new(
+            "bytes up once the cache is full, over 1 / (1 + DN / P) of DS-FL's",
+            ratio,
+            Rule::Between(0.9, 1.1),
+            "labels kept at expiry",
+        )
+        .digits(3),
+        Finding::new(
+            "what that costs, iid, points",
+            without.less(&with),
+            Rule::AtMost(lab.sized(3.5, 1.0)),
+            "SCARLET: no loss",
+        )
+        .of(&[("SCARLET", &with), ("SA", &without)]),
+    ]
+}
