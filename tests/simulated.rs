@@ -98,7 +98,7 @@ async fn a_teacher_that_knows_nothing_learns_what_the_federation_comes_to() {
             without.federated.digest, beside.federated.digest,
             "{method}"
         );
-        assert_eq!(without.federated.teacher_after, None);
+        assert_eq!(without.federated.server_after, None);
     }
 }
 
@@ -114,9 +114,9 @@ async fn liars_spoil_a_mean_and_no_median() {
             partition: Partition::Iid,
             byzantine: byzantine.map(|lies| lies.parse().unwrap()),
             ..small(folder.path())
-        });
-        let done = done.await;
-        (done.federated.teacher_after.unwrap().accuracy, done)
+        })
+        .await;
+        (done.federated.server_after.unwrap().on_test.share(), done)
     };
     let (clean, _) = come_to("ds-fl:sa", None).await;
     let (spoilt, done) = come_to("ds-fl:sa", Some("2:lma")).await;
