@@ -1,11 +1,10 @@
 use fedistill_protocol::{About, AnswerKind, Answers, Precision, Rows};
 
 use super::catalogue::{Entry, Given, Parameter};
-use super::logit_mean::centred;
 use super::pool::{Pool, Witnessed};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train,
-    expect_kind, mean,
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, centred, distil_then_train,
+    mean, pass_on, take_logits,
 };
 use crate::{Partial, Probes, State};
 
@@ -262,10 +261,7 @@ impl Method for Adaptive {
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
-        expect_kind(answers, AnswerKind::Logits)?;
-        let clip = self.clip.clamp(0.0, Partial::BOUND);
-        let centred = by_row(AnswerKind::Logits, answers, |row| centred(row, clip))?;
-        Ok(sum.add(weight, centred.values())?)
+        take_logits(sum, weight, answers, self.clip)
     }
 
     fn conclude(
@@ -299,11 +295,7 @@ impl Method for Adaptive {
         }
         let rows = Rows::of(rows);
         let labels = Answers::new(AnswerKind::Logits, means.classes(), labels)?;
-        if let Some(centre) = centre {
-            centre.learn(&rows, &labels)?;
-        }
-        state.teach(About::Rows(rows), labels);
-        Ok(())
+        pass_on(&rows, labels, centre, state)
     }
 }
 

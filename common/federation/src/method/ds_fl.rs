@@ -1,9 +1,9 @@
-use fedistill_protocol::{About, AnswerKind, Answers};
+use fedistill_protocol::{AnswerKind, Answers};
 
 use super::catalogue::{Entry, Given, Parameter, Variant};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train, mean,
-    softmax, take_probabilities,
+    pass_on, softmax, take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -152,13 +152,9 @@ impl Method for DsFl {
         state: &mut State,
     ) -> Result<(), MethodError> {
         let rows = taken.rows()?;
-        if let Some(mean) = mean(taken, AnswerKind::Probabilities)? {
-            let labels = self.reduction.apply(mean)?;
-            if let Some(centre) = centre {
-                centre.learn(rows, &labels)?;
-            }
-            state.teach(About::Rows(rows.clone()), labels);
+        match mean(taken, AnswerKind::Probabilities)? {
+            Some(mean) => pass_on(rows, self.reduction.apply(mean)?, centre, state),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

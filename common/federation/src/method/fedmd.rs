@@ -1,9 +1,9 @@
-use fedistill_protocol::{About, AnswerKind, Answers, Loss, Optimiser, Phase};
+use fedistill_protocol::{AnswerKind, Answers, Loss, Optimiser, Phase};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distillation, expect_kind,
-    mean, private,
+    mean, pass_on, private,
 };
 use crate::{Partial, State};
 
@@ -114,12 +114,9 @@ impl Method for FedMd {
         state: &mut State,
     ) -> Result<(), MethodError> {
         let rows = taken.rows()?;
-        if let Some(labels) = mean(taken, AnswerKind::Logits)? {
-            if let Some(centre) = centre {
-                centre.learn(rows, &labels)?;
-            }
-            state.teach(About::Rows(rows.clone()), labels);
+        match mean(taken, AnswerKind::Logits)? {
+            Some(labels) => pass_on(rows, labels, centre, state),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use fedistill_protocol::{About, AnswerKind, Answers};
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean, on_simplex,
-    take_probabilities,
+    pass_on, take_probabilities,
 };
 use crate::{Lesson, Partial, State};
 
@@ -82,11 +82,8 @@ impl Method for KtPfl {
         let Some(mean) = mean(taken, AnswerKind::Probabilities)? else {
             return Ok(());
         };
-        if let Some(centre) = centre {
-            centre.learn(rows, &mean)?;
-        }
         let about = || About::Rows(rows.clone());
-        state.teach(about(), mean);
+        pass_on(rows, mean, centre, state)?;
         let said: Vec<Vec<f32>> = taken
             .each
             .values()

@@ -1,9 +1,9 @@
-use fedistill_protocol::{About, AnswerKind, Answers};
+use fedistill_protocol::{AnswerKind, Answers};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train,
-    expect_kind, mean,
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean, pass_on,
+    take_logits,
 };
 use crate::{Partial, State};
 
@@ -79,15 +79,6 @@ impl Default for LogitMean {
     }
 }
 
-/// A row without its mean, which no softmax notices, and cut off at `clip` either way.
-pub(super) fn centred(row: &[f32], clip: f32) -> Vec<f32> {
-    let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
-    let mean = sum / row.len().max(1) as f64;
-    row.iter()
-        .map(|value| ((f64::from(*value) - mean) as f32).clamp(-clip, clip))
-        .collect()
-}
-
 impl Method for LogitMean {
     fn name(&self) -> String {
         self.name.clone()
@@ -103,10 +94,7 @@ impl Method for LogitMean {
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
-        expect_kind(answers, AnswerKind::Logits)?;
-        let clip = self.clip.clamp(0.0, Partial::BOUND);
-        let centred = by_row(AnswerKind::Logits, answers, |row| centred(row, clip))?;
-        Ok(sum.add(weight, centred.values())?)
+        take_logits(sum, weight, answers, self.clip)
     }
 
     fn conclude(
@@ -125,12 +113,9 @@ impl Method for LogitMean {
             self.take(&mut sum, self.teacher_weight, &centre.answer(rows)?)?;
         }
         let taken = Taken { sum: &sum, ..taken };
-        if let Some(labels) = mean(taken, AnswerKind::Logits)? {
-            if let Some(centre) = centre {
-                centre.learn(rows, &labels)?;
-            }
-            state.teach(About::Rows(rows.clone()), labels);
+        match mean(taken, AnswerKind::Logits)? {
+            Some(labels) => pass_on(rows, labels, centre, state),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

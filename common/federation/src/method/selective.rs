@@ -1,9 +1,9 @@
-use fedistill_protocol::{About, AnswerKind, Answers, Silence};
+use fedistill_protocol::{AnswerKind, Answers, Silence};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train, mean,
-    take_probabilities,
+    pass_on, take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -104,21 +104,18 @@ impl Method for Selective {
         state: &mut State,
     ) -> Result<(), MethodError> {
         let rows = taken.rows()?;
-        if let Some(mean) = mean(taken, AnswerKind::Probabilities)? {
-            let clear = |row: &[f32]| {
-                let most = row.iter().copied().fold(0.0, f32::max);
-                // What is missing at the largest is spread over the others.
-                match 2.0 * (1.0 - most) <= self.ambiguity {
-                    true => row.to_vec(),
-                    false => vec![0.0; row.len()],
-                }
-            };
-            let labels = by_row(AnswerKind::Probabilities, &mean, clear)?;
-            if let Some(centre) = centre {
-                centre.learn(rows, &labels)?;
+        let Some(mean) = mean(taken, AnswerKind::Probabilities)? else {
+            return Ok(());
+        };
+        let clear = |row: &[f32]| {
+            let most = row.iter().copied().fold(0.0, f32::max);
+            // What is missing at the largest is spread over the others.
+            match 2.0 * (1.0 - most) <= self.ambiguity {
+                true => row.to_vec(),
+                false => vec![0.0; row.len()],
             }
-            state.teach(About::Rows(rows.clone()), labels);
-        }
-        Ok(())
+        };
+        let labels = by_row(AnswerKind::Probabilities, &mean, clear)?;
+        pass_on(rows, labels, centre, state)
     }
 }

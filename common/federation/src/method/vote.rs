@@ -1,9 +1,9 @@
-use fedistill_protocol::{About, AnswerKind, Answers, Loss, Precision, Silence};
+use fedistill_protocol::{AnswerKind, Answers, Loss, Precision, Silence};
 
 use super::catalogue::{Entry, Given, Parameter, Variant};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distillation, largest, mean,
-    private, take_probabilities,
+    pass_on, private, take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -125,13 +125,10 @@ impl Method for Vote {
         state: &mut State,
     ) -> Result<(), MethodError> {
         let rows = taken.rows()?;
-        if let Some(mean) = mean(taken, AnswerKind::Probabilities)? {
-            let labels = by_row(AnswerKind::Probabilities, &mean, one_hot)?;
-            if let Some(centre) = centre {
-                centre.learn(rows, &labels)?;
-            }
-            state.teach(About::Rows(rows.clone()), labels);
-        }
-        Ok(())
+        let Some(mean) = mean(taken, AnswerKind::Probabilities)? else {
+            return Ok(());
+        };
+        let labels = by_row(AnswerKind::Probabilities, &mean, one_hot)?;
+        pass_on(rows, labels, centre, state)
     }
 }
