@@ -115,7 +115,7 @@ fn configurations() {
     refused(
         &ended,
         2,
-        &["nowhere", "fashion-mnist-mini", "folder of four IDX files"],
+        &["nowhere", "fashion-mnist-mini", "folder of IDX files"],
     );
 }
 

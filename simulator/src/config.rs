@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::CompareArgs;
 use crate::{
-    Averaging, Byzantine, Journal, Keep, Partition, Plan, SimulationError, Sizes, TeacherSource,
-    Transport,
+    Averaging, Byzantine, Data, Journal, Keep, Partition, Plan, SimulationError, Sizes,
+    TeacherSource, Transport,
 };
 
 /// A simulation, whole; every key has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// `fashion-mnist-mini`, `fashion-mnist`, `mnist`, or a folder of four IDX files with MNIST's
+    /// `fashion-mnist-mini`, `fashion-mnist`, `mnist`, `watch`, or a folder of IDX files with MNIST's
     /// names.
     pub data: String,
     /// The algorithm, by name.
@@ -31,7 +31,7 @@ pub struct Config {
     pub per_round: Option<usize>,
     /// Number of rounds.
     pub rounds: u32,
-    /// How labels are spread over clients.
+    /// How samples are spread over clients.
     pub partition: Partition,
     /// Where the teacher comes from.
     pub teacher: TeacherSource,
@@ -53,11 +53,13 @@ pub struct Config {
     pub models: Vec<Architecture>,
     /// The teacher's net, where it is trained here, or untrained.
     pub teacher_model: Architecture,
-    /// Share of the training samples that is public, between 0 and 1.
+    /// Share of the training samples that is public, between 0 and 1; with partition natural, of the
+    /// people, devices or sites.
     pub public: f64,
     /// Share of each client's private samples, 0 up to but not 1, that is set apart and never trained
-    /// on: personal accuracy is measured on it. With 0, on the global test set, its classes weighted by
-    /// the client's own label frequencies.
+    /// on: personal accuracy is measured on it. With 0, on those test samples that are the client's own,
+    /// where partition natural knows them; otherwise on the global test set, its classes weighted by the
+    /// client's own label frequencies.
     pub personal_held_out: f64,
     /// Transfer samples that a round speaks about.
     pub samples: u32,
@@ -140,7 +142,7 @@ pub struct Args {
     /// A TOML file; flags come before it, it comes before the defaults.
     #[arg(long, value_name = "FILE", env = "FEDISTILL_CONFIG")]
     pub config: Option<PathBuf>,
-    /// fashion-mnist-mini, fashion-mnist, mnist, or a folder of four IDX files with MNIST's names.
+    /// fashion-mnist-mini, fashion-mnist, mnist, watch, or a folder of IDX files with MNIST's names.
     /// Names are looked for in $FEDISTILL_DATA, ./fixtures and ./data.
     #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
     pub data: Option<String>,
@@ -149,7 +151,7 @@ pub struct Args {
     /// compare with and in a simulation only, fedavg or feddf.
     #[arg(long, value_name = "NAME", env = "FEDISTILL_METHOD")]
     pub method: Option<String>,
-    /// Number of clients.
+    /// Number of clients; by default 10 or, with partition natural, as many as the data makes.
     #[arg(long, value_name = "N", env = "FEDISTILL_CLIENTS")]
     pub clients: Option<usize>,
     /// Clients that a round asks, chosen by chance for each; all by default.
@@ -158,8 +160,9 @@ pub struct Args {
     /// Number of rounds.
     #[arg(long, value_name = "N", env = "FEDISTILL_ROUNDS")]
     pub rounds: Option<u32>,
-    /// How labels are spread over clients: iid, dirichlet:ALPHA, shards:K (sorted and cut) or classes:K (so
-    /// many classes each, evenly shared).
+    /// How samples are spread over clients: iid, dirichlet:ALPHA, shards:K (sorted and cut) or classes:K (so
+    /// many classes each, evenly shared), all by label; or natural, a client for each person, device or
+    /// site that the data tells of.
     #[arg(long, value_name = "HOW", env = "FEDISTILL_PARTITION")]
     pub partition: Option<Partition>,
     /// none, untrained (a net that learns what the federation comes to, and has no vote in it), train:N
@@ -179,8 +182,8 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "FEDISTILL_THREADS")]
     pub threads: Option<usize>,
     /// The clients' nets, dealt out in turn: mlp-s, mlp-m or mlp-l; of images, conv-s, conv-m, conv-l,
-    /// fedavg-cnn, resnet-8, resnet-20 or mobilenet-v2. (sensor-conv takes windows of sensor values and
-    /// tinybert-4 texts, which no data set here has.)
+    /// fedavg-cnn, resnet-8, resnet-20 or mobilenet-v2; of windows of sensor values, sensor-conv.
+    /// (tinybert-4 takes texts, which no data set here has.)
     #[arg(
         long,
         value_name = "NET,...",
@@ -207,18 +210,40 @@ pub struct Args {
     pub share_out: Option<PathBuf>,
 }
 
+impl Args {
+    /// Whether the number of clients is told: by a flag, the file, or a run that was begun.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub(crate) fn tell_clients(&self) -> Result<bool, ConfigError> {
+        #[derive(Deserialize)]
+        struct Told {
+            clients: Option<usize>,
+        }
+        Ok(match &self.config {
+            _ if self.clients.is_some() => true,
+            Some(path) => config::read::<Told>(path)?.clients.is_some(),
+            None => self.resume,
+        })
+    }
+}
+
 impl Config {
     /// The configuration that these arguments lead to.
     ///
     /// # Errors
     /// A file that cannot be used, or settings that make no sense.
     pub fn from_args(args: Args) -> Result<Self, SimulationError> {
+        let told = args.tell_clients()?;
         let config = match (&args.config, args.resume) {
             (Some(path), _) => Self::from_file(path)?,
             (None, true) => Self::begun(args.out.clone())?,
             (None, false) => Self::default(),
         };
-        let config = config.under(args)?;
+        let mut config = config.under(args)?;
+        if !told && config.partition == Partition::Natural {
+            config.clients = Data::clients(&config.data, config.public)?;
+        }
         config.check()?;
         Ok(config)
     }
@@ -430,7 +455,7 @@ impl Config {
 /// Each is a thread of the system.
 const MOST_THREADS: usize = 1024;
 
-const KNOWN: [&str; 3] = ["fashion-mnist-mini", "fashion-mnist", "mnist"];
+const KNOWN: [&str; 4] = ["fashion-mnist-mini", "fashion-mnist", "mnist", "watch"];
 
 /// The folder of a data set that is known by name, or the folder that is named.
 ///
@@ -442,7 +467,7 @@ pub fn locate(data: &str) -> Result<PathBuf, SimulationError> {
         return match path.is_dir() {
             true => Ok(path),
             false => Err(SimulationError::Settings(format!(
-                "no data {data:?}: choose {}, or a folder of four IDX files with MNIST's names",
+                "no data {data:?}: choose {}, or a folder of IDX files with MNIST's names",
                 KNOWN.join(", ")
             ))),
         };

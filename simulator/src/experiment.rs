@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fedistill_coordinator::Teacher;
-use fedistill_learning::{Dataset, Evaluation};
+use fedistill_learning::Evaluation;
 
 use crate::averaging::average_kept;
-use crate::config::{Config, locate};
+use crate::config::Config;
 use crate::run::simulate_kept;
 use crate::{
-    Averaging, Journal, MemoryBound, Outcome, Progress, SimulationError, Transport, View, World,
+    Averaging, Data, Journal, MemoryBound, Outcome, Progress, SimulationError, Transport, View,
     pooled,
 };
 
@@ -47,15 +47,11 @@ pub async fn run(
     progress: impl Fn(&str, u32) -> Progress,
 ) -> Result<Experiment, SimulationError> {
     let begun = Instant::now();
-    let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
-    let train = Arc::new(train);
-    let mut world = World::share_out(&train, test, config.sizes(), config.partition, config.seed)?
-        .set_apart(config.personal_held_out, config.seed)?;
+    let mut world = Data::read(&config.data)?.share_out(config)?;
     let is_averaged = Averaging::by_name(&config.method).is_some();
     if !is_averaged && config.plan(&config.method)?.method.wants_probes() {
         world = world.with_probes(&config.teacher, config.teacher_model, config.seed)?;
     }
-    drop(train);
     if let Some(journal) = journal {
         journal.hold_against(world.digest(&config.teacher)?)?;
     }

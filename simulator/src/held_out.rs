@@ -1,13 +1,30 @@
 //! What of a client's own samples is set apart to measure by.
 
+use std::sync::Arc;
+
 use fedistill_learning::seed;
 
-use crate::{SimulationError, World};
+use crate::{SimulationError, View, World};
 
 impl World {
+    /// Notes which test samples are each client's own, by their places in the test set; none where
+    /// nobody says it.
+    ///
+    /// # Errors
+    /// None of places in the test set.
+    pub(crate) fn with_own_tests(mut self, own: Vec<Vec<usize>>) -> Result<Self, SimulationError> {
+        let own = own.into_iter().map(|places| {
+            View::new(Arc::clone(&self.test), places)
+                .ok_or_else(|| SimulationError::Internal("a place beyond the tests".to_owned()))
+        });
+        self.held_out = own.collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
     /// Sets a share of each client's private samples apart, 0 up to but not 1: by chance, at least one
     /// of two, and never the last one. They are in `held_out` from then on, and in `private` no more, so
-    /// nothing learns from them. With a share of 0 the world stays as it is.
+    /// nothing learns from them. What was in `held_out` before is not. With a share of 0 the world stays
+    /// as it is.
     ///
     /// # Errors
     /// None that settings can bring about.

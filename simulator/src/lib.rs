@@ -1,9 +1,10 @@
 //! A whole federation on one machine, with the machines, drivers and wire bytes of a real one.
 //!
+//! * [`Data`]: a data set as it is read, with whose its samples are where it says that.
 //! * [`World`]: one data set, split into what the teacher has, the transfer set, what each client has,
 //!   and test samples that are only ever used to report.
 //! * [`View`]: some samples of a shared set; clients' private data is held as this.
-//! * [`Partition`]: how labels are spread over clients.
+//! * [`Partition`]: how samples are spread over clients.
 //! * [`Byzantine`]: clients that lie.
 //! * [`share_out`]: the same split as files, for a federation of processes.
 //! * [`simulate`]: runs a method in a world, over QUIC or in memory.
@@ -22,6 +23,7 @@ mod board;
 mod byzantine;
 pub mod compare;
 pub mod config;
+mod data;
 mod decided;
 mod engine;
 mod error;
@@ -31,6 +33,7 @@ mod journal;
 mod ledger;
 mod memory;
 mod metrics;
+mod natural;
 mod outcome;
 pub mod output;
 mod partition;
@@ -46,6 +49,7 @@ mod yardstick;
 
 pub use averaging::{Averaging, average};
 pub use byzantine::{Attack, Byzantine};
+pub use data::Data;
 pub use error::SimulationError;
 pub use experiment::Experiment;
 pub use journal::Journal;

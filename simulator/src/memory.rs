@@ -42,6 +42,8 @@ impl MemoryBound {
         let threads = plan.threads.max(1) as u64;
         let clients = world.private.len() as u64;
         let values = (world.transfer.len() * world.transfer.width()) as u64;
+        // Packed and unpacked, and as the floats that nets take.
+        let copies = 2 * world.transfer.bytes() as u64 + 4 * values;
         let mut known: Vec<(Architecture, u64)> = Vec::new();
         let mut models = parameters(world, plan, teacher)?.1;
         for &model in &plan.models {
@@ -69,7 +71,7 @@ impl MemoryBound {
         Ok(Self {
             data: resident().unwrap_or(0)
                 + RUNTIME
-                + 6 * values
+                + copies
                 + fetched
                 + journal(largest.unwrap_or(0))
                 + rows(world, plan),

@@ -77,7 +77,7 @@ measures! {
     /// A client's model on samples such as the client's own (personal accuracy): what it is worth there.
     ///
     /// Where a share of the client's samples is set apart and never trained on, it is the accuracy on
-    /// those. Otherwise it is that on the global test set as the client would have drawn it: the recall
+    /// those; where some of the test samples are known to be the client's, on them. Otherwise it is that on the global test set as the client would have drawn it: the recall
     /// of each class, weighted by the client's own label frequencies, over the classes that the test
     /// set has.
     ///

@@ -22,6 +22,10 @@ pub enum Partition {
     /// Exactly so many classes a client; a class is shared evenly among those that hold it, whose
     /// numbers differ by one at most.
     Classes(usize),
+    /// As the data is: each client is one of the people, devices or sites that it comes from, with all
+    /// and only what is its own; some of them, whole, are public. It needs data that says whose a
+    /// sample is.
+    Natural,
 }
 
 /// A partition that cannot be made.
@@ -30,9 +34,38 @@ pub enum Partition {
 pub enum PartitionError {
     /// No partition is written like this.
     #[error(
-        "no partition {0:?}: write iid, dirichlet:ALPHA, shards:K or classes:K, with ALPHA above 0 and K 1 to 1000"
+        "no partition {0:?}: write iid, dirichlet:ALPHA, shards:K, classes:K or natural, with ALPHA above 0 and K 1 to 1000"
     )]
     Unknown(String),
+    /// Nobody says whose samples are.
+    #[error(
+        "partition natural needs to know whose each sample is: add train-groups-idx1-ubyte, a number for each, to the data, or choose another partition"
+    )]
+    NoGroups,
+    /// All samples are of one group.
+    #[error(
+        "partition natural needs samples of two groups at the least, one of them public: choose another partition"
+    )]
+    OneGroup,
+    /// Another number of clients than there are groups for.
+    #[error(
+        "{clients} clients cannot be made of {groups} groups, {public} of them public: take {makes} clients, or leave their number out"
+    )]
+    Groups {
+        /// Clients that are asked for.
+        clients: usize,
+        /// Groups that training samples are of.
+        groups: usize,
+        /// Groups that are public.
+        public: usize,
+        /// Clients that the others make.
+        makes: usize,
+    },
+    /// No test samples but of public groups.
+    #[error(
+        "all test samples are of public groups: add some of the others to the data, or leave out whose test samples are"
+    )]
+    Untested,
     /// Fewer samples than every client needs.
     #[error(
         "{samples} private samples are too few for {clients} clients of at least {least}: take fewer clients or more data"
@@ -98,7 +131,8 @@ impl Partition {
     /// Every sample is given to exactly one.
     ///
     /// # Errors
-    /// Too few samples, or classes that cannot be dealt out as asked.
+    /// Too few samples, classes that cannot be dealt out as asked, or [`Self::Natural`], which labels
+    /// know nothing of.
     pub fn split(
         self,
         labels: &[u32],
@@ -138,6 +172,7 @@ impl Partition {
                 }
             }
             Self::Classes(each) => deal_classes(&mut parts, each, labels, &order, &mut rng)?,
+            Self::Natural => return Err(PartitionError::NoGroups),
             Self::Dirichlet(alpha) => {
                 let gamma = Gamma::new(alpha, 1.0)
                     .map_err(|_| PartitionError::Unknown(self.to_string()))?;
@@ -234,6 +269,7 @@ impl FromStr for Partition {
         };
         let parsed = match text.split_once(':') {
             None if text == "iid" => Some(Self::Iid),
+            None if text == "natural" => Some(Self::Natural),
             Some(("dirichlet", alpha)) => {
                 let alpha: Option<f64> = alpha.parse().ok();
                 alpha
@@ -255,6 +291,7 @@ impl fmt::Display for Partition {
             Self::Dirichlet(alpha) => write!(f, "dirichlet:{alpha}"),
             Self::Shards(count) => write!(f, "shards:{count}"),
             Self::Classes(count) => write!(f, "classes:{count}"),
+            Self::Natural => f.write_str("natural"),
         }
     }
 }
@@ -408,6 +445,10 @@ mod tests {
         ] {
             assert!(text.parse::<Partition>().is_err(), "{text}");
         }
+        let natural: Partition = "natural".parse().unwrap();
+        assert_eq!(natural.to_string(), "natural");
+        let split = natural.split(&[0; 100], 1, 10, 1);
+        assert_eq!(split, Err(PartitionError::NoGroups));
         let error = Partition::Iid
             .split(&[0; 9], 1, 10, 1)
             .unwrap_err()

@@ -85,7 +85,7 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
 "#,
         title = escape(&title(&experiment.config)),
         samples = experiment.federated.test_samples,
-        measured_on = measured_on(&experiment.config),
+        measured_on = measured_on(&experiment.config, &[experiment.config.partition]),
         accuracy = accuracy(experiment)?,
         ledger = ledger(&summary),
         transfer = size(bytes.transfer_set as f64),

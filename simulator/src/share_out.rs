@@ -3,30 +3,22 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use fedistill_learning::idx::{self, Idx, IdxError};
-use fedistill_learning::{DataError, Dataset, Samples};
+use fedistill_learning::idx::{self, Array, IdxError, Values};
+use fedistill_learning::{DataError, Samples};
 
-use crate::config::{Config, locate};
-use crate::{SimulationError, World};
+use crate::config::Config;
+use crate::{Data, SimulationError};
 
 /// Writes what each party of the configured federation would have to `folder`: `transfer`,
-/// `labelled` and `test`, and a folder for each client, of grey images in IDX files. Clients are `client-0` and so on;
-/// what is set apart of their samples is in a folder `held-out` in theirs.
+/// `labelled` and `test`, and a folder for each client, with `images.gz` (samples of whatever kind) and
+/// `labels.gz`, IDX files. Clients are `client-0` and so on;
+/// what only tells how good a client's student is for it is in a folder `held-out` in theirs.
 ///
 /// # Errors
-/// Data that cannot be used or is no grey images, or a folder that cannot be written.
+/// Data that cannot be used, or a folder that cannot be written.
 pub fn share_out(config: &Config, folder: &Path) -> Result<(), SimulationError> {
-    let (train, test) = Dataset::mnist(&locate(&config.data)?)?;
-    let world = World::share_out(
-        &Arc::new(train),
-        test,
-        config.sizes(),
-        config.partition,
-        config.seed,
-    )?
-    .set_apart(config.personal_held_out, config.seed)?;
+    let world = Data::read(&config.data)?.share_out(config)?;
     let at = |name: &str| -> Result<_, SimulationError> {
         let path = folder.join(name);
         fs::create_dir_all(&path).map_err(|error| {
@@ -34,7 +26,7 @@ pub fn share_out(config: &Config, folder: &Path) -> Result<(), SimulationError> 
         })?;
         Ok(path)
     };
-    images(&at("transfer")?, &world.transfer)?;
+    samples(&at("transfer")?, &world.transfer)?;
     let clients = world.private.iter().enumerate();
     let clients = clients.map(|(index, view)| {
         let data = Cow::Owned(view.to_dataset());
@@ -52,41 +44,66 @@ pub fn share_out(config: &Config, folder: &Path) -> Result<(), SimulationError> 
     ];
     for (name, data) in centre.into_iter().chain(clients).chain(held_out) {
         let path = at(&name)?;
-        images(&path, data.samples())?;
-        let labels = Idx {
+        samples(&path, data.samples())?;
+        let values = data.labels().iter().map(|&label| label as u8).collect();
+        let labels = Array {
             shape: vec![data.len() as u32],
-            values: data.labels().iter().map(|&label| label as u8).collect(),
+            values: Values::U8(values),
         };
         write(&path.join("labels.gz"), &labels)?;
     }
     Ok(())
 }
 
-fn images(folder: &Path, samples: &Samples) -> Result<(), SimulationError> {
-    // What comes from IDX files has this shape; its bytes were divided by 255.
-    let &[1, height, width] = samples.shape() else {
-        let why = format!("samples of shape {:?} are no grey images", samples.shape());
-        return Err(SimulationError::Settings(why));
+/// As [`Samples::idx`] reads them.
+fn samples(folder: &Path, samples: &Samples) -> Result<(), SimulationError> {
+    let values = samples.to_vec();
+    let (values, each) = match (samples.is_of_bytes(), samples.shape()) {
+        (false, each) => (Values::F32(values), each),
+        (true, each) => {
+            // Bytes were divided by 255.
+            let bytes = values.iter().map(|value| (value * 255.0).round() as u8);
+            let each = match each {
+                [1, grey @ ..] if grey.len() == 2 => grey,
+                each => each,
+            };
+            (Values::U8(bytes.collect()), each)
+        }
     };
-    let images = Idx {
-        shape: vec![samples.len() as u32, height, width],
-        values: samples
-            .to_vec()
-            .iter()
-            .map(|value| (value * 255.0).round() as u8)
-            .collect(),
-    };
-    write(&folder.join("images.gz"), &images)
+    let shape = [&[samples.len() as u32], each].concat();
+    write(&folder.join("images.gz"), &Array { shape, values })
 }
 
-fn write(path: &Path, idx: &Idx) -> Result<(), SimulationError> {
-    let written: Result<(), IdxError> = idx::write(path, idx);
+fn write(path: &Path, array: &Array) -> Result<(), SimulationError> {
+    let written: Result<(), IdxError> = idx::write(path, array);
     Ok(written.map_err(DataError::from)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use fedistill_learning::Dataset;
+    use fedistill_protocol::Elements;
+
     use super::*;
+
+    #[test]
+    fn samples_of_any_kind_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let floats = || Elements::F32((0..12).map(|value| value as f32 / 7.0 - 1.0).collect());
+        let bytes = || Elements::U8((244..=255).collect());
+        for (shape, elements) in [
+            (vec![2, 3], floats()),
+            (vec![1, 2, 3], floats()),
+            (vec![1, 2, 3], bytes()),
+            (vec![3, 2, 2], bytes()),
+            (vec![4], bytes()),
+        ] {
+            let samples = Samples::new(shape, elements).unwrap();
+            super::samples(folder.path(), &samples).unwrap();
+            let read = Samples::idx(&folder.path().join("images.gz")).unwrap();
+            assert_eq!(read, samples);
+        }
+    }
 
     #[test]
     fn files_hold_what_the_simulation_has() {
@@ -99,21 +116,16 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         share_out(&config, folder.path()).unwrap();
-        let (train, test) = Dataset::mnist(&fixtures).unwrap();
-        let sizes = config.sizes();
-        let train = Arc::new(train);
-        let world = World::share_out(&train, test, sizes, config.partition, config.seed)
-            .unwrap()
-            .set_apart(0.1, config.seed)
-            .unwrap();
+        let data = Data::read(&config.data).unwrap();
+        let classes = data.train().classes().to_vec();
+        let world = data.share_out(&config).unwrap();
         for (name, view) in [
             ("client-2", &world.private[2]),
             ("client-2/held-out", &world.held_out[2]),
         ] {
             let path = folder.path().join(name);
             let (images, labels) = (path.join("images.gz"), path.join("labels.gz"));
-            let classes = train.classes().to_vec();
-            let read = Dataset::idx(&images, &labels, classes).unwrap();
+            let read = Dataset::idx(&images, &labels, classes.clone()).unwrap();
             assert_eq!(read, view.to_dataset());
         }
         let transfer = Samples::idx(&folder.path().join("transfer/images.gz")).unwrap();

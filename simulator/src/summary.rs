@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::decided::decisions;
 use crate::ledger::LedgerMeans;
 use crate::metrics::{Measure, Metrics, OverClients};
-use crate::{Averaging, Experiment, Outcome, ServerScore, Transport};
+use crate::{Averaging, Experiment, Outcome, Partition, ServerScore, Transport};
 
 /// What came of a run: `summary.json`. Its keys stay.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -265,14 +265,23 @@ pub(crate) fn personal_lines(experiment: &Experiment) -> Vec<PersonalLine> {
     lines.collect()
 }
 
-/// What personal accuracy is measured on.
-pub(crate) fn measured_on(config: &Config) -> String {
-    match config.personal_held_out {
-        share if share > 0.0 => format!(
+/// What personal accuracy is measured on, under these partitions.
+pub(crate) fn measured_on(config: &Config, partitions: &[Partition]) -> String {
+    const CLASSES: &str = "the test set's classes, as often as each client has them";
+    match (config.personal_held_out, partitions) {
+        (share, _) if share > 0.0 => format!(
             "held-out {:.0} % of each client's own samples",
             100.0 * share
         ),
-        _ => "the test set's classes, as often as each client has them".to_owned(),
+        (_, [Partition::Natural]) => {
+            format!("its own test samples or, if the data tells of none, on {CLASSES}")
+        }
+        (_, partitions) if partitions.contains(&Partition::Natural) => {
+            format!(
+                "{CLASSES}; naturally federated, on its own test samples if the data tells of them"
+            )
+        }
+        _ => CLASSES.to_owned(),
     }
 }
 
@@ -331,7 +340,11 @@ pub fn table(experiment: &Experiment) -> String {
         let (mean, std, worst) = (percent(mean), percent(on_own.std), percent(worst));
         let _ = writeln!(text, "{who:<36} {mean:>8} {std:>8} {worst:>11}");
     }
-    let _ = writeln!(text, "(on {})", measured_on(&experiment.config));
+    let _ = writeln!(
+        text,
+        "(on {})",
+        measured_on(&experiment.config, &[experiment.config.partition])
+    );
     let Bytes {
         up_per_client_round: up,
         down_per_client_round: down,

@@ -109,19 +109,33 @@ impl World {
     ) -> Result<Self, SimulationError> {
         let order = seed::permutation(train.len(), &mut seed::stream(seed, "share-out"));
         let public = (train.len() as f64 * sizes.public).round() as usize;
-        if sizes.labelled >= public {
-            return Err(SimulationError::Settings(format!(
-                "{public} of {} samples are public, {} of them cannot be labelled: no transfer set is left",
-                train.len(),
-                sizes.labelled
-            )));
-        }
         let (public, private) = order.split_at(public.min(order.len()));
-        let (labelled, transfer) = public.split_at(sizes.labelled);
         let labels: Vec<u32> = private.iter().map(|&index| train.labels()[index]).collect();
         let parts = partition.split(&labels, train.classes().len(), sizes.clients, seed)?;
-        let private = parts.into_iter().map(|part| {
+        let parts = parts.into_iter().map(|part| {
             let places = part.into_iter().map(|place| private[place]);
+            places.collect()
+        });
+        Self::of(train, test, public, sizes.labelled, parts.collect())
+    }
+
+    /// The world of these public places in `train`, the first of which are labelled, and each client's.
+    pub(crate) fn of(
+        train: &Arc<Dataset>,
+        test: Dataset,
+        public: &[usize],
+        labelled: usize,
+        private: Vec<Vec<usize>>,
+    ) -> Result<Self, SimulationError> {
+        if labelled >= public.len() {
+            return Err(SimulationError::Settings(format!(
+                "{} of {} samples are public, {labelled} of them cannot be labelled: no transfer set is left",
+                public.len(),
+                train.len(),
+            )));
+        }
+        let (labelled, transfer) = public.split_at(labelled);
+        let private = private.into_iter().map(|places| {
             View::new(Arc::clone(train), places)
                 .ok_or_else(|| SimulationError::Internal("a part beyond the data".to_owned()))
         });

@@ -50,7 +50,7 @@ pub fn cut_data(source: &Path, folder: &Path, train: usize, test: usize) {
             idx.values
                 .truncate(count * (idx.values.len() / idx.shape[0] as usize));
             idx.shape[0] = count as u32;
-            idx::write(&folder.join(&packed), &idx).unwrap();
+            idx::write(&folder.join(&packed), &idx.into()).unwrap();
         }
     }
 }
@@ -62,5 +62,5 @@ pub fn write_labels(path: &Path, labels: Vec<u8>) {
         shape,
         values: labels,
     };
-    idx::write(path, &idx).unwrap();
+    idx::write(path, &idx.into()).unwrap();
 }

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use fedistill_protocol::Elements;
 use thiserror::Error;
 
-use crate::Samples;
-use crate::idx::{self, IdxError};
+use crate::idx::{self, Array, IdxError, Values};
+use crate::{DataFolder, Samples};
 
 /// Labelled samples. Private data is held as this, and nothing encodes it.
 ///
@@ -36,7 +36,9 @@ pub enum DataError {
     #[error(transparent)]
     Idx(#[from] IdxError),
     /// None of the names that a file may have is there.
-    #[error("no {name} in {folder}, raw or .gz: a data folder holds the four IDX files of MNIST")]
+    #[error(
+        "no {name} in {folder}, raw or .gz: a data folder holds samples and labels to train and to test with, in IDX files with MNIST's names"
+    )]
     Missing {
         /// Which folder.
         folder: PathBuf,
@@ -125,43 +127,24 @@ impl Dataset {
         })
     }
 
-    /// Grey images and labels from two IDX files, raw or gzip; the samples have shape
-    /// `[1, height, width]`.
+    /// Samples and labels from two IDX files, raw or gzip; [`Samples::idx`] says of what shape.
     ///
     /// # Errors
     /// A file that cannot be used, or two that do not fit.
-    pub fn idx(images: &Path, labels: &Path, classes: Vec<String>) -> Result<Self, DataError> {
-        let samples = idx_images(images)?;
+    pub fn idx(samples: &Path, labels: &Path, classes: Vec<String>) -> Result<Self, DataError> {
+        let samples = Samples::idx(samples)?;
         let values = idx::read(labels, 1)?.values;
         let values = values.into_iter().map(u32::from).collect();
         Self::new(labels, samples, values, classes)
     }
 
-    /// The training and the test samples of a folder of four IDX files with MNIST's names, raw or
-    /// `.gz`. There are as many classes as the training labels say, named `0`, `1` and so on.
+    /// The training and the test samples of a [`DataFolder`].
     ///
     /// # Errors
     /// A file that is missing or cannot be used, or files that do not fit.
     pub fn mnist(folder: &Path) -> Result<(Self, Self), DataError> {
-        let labels = find(folder, "train-labels-idx1-ubyte")?;
-        let most = idx::read(&labels, 1)?.values.into_iter().max().unwrap_or(0);
-        let classes: Vec<String> = (0..=most).map(|class| class.to_string()).collect();
-        let read = |prefix: &str| {
-            let images = find(folder, &format!("{prefix}-images-idx3-ubyte"))?;
-            let labels = find(folder, &format!("{prefix}-labels-idx1-ubyte"))?;
-            Self::idx(&images, &labels, classes.clone())
-        };
-        let (train, test) = (read("train")?, read("t10k")?);
-        match train.samples.shape() == test.samples.shape() {
-            true => Ok((train, test)),
-            false => {
-                let shapes = [train.samples.shape(), test.samples.shape()];
-                Err(DataError::malformed(
-                    folder,
-                    format!("training and test images have shapes {shapes:?}"),
-                ))
-            }
-        }
+        let DataFolder { train, test, .. } = DataFolder::read(folder)?;
+        Ok((train, test))
     }
 
     /// All samples of several sets of the same shape and classes, one after the other.
@@ -219,36 +202,42 @@ impl Dataset {
     }
 }
 
-/// The grey images of an IDX file, `[1, height, width]` each.
-fn idx_images(path: &Path) -> Result<Samples, DataError> {
-    let images = idx::read(path, 3)?;
-    let shape = vec![1, images.shape[1], images.shape[2]];
-    Samples::new(shape, Elements::U8(images.values)).ok_or_else(|| {
-        let most = Samples::MOST_VALUES;
-        DataError::malformed(
-            path,
-            format!("its images have no pixels, or more than {most}"),
-        )
-    })
-}
-
 impl Samples {
-    /// The grey images of an IDX file, raw or gzip, `[1, height, width]` each.
+    /// The samples of an IDX file, raw or gzip: of three dimensions of bytes, grey images of shape
+    /// `[1, height, width]`; of any others of bytes or floats, what comes after the first dimension.
     ///
     /// # Errors
-    /// A file that cannot be used.
+    /// A file that cannot be used, of other values or of one dimension, or with a value that is not
+    /// finite.
     pub fn idx(path: &Path) -> Result<Self, DataError> {
-        idx_images(path)
+        let fail = |why: String| DataError::malformed(path, why);
+        let Array { shape, values } = idx::read_any(path)?;
+        let (elements, each) = match (values, &shape[..]) {
+            (_, [] | [_]) => {
+                let why = "it has one dimension, samples have two or more: is it a file of labels?";
+                return Err(fail(why.to_owned()));
+            }
+            (Values::U8(values), &[_, height, width]) => {
+                (Elements::U8(values), vec![1, height, width])
+            }
+            (Values::U8(values), [_, each @ ..]) => (Elements::U8(values), each.to_vec()),
+            (Values::F32(values), [_, each @ ..]) => {
+                if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                    let why = format!("value {at} is {}, which is no number", values[at]);
+                    return Err(fail(why));
+                }
+                (Elements::F32(values), each.to_vec())
+            }
+            (Values::I16(_) | Values::I32(_), _) => {
+                let why = "samples are of bytes (u8) or floats (f32), these are of whole numbers: write them as floats, brought near one";
+                return Err(fail(why.to_owned()));
+            }
+        };
+        Self::new(each, elements).ok_or_else(|| {
+            let most = Self::MOST_VALUES;
+            fail(format!("its samples have no values, or more than {most}"))
+        })
     }
-}
-
-fn find(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
-    let names = [folder.join(name), folder.join(format!("{name}.gz"))];
-    let found = names.into_iter().find(|path| path.is_file());
-    found.ok_or_else(|| DataError::Missing {
-        folder: folder.to_owned(),
-        name: name.to_owned(),
-    })
 }
 
 #[cfg(test)]
@@ -259,34 +248,31 @@ mod tests {
         (0..count).map(|class| class.to_string()).collect()
     }
 
-    fn write_idx(path: &Path, shape: &[u32], values: &[u8]) {
-        let mut bytes = vec![0, 0, 8, shape.len() as u8];
-        bytes.extend(shape.iter().flat_map(|side| side.to_be_bytes()));
-        bytes.extend(values);
-        std::fs::write(path, bytes).unwrap();
-    }
-
     #[test]
-    fn a_folder_of_four_files_is_a_data_set() {
+    fn samples_have_the_shape_that_their_file_has() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        write_idx(&at("train-images-idx3-ubyte"), &[2, 1, 2], &[0, 255, 9, 9]);
-        write_idx(&at("train-labels-idx1-ubyte"), &[2], &[0, 2]);
-        write_idx(&at("t10k-images-idx3-ubyte"), &[1, 1, 2], &[7, 7]);
-        let error = Dataset::mnist(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("t10k-labels"), "{error}");
-        write_idx(&at("t10k-labels-idx1-ubyte"), &[1], &[1]);
-        let (train, test) = Dataset::mnist(folder.path()).unwrap();
-        assert_eq!((train.len(), test.len()), (2, 1));
-        assert_eq!(train.classes(), ["0", "1", "2"]);
-        assert_eq!(train.samples().shape(), [1, 1, 2]);
-        assert_eq!(train.select(&[1]).labels(), [2]);
-        write_idx(&at("t10k-labels-idx1-ubyte"), &[1], &[3]);
-        let error = Dataset::mnist(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("label 3 of sample 0"), "{error}");
-        write_idx(&at("t10k-labels-idx1-ubyte"), &[2], &[1, 1]);
-        let error = Dataset::mnist(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("2 labels for 1 samples"), "{error}");
+        let path = folder.path().join("samples");
+        let read = |shape: &[u32], values: Values| {
+            let shape = shape.to_vec();
+            idx::write(&path, &Array { shape, values }).unwrap();
+            Samples::idx(&path).map_err(|error| error.to_string())
+        };
+        let bytes = |count| Values::U8(vec![51; count]);
+        assert_eq!(read(&[2, 3, 4], bytes(24)).unwrap().shape(), [1, 3, 4]);
+        assert_eq!(read(&[2, 3, 2, 2], bytes(24)).unwrap().shape(), [3, 2, 2]);
+        assert_eq!(read(&[2, 5], bytes(10)).unwrap().shape(), [5]);
+        let floats = Values::F32(vec![1.5, -2.0, 0.0, 9.0]);
+        let windows = read(&[1, 2, 2], floats).unwrap();
+        assert_eq!(windows.shape(), [2, 2]);
+        assert_eq!(windows.to_vec(), [1.5, -2.0, 0.0, 9.0]);
+        let refused = |shape: &[u32], values, part: &str| {
+            let error = read(shape, values).unwrap_err();
+            assert!(error.contains(part) && error.contains("samples"), "{error}");
+        };
+        refused(&[3], bytes(3), "one dimension");
+        refused(&[1, 2], Values::I16(vec![1, 2]), "write them as floats");
+        refused(&[1, 2], Values::F32(vec![0.0, f32::NAN]), "value 1 is NaN");
+        refused(&[2, 0], bytes(0), "no values");
     }
 
     #[test]

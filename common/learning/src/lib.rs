@@ -1,7 +1,7 @@
 //! What teachers and students learn with.
 //!
-//! * [`Samples`], [`Dataset`] and their readers: [`idx`] and MNIST's folder of four files, CSV,
-//!   folders of images.
+//! * [`Samples`], [`Dataset`] and their readers: [`idx`] and folders of IDX files with MNIST's names,
+//!   CSV, folders of images.
 //! * [`Model`]: what can be trained. [`Net`] is one of ours (static buffers, backward passes by
 //!   hand, no autograd graph); [`CandleModel`] makes one of any candle module.
 //! * [`Objective`]: the losses of a plan, with their gradients.
@@ -18,6 +18,7 @@ mod architecture;
 pub mod bench;
 mod candle;
 pub mod checkpoint;
+mod data_folder;
 mod dataset;
 mod folder;
 pub mod idx;
@@ -42,6 +43,7 @@ pub const ARITHMETIC: u32 = 2;
 pub use architecture::{Architecture, ArchitectureError};
 pub use candle::{CandleModel, SeededInit};
 pub use checkpoint::CheckpointError;
+pub use data_folder::{DataFolder, Groups};
 pub use dataset::{DataError, Dataset};
 pub use learner::{LearnError, Learner, Schedule};
 pub use loss::{Gradients, Objective, ObjectiveError, Outputs, Soft, Targets, softmax};

@@ -54,6 +54,11 @@ impl Samples {
         }
     }
 
+    /// Whether values are bytes, which count as their 255th part; floats otherwise.
+    pub fn is_of_bytes(&self) -> bool {
+        matches!(self.elements, Elements::U8(_))
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.count

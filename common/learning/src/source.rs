@@ -14,9 +14,9 @@ use crate::{DataError, Dataset, Samples};
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Source {
-    /// Grey images, and labels where there are some, in IDX files, raw or gzip.
+    /// Samples, and labels where there are some, in IDX files, raw or gzip.
     Idx {
-        /// The file of images.
+        /// The file of images, or of samples of any other kind.
         images: PathBuf,
         /// The file of labels.
         labels: Option<PathBuf>,

@@ -4,10 +4,10 @@ use std::str::FromStr;
 use clap::Parser;
 use fedistill_program::Exit;
 
-use crate::SimulationError;
 use crate::compare::store;
 use crate::compare::{Comparison, Grid};
 use crate::config::{Args, Config};
+use crate::{Data, Partition, SimulationError};
 
 /// Compare methods: a federation for each of them, on each partition, with each teacher and each seed.
 ///
@@ -37,7 +37,7 @@ pub struct CompareArgs {
         required_unless_present_any = ["resume", "method", "share_out"]
     )]
     pub methods: Vec<String>,
-    /// How labels are spread over clients; by default that of --partition alone.
+    /// How samples are spread over clients; by default that of --partition alone.
     #[arg(long, value_name = "HOW,...")]
     pub partitions: Vec<String>,
     /// Teachers; by default that of --teacher alone. What needs none is run once for all of them.
@@ -108,13 +108,18 @@ impl Comparison {
             (None, None) => Config::default(),
         };
         let (given_partition, given_teacher) = (single.partition, single.teacher.is_some());
-        let config = config.under(args.run)?;
+        let told = single.tell_clients()?;
+        let mut config = config.under(args.run)?;
         let before = begun.map(|(_, grid)| grid);
         let partitions = match (names(&args.partitions)?, given_partition, &before) {
             (names, _, _) if !names.is_empty() => parsed(&names)?,
             (_, None, Some(before)) => before.partitions.clone(),
             _ => vec![config.partition],
         };
+        // Beside other partitions too: all are of as many clients.
+        if !told && partitions.contains(&Partition::Natural) {
+            config.clients = Data::clients(&config.data, config.public)?;
+        }
         let teachers = match (names(&args.teachers)?, given_teacher, &before) {
             (names, _, _) if !names.is_empty() => parsed(&names)?,
             (_, false, Some(before)) => before.teachers.clone(),
@@ -199,8 +204,8 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TeacherSource;
     use crate::config::{Cli, Command};
-    use crate::{Partition, TeacherSource};
 
     fn compare(args: &[&str]) -> Result<Comparison, SimulationError> {
         let args = ["fedistill-simulate", "compare"].iter().chain(args);

@@ -1,13 +1,10 @@
-use std::sync::Arc;
-
 use fedistill_federation::method;
-use fedistill_learning::Dataset;
 use fedistill_protocol::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Cell;
-use crate::config::{Config, locate};
-use crate::{Averaging, Partition, SimulationError, TeacherSource, World};
+use crate::config::Config;
+use crate::{Averaging, Data, Partition, SimulationError, TeacherSource};
 
 /// What is compared: all of these with all of those.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -158,11 +155,11 @@ impl Comparison {
     /// # Errors
     /// Data, a split, a net or a teacher that cannot be used.
     pub(crate) fn worlds(&self, tasks: &[Task]) -> Result<Vec<Digest>, SimulationError> {
-        let (train, test) = Dataset::mnist(&locate(&self.config.data)?)?;
+        let data = Data::read(&self.config.data)?;
+        let train = data.train();
         for model in &self.config.models {
             model.build(train.samples().shape(), train.classes().len(), 0)?;
         }
-        let train = Arc::new(train);
         let mut worlds: Vec<(Config, Digest)> = Vec::new();
         let mut digests = Vec::new();
         for Task { config, .. } in tasks {
@@ -175,14 +172,7 @@ impl Comparison {
                 digests.push(*digest);
                 continue;
             }
-            let world = World::share_out(
-                &train,
-                test.clone(),
-                config.sizes(),
-                config.partition,
-                config.seed,
-            )?
-            .set_apart(config.personal_held_out, config.seed)?;
+            let world = data.clone().share_out(config)?;
             if let TeacherSource::File(_) = config.teacher {
                 world.teacher(&config.teacher, config.teacher_model, config.seed)?;
             }
