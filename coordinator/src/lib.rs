@@ -17,18 +17,22 @@ mod error;
 mod federation;
 mod hub;
 mod ledger;
+mod observer;
 mod plan;
 mod probes;
+mod settings;
 pub mod status;
 mod store;
 mod teacher;
 
 pub use drift::Drift;
 pub use error::CoordinatorError;
-pub use federation::{Coordinator, Ended, Observer, Settings};
+pub use federation::{Coordinator, Ended};
 pub use ledger::{Entry, Ledger};
+pub use observer::Observer;
 pub use plan::Sent;
 pub use probes::Labelled;
+pub use settings::Settings;
 pub use store::{
     Exchange, FileStore, MemoryStore, OpenRound, Saved, StateRecord, Store, StoreError,
 };

@@ -1,0 +1,55 @@
+//! Who sees what a federation comes to, round by round.
+
+use std::collections::BTreeMap;
+
+use fedistill_protocol::{Name, RoundId};
+use fedistill_transport::{BoxFuture, Traffic};
+
+use crate::drift::Drift;
+use crate::{StoreError, Teacher};
+
+/// Sees each round's end, on the coordinator's own thread.
+pub trait Observer: Send {
+    /// Before the first round: the teacher as it begins, and the round that comes first.
+    fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
+        let _ = (round, teacher);
+    }
+
+    /// A round is over, with these contributors, and the teacher has learnt from it.
+    fn round_done(
+        &mut self,
+        id: RoundId,
+        contributors: &[Name],
+        teacher: Option<&mut dyn Teacher>,
+    ) {
+        let _ = (id, contributors, teacher);
+    }
+
+    /// A round is over and the observer has seen it: the next one opens once this is done.
+    ///
+    /// # Errors
+    /// What the observer keeps of a round cannot be kept, which ends the run.
+    fn before_next(&mut self, id: RoundId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = id;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// A round is over: `traffic` tells what has crossed for each client since the coordinator began;
+    /// what is still under way counts for the next round. Comes before [`Self::round_done`].
+    fn crossed(&mut self, id: RoundId, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
+        let _ = (id, traffic);
+    }
+
+    /// What clients said in a round was held against the teacher; [`Self::round_done`] follows.
+    fn drifted(&mut self, id: RoundId, drift: Drift) {
+        let _ = (id, drift);
+    }
+
+    /// A try at a round has not met its quorum.
+    fn round_aborted(&mut self, id: RoundId) {
+        let _ = id;
+    }
+}
+
+/// Nobody looks.
+impl Observer for () {}

@@ -1,0 +1,105 @@
+//! How a federation is run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedistill_federation::{Method, Partial, Quorum, Training};
+use fedistill_protocol::{Name, Precision};
+
+use crate::config::check_classes;
+use crate::{CoordinatorError, Teacher};
+
+/// How a federation is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name.
+    pub federation: Name,
+    /// Names of the classes, in the order of every model's outputs.
+    pub classes: Vec<String>,
+    /// The algorithm.
+    pub method: Arc<dyn Method>,
+    /// How hard clients, and the teacher, train in a round.
+    pub training: Training,
+    /// Number of rounds.
+    pub rounds: u32,
+    /// The most clients that a round asks.
+    pub cohort: usize,
+    /// A round opens once so many clients are connected.
+    pub open_with: usize,
+    /// When a round has enough.
+    pub quorum: Quorum,
+    /// Longest silence of a client at work before it is not waited for.
+    pub silence: Duration,
+    /// Longest wait for enough clients to open a round with; `None` waits for ever.
+    pub patience: Option<Duration>,
+    /// Tries at a round, after which the run ends if none has met its quorum; `None` tries for ever.
+    pub attempts: Option<u32>,
+    /// Transfer samples that a round speaks about.
+    pub rows: u32,
+    /// How answers are packed, both ways.
+    pub precision: Precision,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Weights of clients in the aggregate; 1 for those not named.
+    pub weights: BTreeMap<Name, u32>,
+}
+
+impl Settings {
+    /// Holds them against each other, a transfer set of so many samples, and the teacher, if there is one.
+    ///
+    /// # Errors
+    /// What contradicts what.
+    pub(crate) fn check(
+        &self,
+        samples: u32,
+        teacher: Option<&dyn Teacher>,
+    ) -> Result<(), CoordinatorError> {
+        let wrong = |why: String| Err(CoordinatorError::Settings(why));
+        let least = self.quorum.least();
+        if least > self.cohort {
+            return wrong(format!(
+                "round.least asks for {least} contributions, but round.cohort has only {} clients: lower the one or raise the other",
+                self.cohort
+            ));
+        }
+        if self.rows == 0 || self.rows > samples {
+            return wrong(format!(
+                "round.samples is {}, the transfer set has {} samples",
+                self.rows, samples
+            ));
+        }
+        let knows = teacher.is_some_and(Teacher::is_trained);
+        if self.method.needs_teacher() && !knows {
+            let name = self.method.name();
+            return wrong(format!(
+                "method {name} needs a teacher{}: add one, or choose another method",
+                if teacher.is_some() {
+                    " that knows something"
+                } else {
+                    ""
+                }
+            ));
+        }
+        check_classes(&self.classes)?;
+        let most = self.heaviest();
+        if most > Partial::MOST_WEIGHT {
+            return wrong(format!(
+                "weights of a cohort add up to {most}, at most {} can be added up: make them smaller",
+                Partial::MOST_WEIGHT
+            ));
+        }
+        Ok(())
+    }
+
+    /// The most that the weights of a cohort and the teacher's can add up to.
+    fn heaviest(&self) -> u64 {
+        let mut weights: Vec<u64> = self.weights.values().map(|&w| w.into()).collect();
+        weights.sort_unstable_by(|a, b| b.cmp(a));
+        weights.truncate(self.cohort);
+        let others = self.cohort.saturating_sub(weights.len()) as u64;
+        // The teacher votes as one client does.
+        let sum: u64 = weights.iter().map(|&weight| weight.max(1)).sum();
+        sum.saturating_add(others).saturating_add(1)
+    }
+}
