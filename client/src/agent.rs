@@ -1,96 +1,20 @@
+//! The machine of a client, without IO.
+
+mod said;
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fedistill_learning::Samples;
 use fedistill_protocol::{
-    Answers, Contribution, Digest, Hello, Message, Name, Receipt, Refusal, RejectReason, Rejected,
+    Answers, Contribution, Digest, Hello, Message, Receipt, Refusal, RejectReason, Rejected,
     RoundId, RoundPlan, TransferManifest, TransferSet, Update, Welcome,
 };
 
-use crate::{Held, Policy, Wanted};
-
-/// Who the agent speaks for.
-#[derive(Clone, Debug)]
-pub struct AgentConfig {
-    /// The federation it wants to take part in.
-    pub federation: Name,
-    /// Names of the classes, in the order of the student's outputs.
-    pub classes: Vec<String>,
-    /// Shape of a private sample.
-    pub shape: Vec<u32>,
-    /// What the device allows.
-    pub policy: Policy,
-}
-
-/// What happens to an agent.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// There is a connection.
-    Connected,
-    /// There is none any more.
-    Lost,
-    /// The coordinator says something.
-    Message(Message),
-    /// A blob that was to be fetched is here, whole and of this digest.
-    Fetched(Digest, Vec<u8>),
-    /// A blob that was to be fetched is here, verified and unpacked as [`Agent::wanted`] says.
-    Held(Digest, Held),
-    /// The training for a round is over: answers where the plan asked for some, or why it failed.
-    Trained(RoundId, Result<Option<Answers>, String>),
-}
-
-/// What the driver is to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// Send a message.
-    Send(Message),
-    /// Fetch a blob from the coordinator.
-    Fetch {
-        /// Its name.
-        blob: Digest,
-        /// Its length, already held against what may come.
-        bytes: u64,
-    },
-    /// Train, then say [`Input::Trained`].
-    Train(Box<Job>),
-    /// Stop the training for this round; nothing more is heard of it.
-    Cancel(RoundId),
-    /// Let the coordinator fetch these blobs.
-    Offer(Vec<Blob>),
-    /// No longer let it.
-    Retract,
-    /// The contribution to this round counts.
-    Counted(RoundId),
-    /// Something did not come about; one line for a person, life goes on.
-    Note(String),
-    /// Close the connection and do not come back.
-    Stop(Stop),
-}
-
-/// Bytes, and their name.
-pub type Blob = (Digest, Arc<[u8]>);
-
-/// A training that a plan asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Job {
-    /// What is asked, checked.
-    pub plan: Arc<RoundPlan>,
-    /// What comes with it, in the order of the plan.
-    pub knowledge: Vec<Arc<Answers>>,
-    /// The public samples.
-    pub transfer: Arc<Samples>,
-}
-
-/// Why a client is at its end.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Stop {
-    /// The federation is over.
-    Finished(String),
-    /// The coordinator will never have this client as it is.
-    NotWelcome(String),
-    /// This client cannot take part as it is.
-    Unfit(String),
-}
+pub use self::said::{AgentConfig, Blob, Input, Job, Output, Stop};
+use self::waiting::Waiting;
+use crate::{Held, Wanted};
 
 /// Follows the protocol on behalf of a student: sans-IO, and without ever seeing a sample of its own.
 ///
@@ -120,49 +44,6 @@ enum Work {
         /// The answers as they are on the other side, where the next ones may be an update of them.
         answers: Option<Arc<Answers>>,
     },
-}
-
-#[derive(Debug)]
-struct Waiting {
-    plan: Arc<RoundPlan>,
-    /// What has come of its knowledge, in its order.
-    got: Vec<Arc<Answers>>,
-    /// Whether an update has led nowhere: then all comes whole.
-    whole: bool,
-}
-
-impl Waiting {
-    /// What is to be fetched next, and what it is.
-    fn next(
-        &self,
-        known: &[(Digest, Arc<Answers>)],
-        classes: u32,
-    ) -> Option<(Digest, u64, Wanted)> {
-        let knowledge = self.plan.knowledge.get(self.got.len())?;
-        let update = knowledge.update.filter(|_| !self.whole);
-        let base = update.and_then(|update| {
-            let base = known.iter().find(|(digest, _)| *digest == update.base);
-            Some((update, Arc::clone(&base?.1)))
-        });
-        Some(match base {
-            Some((update, base)) => {
-                let wanted = Wanted::Update {
-                    base,
-                    blob: knowledge.blob,
-                    precision: knowledge.precision,
-                };
-                (update.blob, update.bytes, wanted)
-            }
-            None => {
-                let wanted = Wanted::Knowledge {
-                    kind: knowledge.kind,
-                    rows: knowledge.about.count(classes),
-                    width: knowledge.width,
-                };
-                (knowledge.blob, knowledge.bytes, wanted)
-            }
-        })
-    }
 }
 
 impl Agent {

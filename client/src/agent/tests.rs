@@ -4,6 +4,7 @@ use fedistill_protocol::{
 };
 
 use super::*;
+use crate::Policy;
 
 fn set() -> TransferSet {
     TransferSet::new(vec![2], Elements::F32(vec![0.5; 8])).unwrap()
