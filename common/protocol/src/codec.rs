@@ -38,6 +38,22 @@ pub(crate) fn decode<T: Decode<()>, const LIMIT: usize>(
     }
 }
 
+/// Encodes `$type` as the `$wire` that `$make` makes of it.
+macro_rules! encode_through {
+    ($type:ty, $wire:ty, $make:expr) => {
+        impl bincode::Encode for $type {
+            fn encode<E: bincode::enc::Encoder>(
+                &self,
+                encoder: &mut E,
+            ) -> Result<(), bincode::error::EncodeError> {
+                let make: fn(&Self) -> $wire = $make;
+                bincode::Encode::encode(&make(self), encoder)
+            }
+        }
+    };
+}
+pub(crate) use encode_through;
+
 /// Decodes `$type` as a `$wire` and then parses it, so that no unchecked value ever exists.
 macro_rules! decode_through {
     ($type:ty, $wire:ty, $parse:expr) => {

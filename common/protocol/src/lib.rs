@@ -22,6 +22,7 @@ mod labels;
 mod message;
 mod objective;
 mod plan;
+mod rows;
 pub mod simplex;
 mod transfer;
 
@@ -34,9 +35,10 @@ pub use message::{
 };
 pub use objective::{Loss, LossTerm, Ramp, Toward};
 pub use plan::{
-    About, Knowledge, Optimiser, Phase, PhaseData, Report, RoundPlan, Rows, Silence, Start, Update,
+    About, Knowledge, Optimiser, Phase, PhaseData, Report, RoundPlan, Silence, Start, Update,
 };
+pub use rows::Rows;
 pub use transfer::{Elements, TransferSet};
 
 /// Version of frames and messages; both ends of a connection must speak the same one.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;

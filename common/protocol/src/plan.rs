@@ -1,6 +1,6 @@
 use crate::codec::{Decode, Encode};
 use crate::{
-    AnswerKind, Answers, Digest, LossTerm, Name, Precision, ProtocolError, RoundId, Toward,
+    AnswerKind, Answers, Digest, LossTerm, Name, Precision, ProtocolError, RoundId, Rows, Toward,
 };
 
 /// What a round asks of a client. A plan is data: a client interprets it and knows no method.
@@ -24,70 +24,6 @@ pub struct RoundPlan {
     pub deadline_ms: u64,
     /// Clients that were asked the same: how many contributions an aggregate may hide one among.
     pub cohort: u32,
-}
-
-/// A choice of samples of the transfer set.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub enum Rows {
-    /// `start..start + count`.
-    Range {
-        /// First sample.
-        start: u32,
-        /// Number of samples, at least 1.
-        count: u32,
-    },
-    /// These samples, ascending, each once.
-    List(Vec<u32>),
-}
-
-impl Rows {
-    /// These samples, ascending and each once, in the shorter form: the same choice always looks the
-    /// same.
-    pub fn of(rows: Vec<u32>) -> Self {
-        let without_gaps = rows.is_sorted_by(|a, b| a.checked_add(1) == Some(*b));
-        match rows.first() {
-            Some(&start) if without_gaps => Self::Range {
-                start,
-                count: rows.len() as u32,
-            },
-            _ => Self::List(rows),
-        }
-    }
-
-    /// Number of samples.
-    pub fn count(&self) -> u32 {
-        match self {
-            Self::Range { count, .. } => *count,
-            // A list is bounded by the frame that carried it.
-            Self::List(rows) => rows.len() as u32,
-        }
-    }
-
-    /// The samples, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = u32> {
-        let (range, list) = match self {
-            Self::Range { start, count } => (*start..start.saturating_add(*count), &[][..]),
-            Self::List(rows) => (0..0, rows.as_slice()),
-        };
-        range.chain(list.iter().copied())
-    }
-
-    fn check(&self, samples: u32) -> Result<(), String> {
-        let fits = match self {
-            Self::Range { start, count } => {
-                *count > 0 && start.checked_add(*count).is_some_and(|end| end <= samples)
-            }
-            Self::List(rows) => {
-                rows.is_sorted_by(|a, b| a < b) && rows.last().is_some_and(|last| *last < samples)
-            }
-        };
-        match fits {
-            true => Ok(()),
-            false => Err(format!(
-                "rows are empty, repeated, unsorted or beyond {samples} samples"
-            )),
-        }
-    }
 }
 
 /// What answers speak about, a row each.
