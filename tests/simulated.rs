@@ -106,7 +106,7 @@ async fn a_teacher_that_knows_nothing_learns_what_the_federation_comes_to() {
 async fn liars_spoil_a_mean_and_no_median() {
     let folder = tempfile::tempdir().unwrap();
     let come_to = async |method: &str, byzantine: Option<&str>| {
-        let done = run(&Config {
+        let config = Config {
             method: method.to_owned(),
             clients: 5,
             rounds: 6,
@@ -114,8 +114,8 @@ async fn liars_spoil_a_mean_and_no_median() {
             partition: Partition::Iid,
             byzantine: byzantine.map(|lies| lies.parse().unwrap()),
             ..small(folder.path())
-        })
-        .await;
+        };
+        let done = run(&config).await;
         (done.federated.server_after.unwrap().on_test.share(), done)
     };
     let (clean, _) = come_to("ds-fl:sa", None).await;

@@ -11,6 +11,9 @@ pub(super) fn distillation_from_common_parameters(lab: &Lab) -> Vec<Finding> {
             method: format!("cfd,bits-up=32,bits-down=32,{settings}"),
             clients: 20,
             per_round: Some(8),
+            // A net that begins anew in each round takes many passes to learn what it is told.
+            distillation_epochs: 20,
+            samples: 4000,
             ..lab.base()
         })
         .server()

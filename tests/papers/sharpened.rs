@@ -8,7 +8,7 @@ use super::{Finding, Lab, Rule};
 pub(super) fn helps_under_skew_alone(lab: &Lab) -> Vec<Finding> {
     let mut findings = Vec::new();
     let partitions = match lab.is_quick() {
-        true => vec![Partition::Shards(2)],
+        true => vec![Partition::Dirichlet(0.1)],
         false => vec![Partition::Shards(2), Partition::Dirichlet(0.1)],
     };
     for partition in partitions {
@@ -38,7 +38,7 @@ pub(super) fn helps_under_skew_alone(lab: &Lab) -> Vec<Finding> {
         .of(&[("ERA", &sharpened), ("SA", &simple)]),
     );
     // SCARLET's sharpening is the mean itself at 1, whatever else happens.
-    let partition = Partition::Shards(2);
+    let partition = Partition::Dirichlet(0.1);
     let plain = lab.federation("ds-fl:sa", partition);
     let power = lab.federation("ds-fl:enhanced-era,beta=1", partition);
     let equal = plain.digests().into_iter().zip(power.digests());
