@@ -56,7 +56,7 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
                 late + 1
             ),
             packed(&delta, late).over(&packed(&delta, 0)),
-            Rule::AtMost(lab.sized(0.4, 0.15)),
+            Rule::AtMost(lab.sized(0.6, 0.15)),
             "CFD Fig. 5: decays as a power",
         )
         .digits(3),
