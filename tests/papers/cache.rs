@@ -23,7 +23,10 @@ pub(super) fn saves_what_its_law_says(lab: &Lab) -> Vec<Finding> {
         let from = 2 * duration as usize;
         runs.each(|run| {
             let rounds = &run.federated.rounds[from..run.config.rounds as usize];
-            let bytes = rounds.iter().flat_map(|row| &row.up).sum::<u64>();
+            let bytes = rounds
+                .iter()
+                .flat_map(|row| &row.ledger.up.packed)
+                .sum::<u64>();
             bytes as f64 / rounds.len() as f64
         })
     };
@@ -41,7 +44,7 @@ pub(super) fn saves_what_its_law_says(lab: &Lab) -> Vec<Finding> {
         )
         .digits(3),
         Finding::new(
-            "bytes up once the cache is full, over 1 / (1 + DN / P) of DS-FL's",
+            "payload up once the cache is full, over 1 / (1 + DN / P) of DS-FL's",
             ratio,
             Rule::Between(0.9, 1.1),
             "labels kept at expiry",

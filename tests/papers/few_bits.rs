@@ -28,10 +28,6 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
     let many = lab.sized(1000, 4000);
     let even = |method| federation(lab, method, Partition::Iid, many);
     let (whole, one) = (even(WHOLE), even(ONE_BIT));
-    let payload = f64::from(4 * many * 10);
-    // Frames, requests and headers: what is beside 32 bits is beside fewer.
-    let all = lab.seeds().iter().map(|_| payload).collect::<Figures>();
-    let packed = |runs: &Runs, round| runs.up(round).less(&whole.up(round).less(&all));
     // The twelfth round.
     let late = 11;
     let (delta, plain) = (even(DELTA), even(NO_DELTA));
@@ -46,7 +42,7 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
         .of(&[("1 bit", &one.server()), ("32 bits", &whole.server())]),
         Finding::new(
             "32 bits up over 1 bit, payload, times",
-            all.over(&packed(&one, late)),
+            whole.packed_up(late).over(&one.packed_up(late)),
             Rule::AtLeast(90.0),
             "32 / log2(10), 96 times",
         ),
@@ -55,7 +51,7 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
                 "1 bit and delta, iid: payload up in round {} over round 1",
                 late + 1
             ),
-            packed(&delta, late).over(&packed(&delta, 0)),
+            delta.packed_up(late).over(&delta.packed_up(0)),
             Rule::AtMost(lab.sized(0.6, 0.15)),
             "CFD Fig. 5: decays as a power",
         )

@@ -208,6 +208,16 @@ impl Runs {
         self.each(|run| mean(&row(run, round).down))
     }
 
+    /// Of those, what answers take, packed.
+    pub fn packed_up(&self, round: usize) -> Figures {
+        self.each(|run| mean(&row(run, round).ledger.up.packed))
+    }
+
+    /// What answers take that come down to a client in a round, packed.
+    pub fn packed_down(&self, round: usize) -> Figures {
+        self.each(|run| mean(&row(run, round).ledger.down.packed))
+    }
+
     /// Bytes up of a client in all rounds.
     pub fn up_in_all(&self) -> Figures {
         self.each(|run| {
