@@ -52,7 +52,7 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
                 late + 1
             ),
             delta.packed_up(late).over(&delta.packed_up(0)),
-            Rule::AtMost(lab.sized(0.6, 0.15)),
+            Rule::AtMost(lab.sized(0.4, 0.15)),
             "CFD Fig. 5: decays as a power",
         )
         .digits(3),
