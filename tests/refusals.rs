@@ -96,6 +96,15 @@ fn configurations() {
     taught.args(["--method", "teacher-only", "--teacher", "none", "--out"]);
     let ended = run(taught.arg(deployment().path("out")));
     refused(&ended, 2, &["teacher-only needs a teacher"]);
+    let ended = coordinator("untrained", |text| {
+        let text = text.replace("file = \"teacher.safetensors\"", "untrained = true");
+        format!("method = \"teacher-only\"\n{text}")
+    });
+    refused(
+        &ended,
+        2,
+        &["teacher-only needs a teacher that knows something"],
+    );
     let mut taught = Command::new(program("fedistill-simulate"));
     taught.current_dir(fedistill_tests::root());
     taught.args([
