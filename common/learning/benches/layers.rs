@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fedistill_learning::bench::{LAYERS, product, random};
-use fedistill_learning::{Objective, OptimiserState, Targets};
+use fedistill_learning::{Objective, OptimiserState, Targets, softmax};
 use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser, Toward};
 
 const BATCH: usize = 64;
@@ -49,6 +49,9 @@ fn losses(criterion: &mut Criterion) {
         let target: Vec<f32> = logits.iter().rev().copied().collect();
         let labels: Vec<u32> = (0..rows).map(|row| (row % classes) as u32).collect();
         let soft = Targets::soft(AnswerKind::Logits, classes, &target);
+        let shares = softmax(&target, classes);
+        let likely = Targets::soft(AnswerKind::Probabilities, classes, &shares);
+        let temperature = 4.0;
         let kinds = [
             (
                 "cross-entropy",
@@ -56,7 +59,27 @@ fn losses(criterion: &mut Criterion) {
                 Targets::hard(&labels),
             ),
             ("soft cross-entropy", Loss::SoftCrossEntropy, soft),
-            ("kd", Loss::Kl { temperature: 4.0 }, soft),
+            (
+                "soft cross-entropy (probabilities)",
+                Loss::SoftCrossEntropy,
+                likely,
+            ),
+            ("kd", Loss::Kl { temperature }, soft),
+            ("kd (probabilities)", Loss::Kl { temperature }, likely),
+            ("kl (probabilities)", Loss::Kl { temperature: 1.0 }, likely),
+            ("reverse kl", Loss::ReverseKl { temperature }, soft),
+            ("l1", Loss::L1, soft),
+            ("mse", Loss::Mse, soft),
+            (
+                "decoupled",
+                Loss::Decoupled {
+                    temperature,
+                    target: 1.0,
+                    others: 8.0,
+                },
+                soft,
+            ),
+            ("not true", Loss::NotTrue { temperature: 1.0 }, soft),
         ];
         group.throughput(Throughput::Elements((rows * classes) as u64));
         for (name, loss, targets) in kinds {

@@ -21,6 +21,8 @@ pub mod checkpoint;
 mod data_folder;
 mod dataset;
 mod folder;
+#[cfg(test)]
+mod goldens;
 pub mod idx;
 mod kernels;
 mod layer;

@@ -317,4 +317,6 @@ pub fn softmax(logits: &[f32], classes: usize) -> Vec<f32> {
 const SHARP: f32 = 32.0;
 
 #[cfg(test)]
+mod goldens;
+#[cfg(test)]
 mod tests;

@@ -1,72 +1,12 @@
-//! Layers, losses and optimisers against what PyTorch gave; see `goldens/README.md`.
+//! Layers and optimisers against what PyTorch gave; see `goldens/README.md`.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser, Toward};
-use safetensors::SafeTensors;
+use fedistill_protocol::Optimiser;
 
 use super::*;
+use crate::OptimiserState;
+use crate::goldens::Golden;
 use crate::kernels::{available, with_kernels};
 use crate::model::Parameter;
-use crate::{Objective, OptimiserState, Targets};
-
-struct Golden {
-    name: &'static str,
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-impl Golden {
-    fn read(name: &'static str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens");
-        let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tensors = file.tensors().into_iter().map(|(name, view)| {
-            let (values, _) = view.data().as_chunks::<4>();
-            let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
-            (name, (view.shape().to_vec(), values.collect()))
-        });
-        Self {
-            name,
-            tensors: tensors.collect(),
-        }
-    }
-
-    fn values(&self, name: &str) -> &[f32] {
-        let found = self.tensors.get(name);
-        &found
-            .unwrap_or_else(|| panic!("{} has no {name}", self.name))
-            .1
-    }
-
-    /// A batch, images channels last.
-    fn batch(&self, name: &str) -> Vec<f32> {
-        let (shape, values) = &self.tensors[name];
-        match shape[..] {
-            [_, channels, height, width] => {
-                let mut out = vec![0.0; values.len()];
-                crate::kernels::channels_last(values, &mut out, channels, height * width);
-                out
-            }
-            _ => values.clone(),
-        }
-    }
-
-    fn close(&self, what: &str, actual: &[f32], expected: &[f32]) {
-        assert_eq!(actual.len(), expected.len(), "{} {what}", self.name);
-        let most = expected
-            .iter()
-            .fold(1e-3f32, |most, value| most.max(value.abs()));
-        for (index, (a, e)) in actual.iter().zip(expected).enumerate() {
-            let gap = (a - e).abs();
-            assert!(
-                gap <= 2e-5 * most,
-                "{} {what} {index}: {a}, PyTorch {e}",
-                self.name
-            );
-        }
-    }
-}
 
 /// Runs a layer forwards and backwards on every set of instructions, which give the same bits;
 /// `gathered` are the golden's names of what the layer gathers.
@@ -275,62 +215,6 @@ fn layers_of_transformers_agree_with_pytorch() {
     };
     layer.backward(pass, &mut dw, None);
     golden.close("dweight", &dw, golden.values("dweight"));
-}
-
-#[test]
-fn losses_agree_with_pytorch() {
-    let soft = |golden: &Golden, kind| {
-        let values = golden.values("target").to_vec();
-        (kind, values)
-    };
-    let check = |golden: &Golden, loss: Loss, targets: Targets<'_>| {
-        let x = golden.values("x");
-        let toward = match loss.is_of_labels() {
-            true => Toward::Labels,
-            false => Toward::Knowledge,
-        };
-        let terms = [LossTerm::new(loss, toward)];
-        let run = |set| {
-            with_kernels(set, || {
-                let mut gradient = Vec::new();
-                let objective = Objective::new(&terms, targets);
-                (objective.evaluate(x, 10, &mut gradient).unwrap(), gradient)
-            })
-        };
-        let results: Vec<(f32, Vec<f32>)> = available().into_iter().map(run).collect();
-        for result in &results[1..] {
-            assert!(*result == results[0], "{}: bits differ", golden.name);
-        }
-        let (value, gradient) = &results[0];
-        golden.close("loss", &[*value], golden.values("loss"));
-        golden.close("dx", gradient, golden.values("dx"));
-    };
-    let golden = Golden::read("cross_entropy");
-    let labels: Vec<u32> = golden
-        .values("labels")
-        .iter()
-        .map(|label| *label as u32)
-        .collect();
-    check(
-        &golden,
-        Loss::CrossEntropy { smoothing: 0.0 },
-        Targets::hard(&labels),
-    );
-    for (name, loss, kind) in [
-        (
-            "soft_cross_entropy",
-            Loss::SoftCrossEntropy,
-            AnswerKind::Probabilities,
-        ),
-        ("kd_t1", Loss::Kl { temperature: 1.0 }, AnswerKind::Logits),
-        ("kd_t4", Loss::Kl { temperature: 4.0 }, AnswerKind::Logits),
-        ("l1", Loss::L1, AnswerKind::Logits),
-        ("mse", Loss::Mse, AnswerKind::Logits),
-    ] {
-        let golden = Golden::read(name);
-        let (kind, values) = soft(&golden, kind);
-        check(&golden, loss, Targets::soft(kind, 10, &values));
-    }
 }
 
 #[test]
