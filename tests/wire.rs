@@ -10,17 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedistill_client::{Client, ClientError, Event, Policy};
+use fedistill_client::{Client, ClientError, Ended, Event, Policy};
 use fedistill_coordinator::{Coordinator, CoordinatorError, MemoryStore, Settings};
 use fedistill_federation::method;
 use fedistill_federation::{Quorum, Training};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{
-    AnswerKind, Answers, Contribution, Digest, Elements, Hello, Message, Name, Optimiser,
-    Precision, RejectReason, RoundId, TransferManifest, TransferSet, Welcome,
+    AnswerKind, Answers, Contribution, Digest, Elements, Hello, Loss, LossTerm, Message, Name,
+    Optimiser, Phase, PhaseData, Precision, RejectReason, RoundId, RoundPlan, Start, Toward,
+    TransferManifest, TransferSet, Welcome, frame,
 };
 use fedistill_transport::memory::{self, Door, MemoryListener};
-use fedistill_transport::{Connection, Dial, Frames, Listen, Peer, blobs};
+use fedistill_transport::{Connection, Dial, Frames, Listen, Peer, TransportError, blobs};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -427,6 +428,31 @@ fn own_client(door: &Door, classes: Vec<String>) -> Client {
     Client::new(federation, own, student, data, Policy::default(), dialer).unwrap()
 }
 
+/// A client of ours whose coordinator goes on, after it has let it in, with these bytes; with how the
+/// client ends, and what it says as it closes.
+async fn meet_frame(frame: Vec<u8>) -> (Result<Ended, ClientError>, TransportError) {
+    let (listener, door) = memory::listen();
+    let send = async move {
+        let connection = listener.accept().await.unwrap();
+        let mut frames = Frames::new(connection.accept().await.unwrap());
+        assert!(frames.reader.next().await.unwrap().is_some());
+        frames.writer.send(&welcome().into()).await.unwrap();
+        let mut stream = connection.accept().await.unwrap();
+        let request = blobs::requested(&mut stream).await.unwrap();
+        let set = transfer().pack();
+        blobs::send(&mut stream, &set, request.offset)
+            .await
+            .unwrap();
+        frames.writer.send_encoded(&frame).await.unwrap();
+        connection.closed().await
+    };
+    let client = own_client(&door, classes());
+    let both = async { tokio::join!(client.run(), send) };
+    tokio::time::timeout(Duration::from_secs(20), both)
+        .await
+        .expect("a client that cannot read a plan goes on for ever")
+}
+
 async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {
     let connection = listener.accept().await.unwrap();
     let mut frames = Frames::new(connection.accept().await.unwrap());
@@ -485,4 +511,53 @@ async fn a_federation_of_other_classes_or_samples_is_left() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("[2, 2]") && error.contains("[4]"), "{error}");
+}
+
+/// A plan with one loss of the client's labels, as a frame.
+fn plan_with(loss: Loss) -> Vec<u8> {
+    let plan = RoundPlan {
+        federation: name("clinic"),
+        id: RoundId {
+            round: 0,
+            attempt: 0,
+        },
+        transfer: welcome().transfer.blob,
+        seed: 1,
+        knowledge: Vec::new(),
+        phases: vec![Phase {
+            start: Start::Continue,
+            data: PhaseData::Private,
+            only: None,
+            epochs: 1,
+            batch: 4,
+            objective: vec![LossTerm::new(loss, Toward::Before)],
+            optimiser: settings().training.optimiser,
+        }],
+        report: None,
+        deadline_ms: 60_000,
+        cohort: 1,
+    };
+    frame::encode(&plan.into()).unwrap()
+}
+
+#[tokio::test]
+async fn a_loss_that_a_client_does_not_know_ends_it_with_its_number() {
+    // Losses without parameters are a number alone: another one takes its place.
+    let (one, other) = (plan_with(Loss::L1), plan_with(Loss::Mse));
+    let differ = |at: &usize| one[*at] != other[*at];
+    let places: Vec<usize> = (0..one.len()).filter(differ).collect();
+    let [at] = places[..] else {
+        panic!("the loss is not in one place: {places:?}");
+    };
+    let mut frame = one;
+    frame[at] = 77;
+    let (ended, heard) = meet_frame(frame).await;
+    let error = ended.unwrap_err();
+    assert!(matches!(error, ClientError::Unfit(_)), "{error:?}");
+    for text in [error.to_string(), heard.to_string()] {
+        assert!(
+            text.contains("Plan names Loss number 77") && text.contains("update this side"),
+            "{text}"
+        );
+    }
 }

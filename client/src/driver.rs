@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fedistill_learning::{Samples, seed};
 use fedistill_protocol::blob::Assembler;
-use fedistill_protocol::{Answers, Digest, Heartbeat, Message, Name, RoundId};
+use fedistill_protocol::{Answers, Digest, Heartbeat, Message, Name, ProtocolError, RoundId};
 use fedistill_transport::{
     CloseCode, Connection, Dial, Direction, FrameReader, Frames, Meter, Metered, NetworkBytes,
     Payload, Traffic, TransportError, blobs,
@@ -241,6 +241,13 @@ impl Client {
                         Stop::NotWelcome(why) => Err(ClientError::NotWelcome(why)),
                         Stop::Unfit(why) => Err(ClientError::Unfit(why)),
                     };
+                }
+                // Whoever comes back is asked the same again.
+                Err(TransportError::Protocol(error @ ProtocolError::UnknownNumber { .. })) => {
+                    self.dial.told().await;
+                    return Err(ClientError::Unfit(format!(
+                        "the coordinator's {error} to its version"
+                    )));
                 }
                 Err(error) => error,
             };

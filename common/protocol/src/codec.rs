@@ -4,6 +4,7 @@
 //! maintained; the golden vectors under `tests/golden/` and the test that another crate reads the
 //! same bytes keep the format ours.
 
+use bincode::error::DecodeError;
 pub(crate) use bincode::{Decode, Encode};
 
 use crate::ProtocolError;
@@ -27,11 +28,20 @@ pub(crate) fn decode<T: Decode<()>, const LIMIT: usize>(
     bytes: &[u8],
 ) -> Result<T, ProtocolError> {
     let config = bincode::config::standard().with_limit::<LIMIT>();
-    let (value, used) =
-        bincode::decode_from_slice(bytes, config).map_err(|error| ProtocolError::Malformed {
+    let (value, used) = bincode::decode_from_slice(bytes, config).map_err(|error| match error {
+        // What another version has added: no fault of the bytes.
+        DecodeError::UnexpectedVariant {
+            type_name, found, ..
+        } => ProtocolError::UnknownNumber {
+            what,
+            of: type_name,
+            number: found,
+        },
+        error => ProtocolError::Malformed {
             what,
             why: error.to_string(),
-        })?;
+        },
+    })?;
     match bytes.len() - used {
         0 => Ok(value),
         count => Err(ProtocolError::TrailingBytes { what, count }),

@@ -69,6 +69,19 @@ pub enum ProtocolError {
     /// No message has this number.
     #[error("unknown message kind {0}")]
     UnknownKind(u8),
+    /// A message names something by a number that has no meaning here: a loss, a kind of answers, a
+    /// precision that a newer version has added.
+    #[error(
+        "{what} names {of} number {number}, which this version does not know: update this side"
+    )]
+    UnknownNumber {
+        /// Which message.
+        what: &'static str,
+        /// What is numbered.
+        of: &'static str,
+        /// The number.
+        number: u32,
+    },
     /// The bytes are no value of the expected type.
     #[error("malformed {what}: {why}")]
     Malformed {
