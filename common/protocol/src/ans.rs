@@ -19,6 +19,28 @@ fn malformed(why: &str) -> ProtocolError {
     }
 }
 
+/// How often each symbol comes. In turn by four, so that a processor does not wait where one comes again and
+/// again.
+fn counted(symbols: &[u8]) -> [u32; 256] {
+    let mut turns = [[0u32; 256]; 4];
+    let (fours, rest) = symbols.as_chunks::<4>();
+    for four in fours {
+        for (counts, symbol) in turns.iter_mut().zip(four) {
+            counts[usize::from(*symbol)] += 1;
+        }
+    }
+    let [mut counts, others @ ..] = turns;
+    rest.iter()
+        .for_each(|symbol| counts[usize::from(*symbol)] += 1);
+    for other in others {
+        counts
+            .iter_mut()
+            .zip(other)
+            .for_each(|(all, count)| *all += count);
+    }
+    counts
+}
+
 /// Counts scaled to add up to `1 << SCALE`; no symbol that comes gets none.
 fn scaled(counts: &[u32; 256]) -> [u32; 256] {
     let total = counts.iter().map(|count| u64::from(*count)).sum::<u64>();
@@ -88,29 +110,64 @@ fn starts(frequencies: &[u32; 256]) -> [u32; 256] {
     })
 }
 
+/// What putting a symbol into a state takes.
+#[derive(Clone, Copy, Default)]
+struct Code {
+    /// A state of this size and more gives off a word first.
+    most: u64,
+    /// `2^63 / frequency`, rounded up: a multiplication in place of a division.
+    inverse: u64,
+    /// `2^SCALE - frequency`.
+    rest: u32,
+    start: u32,
+}
+
+impl Code {
+    /// `(state / frequency << SCALE) + state % frequency + start`, of a state below `most`.
+    #[inline(always)]
+    fn put(&self, state: u32) -> u32 {
+        // Exact: rounding up adds less than the state, 2^32, to the product, and where the next whole quotient
+        // begins is at least 2^63 / frequency, 2^51, further.
+        let quotient = ((u128::from(state) * u128::from(self.inverse)) >> 63) as u32;
+        state + self.start + quotient * self.rest
+    }
+}
+
+/// The codes of all symbols that come.
+fn codes(frequencies: &[u32; 256]) -> [Code; 256] {
+    let starts = starts(frequencies);
+    std::array::from_fn(|at| match frequencies[at] {
+        0 => Code::default(),
+        frequency => Code {
+            most: u64::from(frequency) << (32 - SCALE),
+            inverse: (1u64 << 63).div_ceil(frequency.into()),
+            rest: (1 << SCALE) - frequency,
+            start: starts[at],
+        },
+    })
+}
+
 /// Codes symbols: the length of the table as u16, the table, the states, and words of 16 bits, all
 /// little-endian.
 pub fn encode(symbols: &[u8]) -> Vec<u8> {
     if symbols.is_empty() {
         return Vec::new();
     }
-    let mut counts = [0u32; 256];
-    symbols
-        .iter()
-        .for_each(|symbol| counts[usize::from(*symbol)] += 1);
-    let frequencies = scaled(&counts);
-    let starts = starts(&frequencies);
-    let mut words = Vec::with_capacity(symbols.len() / 2);
+    let frequencies = scaled(&counted(symbols));
+    let codes = codes(&frequencies);
+    // Written from the end on, as the decoder takes in the other way what the encoder puts out: at most
+    // one a symbol, and one more that is written and does not count.
+    let mut words = vec![0u16; symbols.len() + 1];
+    let mut next = symbols.len();
     let mut states = [LEAST; STATES];
     let mut put = |state: &mut u32, symbol: u8| {
-        let at = usize::from(symbol);
-        let (frequency, start) = (frequencies[at], starts[at]);
-        let most = u64::from(frequency) << (32 - SCALE);
-        if u64::from(*state) >= most {
-            words.push(*state as u16);
-            *state >>= 16;
-        }
-        *state = ((*state / frequency) << SCALE) + *state % frequency + start;
+        let code = &codes[usize::from(symbol)];
+        // Without a branch, which a processor could not foresee.
+        words[next] = *state as u16;
+        let full = u64::from(*state) >= code.most;
+        next -= usize::from(full);
+        *state >>= 16 * u32::from(full);
+        *state = code.put(*state);
     };
     // Backwards, as the decoder undoes it.
     let (groups, rest) = symbols.as_chunks::<STATES>();
@@ -122,13 +179,48 @@ pub fn encode(symbols: &[u8]) -> Vec<u8> {
             put(state, *symbol);
         }
     }
+    let words = &words[next + 1..];
     let table = write_table(&frequencies);
     let mut bytes = Vec::with_capacity(2 + table.len() + 4 * STATES + 2 * words.len());
     bytes.extend((table.len() as u16).to_le_bytes());
     bytes.extend(table);
     bytes.extend(states.iter().flat_map(|state| state.to_le_bytes()));
-    bytes.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));
+    bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     bytes
+}
+
+/// A symbol, its frequency less 1, and how far into its range a state is, side by side.
+#[derive(Clone, Copy)]
+struct Slot(u32);
+
+impl Slot {
+    fn new(symbol: usize, frequency: u32, offset: u32) -> Self {
+        Self(symbol as u32 | (frequency - 1) << 8 | offset << (8 + SCALE))
+    }
+
+    #[inline(always)]
+    fn symbol(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    fn frequency(self) -> u32 {
+        (self.0 >> 8 & ((1 << SCALE) - 1)) + 1
+    }
+
+    #[inline(always)]
+    fn offset(self) -> u32 {
+        self.0 >> (8 + SCALE)
+    }
+}
+
+/// What each place within `1 << SCALE` stands for, where frequencies add up to that.
+fn slots(frequencies: &[u32; 256]) -> Option<Box<[Slot; 1 << SCALE]>> {
+    let mut slots = Vec::with_capacity(1 << SCALE);
+    for (symbol, &frequency) in frequencies.iter().enumerate() {
+        slots.extend((0..frequency).map(|offset| Slot::new(symbol, frequency, offset)));
+    }
+    slots.into_boxed_slice().try_into().ok()
 }
 
 /// Reads `count` symbols that [`encode`] wrote.
@@ -150,16 +242,7 @@ pub fn decode(bytes: &[u8], count: usize) -> Result<Vec<u8>, ProtocolError> {
         .split_at_checked(length)
         .ok_or_else(|| malformed("it is cut off"))?;
     let frequencies = read_table(table)?;
-    // Of each slot: its symbol, the symbol's frequency, and how far into its range the slot is.
-    let mut slots = Vec::with_capacity(1 << SCALE);
-    for (symbol, frequency) in frequencies.iter().enumerate() {
-        slots
-            .extend((0..*frequency).map(|offset| (symbol as u8, *frequency as u16, offset as u16)));
-    }
-    let slots: &[(u8, u16, u16); 1 << SCALE] = slots
-        .as_slice()
-        .try_into()
-        .map_err(|_| malformed("frequencies do not add up"))?;
+    let slots = slots(&frequencies).ok_or_else(|| malformed("frequencies do not add up"))?;
     let (states, words) = rest
         .split_first_chunk::<{ 4 * STATES }>()
         .ok_or_else(|| malformed("it is cut off"))?;
@@ -171,18 +254,20 @@ pub fn decode(bytes: &[u8], count: usize) -> Result<Vec<u8>, ProtocolError> {
         let bytes = &states[4 * at..4 * at + 4];
         u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     });
-    let (mut next, mut missing) = (0, false);
+    let mut next = 0;
     let mut get = |state: &mut u32| -> u8 {
-        let (symbol, frequency, offset) = slots[*state as usize & ((1 << SCALE) - 1)];
-        // Below 2^32: the state is, and frequency <= 2^12.
-        *state = u32::from(frequency) * (*state >> SCALE) + u32::from(offset);
-        if *state < LEAST {
-            let word = words.get(next).map(|word| u16::from_le_bytes(*word));
-            missing |= word.is_none();
-            *state = *state << 16 | u32::from(word.unwrap_or(0));
-            next += 1;
-        }
-        symbol
+        let slot = slots[*state as usize & ((1 << SCALE) - 1)];
+        // Below 2^32: the state is, and a frequency is 2^12 at most.
+        let left = slot.frequency() * (*state >> SCALE) + slot.offset();
+        // Without a branch, which a processor could not foresee. Words after the last are 0.
+        let word = words.get(next).map_or(0, |word| u16::from_le_bytes(*word));
+        let low = left < LEAST;
+        *state = match low {
+            true => left << 16 | u32::from(word),
+            false => left,
+        };
+        next += usize::from(low);
+        slot.symbol()
     };
     let mut symbols = vec![0u8; count];
     let (groups, rest) = symbols.as_chunks_mut::<STATES>();
@@ -194,7 +279,7 @@ pub fn decode(bytes: &[u8], count: usize) -> Result<Vec<u8>, ProtocolError> {
     for (symbol, state) in rest.iter_mut().zip(&mut states) {
         *symbol = get(state);
     }
-    if missing || next != words.len() || states != [LEAST; STATES] {
+    if next != words.len() || states != [LEAST; STATES] {
         return Err(malformed("it ends where its symbols do not"));
     }
     Ok(symbols)
@@ -231,6 +316,18 @@ mod tests {
             let _ = decode(&bytes, symbols.len());
             bytes.truncate(at);
             let _ = decode(&bytes, symbols.len());
+        }
+
+        #[test]
+        fn multiplying_is_dividing(frequency in 1u32..=1 << SCALE, part in 0.0f64..1.0) {
+            let mut frequencies = [0; 256];
+            frequencies[7] = (1 << SCALE) - frequency;
+            frequencies[9] = frequency;
+            let code = codes(&frequencies)[9];
+            for state in [0, 1, frequency - 1, frequency, (part * code.most as f64) as u32, (code.most - 1) as u32] {
+                let divided = ((state / frequency) << SCALE) + state % frequency + frequencies[7];
+                prop_assert_eq!(code.put(state), divided);
+            }
         }
 
         #[test]

@@ -17,6 +17,18 @@ pub struct Bit {
 /// Bits after which new ones count as little as they ever will.
 const LONG: u8 = 254;
 
+/// After so many bits, how far an estimate moves: 1 / (n + 1.5), in 65536ths. Dividing would take a
+/// coder most of its time.
+const SHARES: [u32; LONG as usize + 1] = {
+    let mut shares = [0; LONG as usize + 1];
+    let mut seen = 0;
+    while seen < shares.len() {
+        shares[seen] = (1 << 17) / (2 * seen as u32 + 3);
+        seen += 1;
+    }
+    shares
+};
+
 impl Default for Bit {
     fn default() -> Self {
         Self {
@@ -30,7 +42,7 @@ impl Bit {
     /// Moves by 1 / (n + 1.5) of the way: after n bits, close to the estimate of Krichevsky and
     /// Trofimov (1981).
     fn learn(&mut self, bit: bool) {
-        let share = (1u32 << 17) / (2 * u32::from(self.seen) + 3);
+        let share = SHARES[usize::from(self.seen)];
         let zero = u32::from(self.zero);
         let moved = match bit {
             false => zero + (((65_536 - zero) * share) >> 16),

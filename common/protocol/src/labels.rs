@@ -87,6 +87,8 @@ const GAPS: u8 = 0x10;
 
 /// From so many symbols on the faster coder is used: what it has to say first is little among them.
 const MANY: usize = 1 << 15;
+/// The same of eight bits, of which the other one would have as much to learn.
+const MANY_BYTES: usize = 1 << 13;
 
 /// What somebody knows about some samples or classes: a row each, a column a class, row-major, all
 /// finite. A row of zeros says nothing.
@@ -230,10 +232,17 @@ impl Answers {
             false => blocks::quantise(&self.values, most, bytes, &mut found),
             true => parts::of_rows(&self.values, classes, most, &mut found),
         }
-        let (coding, coded) = match (found.len() >= MANY, has_parts) {
-            (true, _) => (Coding::Systems, ans::encode(&found)),
-            (false, false) => (Coding::Adaptive, encode(&found, bits)),
-            (false, true) => (Coding::Adaptive, parts::encode(&found, classes, most)),
+        // What parts of a row leave for the others is worth more than speed, but for bytes, of which the
+        // adaptive coder takes ten times as long.
+        let coding = match (bits, has_parts) {
+            (8, _) if found.len() >= MANY_BYTES => Coding::Systems,
+            (_, false) if found.len() >= MANY => Coding::Systems,
+            _ => Coding::Adaptive,
+        };
+        let coded = match (coding, has_parts) {
+            (Coding::Systems, _) => ans::encode(&found),
+            (_, false) => encode(&found, bits),
+            (_, true) => parts::encode(&found, classes, most),
         };
         match (coded.len() as u64) < symbols::packed(found.len() as u64, bits) {
             true => {

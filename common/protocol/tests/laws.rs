@@ -338,3 +338,82 @@ proptest! {
         let _ = TransferSet::unpack(&noise);
     }
 }
+
+/// Logits of so many rows, almost normal, with one class ahead by `ahead`; or their softmax.
+fn outputs(kind: AnswerKind, rows: u32, classes: u32, ahead: f32) -> Answers {
+    let mut state = 1u32;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32
+    };
+    let mut values = Vec::new();
+    for _ in 0..rows {
+        let class = (uniform() * classes as f32) as usize;
+        let mut row: Vec<f32> = (0..classes)
+            .map(|_| 2.0 * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0))
+            .collect();
+        row[class] += ahead;
+        if kind == AnswerKind::Probabilities {
+            let sum: f32 = row.iter().map(|z| z.exp()).sum();
+            row.iter_mut().for_each(|z| *z = z.exp() / sum);
+        }
+        values.extend(row);
+    }
+    Answers::new(kind, classes, values).unwrap()
+}
+
+/// Bytes at the empirical entropy of order zero of the symbols that values have been rounded to.
+fn entropy_bytes(answers: &Answers, precision: Precision) -> f64 {
+    let steps = match precision {
+        Precision::U8 => 255.0,
+        Precision::U4 => 15.0,
+        Precision::U2 => 3.0,
+        _ => 1.0,
+    };
+    let packed = answers.pack(precision);
+    let (kind, rows, classes) = (answers.kind(), answers.rows(), answers.classes());
+    let rounded = Answers::unpack(&packed, kind, rows, classes).unwrap();
+    let mut counts = [0u32; 256];
+    for block in rounded.values().chunks(Answers::BLOCK) {
+        let (least, span) = match kind {
+            AnswerKind::Probabilities => (0.0, 1.0),
+            _ => {
+                let least = block.iter().copied().fold(f32::INFINITY, f32::min);
+                let most = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                (least, most - least)
+            }
+        };
+        for value in block {
+            counts[((value - least) / span * steps).round() as usize] += 1;
+        }
+    }
+    let count = rounded.values().len() as f64;
+    let shares = counts.iter().filter(|count| **count > 0);
+    let bits = shares.map(|c| -f64::from(*c) * (f64::from(*c) / count).log2());
+    bits.sum::<f64>() / 8.0
+}
+
+#[test]
+fn packed_answers_are_within_a_twentieth_of_the_entropy_of_their_symbols() {
+    for kind in [AnswerKind::Logits, AnswerKind::Probabilities] {
+        for (rows, classes) in [(1000, 10), (4000, 10), (1000, 100)] {
+            for ahead in [0.0, 4.0, 9.0] {
+                let answers = outputs(kind, rows, classes, ahead);
+                for precision in [Precision::U8, Precision::U4, Precision::U2, Precision::U1] {
+                    let scales = match kind {
+                        AnswerKind::Probabilities => 0,
+                        _ => answers.values().len().div_ceil(Answers::BLOCK) * 8,
+                    };
+                    let bytes = answers.pack(precision).len() - Answers::HEADER_BYTES - scales;
+                    let least = entropy_bytes(&answers, precision);
+                    let case = format!("{kind:?} {rows} x {classes} +{ahead} {precision:?}");
+                    println!("{case}: {bytes} bytes, entropy {least:.0}");
+                    assert!(
+                        bytes as f64 <= 1.05 * least + 8.0,
+                        "{case}: {bytes} bytes, entropy {least:.0}"
+                    );
+                }
+            }
+        }
+    }
+}

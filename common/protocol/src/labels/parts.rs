@@ -2,13 +2,13 @@
 
 use crate::ProtocolError;
 use crate::entropy::{Bit, Decoder, Encoder, Symbols};
-use crate::simplex::quantise;
+use crate::simplex::{Claims, quantise_with};
 
 /// Appends the parts of each row, which add up to `whole` or to nothing.
 pub(super) fn of_rows(values: &[f32], classes: usize, whole: u8, symbols: &mut Vec<u8>) {
-    let mut parts = Vec::with_capacity(classes);
+    let (mut parts, mut claims) = (Vec::with_capacity(classes), Claims::default());
     for row in values.chunks_exact(classes.max(1)) {
-        quantise(row, whole.into(), &mut parts);
+        quantise_with(row, whole.into(), &mut parts, &mut claims);
         // A part is at most the whole.
         symbols.extend(parts.iter().map(|part| *part as u8));
     }

@@ -2,6 +2,9 @@
 
 /// Appends symbols of `bits` (1, 2, 4 or 8) each, the first in the lowest bits of a byte.
 pub(super) fn pack(symbols: &[u8], bits: u32, bytes: &mut Vec<u8>) {
+    if bits == 8 {
+        return bytes.extend_from_slice(symbols);
+    }
     let each = (8 / bits) as usize;
     bytes.extend(symbols.chunks(each).map(|symbols| {
         let places = symbols.iter().zip((0..8).step_by(bits as usize));
@@ -16,6 +19,9 @@ pub(super) fn packed(count: u64, bits: u32) -> u64 {
 
 /// The first `count` symbols of as many bytes as [`packed`] says.
 pub(super) fn unpack(bytes: &[u8], bits: u32, count: usize) -> Vec<u8> {
+    if bits == 8 {
+        return bytes.get(..count).unwrap_or(bytes).to_vec();
+    }
     let mask = (u16::MAX >> (16 - bits)) as u8;
     let places = |byte: &u8| {
         let byte = *byte;
