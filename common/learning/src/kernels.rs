@@ -29,7 +29,8 @@ pub(crate) use elementwise::{
 pub(crate) use math::{exp, lanes_sum, normal};
 pub(crate) use product::{Left, Panels, Right, product, product_within};
 pub(crate) use softmax::{
-    cross_entropy, divergence, soft_cross_entropy, softmax_gradient, softmax_in_place, softmax_rows,
+    cross_entropy, divergence, divergence_from_shares, shares_rows, soft_cross_entropy,
+    softmax_gradient, softmax_in_place, softmax_rows,
 };
 pub(crate) use tile::{Ending, Start};
 pub(crate) use transpose::transpose;

@@ -40,7 +40,7 @@ mod zoo;
 
 /// Grows whenever the same seed comes to other bits than before, so that a run is not ended by another
 /// arithmetic than it was begun with.
-pub const ARITHMETIC: u32 = 2;
+pub const ARITHMETIC: u32 = 3;
 
 pub use architecture::{Architecture, ArchitectureError};
 pub use candle::{CandleModel, SeededInit};

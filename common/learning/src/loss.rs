@@ -282,23 +282,37 @@ impl<'a> Objective<'a> {
         logits: &[f32],
         gradient: &mut [f32],
     ) -> Option<f64> {
-        let mut scratch = vec![0.0; 2 * classes];
+        let (mut scratch, given) = (vec![0.0; 3 * classes], target.values);
         match (loss, target.kind) {
-            (Loss::Kl { temperature }, AnswerKind::Logits) if temperature <= SHARP => {
+            (Loss::Kl { temperature }, kind) if temperature <= SHARP => {
                 let slope = (weight * f64::from(temperature)) as f32;
                 let scale = temperature.recip();
-                let scratch = &mut scratch;
-                let sum =
-                    kernels::divergence(gradient, logits, target.values, scratch, scale, slope);
+                let sum = match kind {
+                    AnswerKind::Probabilities => kernels::divergence_from_shares(
+                        gradient,
+                        logits,
+                        given,
+                        &mut scratch,
+                        scale,
+                        slope,
+                    ),
+                    _ => {
+                        let scratch = &mut scratch[..2 * classes];
+                        kernels::divergence(gradient, logits, given, scratch, scale, slope)
+                    }
+                };
                 Some(f64::from(temperature).powi(2) * sum)
             }
-            (Loss::SoftCrossEntropy, AnswerKind::Logits) => {
-                let mut p = vec![0.0; target.values.len()];
-                kernels::softmax_rows(&mut p, target.values, classes);
-                let half = &mut scratch[..classes];
+            (Loss::SoftCrossEntropy, kind) => {
+                let mut p = vec![0.0; given.len()];
+                match kind {
+                    AnswerKind::Probabilities => kernels::shares_rows(&mut p, given, classes),
+                    _ => kernels::softmax_rows(&mut p, given, classes),
+                }
+                let row = &mut scratch[..classes];
                 let slope = weight as f32;
                 Some(kernels::soft_cross_entropy(
-                    gradient, logits, &p, half, slope,
+                    gradient, logits, &p, row, slope,
                 ))
             }
             _ => None,

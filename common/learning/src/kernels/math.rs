@@ -30,6 +30,37 @@ pub(crate) fn exp(x: f32) -> f32 {
     if low { 0.0 } else { value * power }
 }
 
+/// The natural logarithm of a finite number, within 2 units in the last place or 1e-7, whichever is more; that
+/// of 0 is some finite number below all others.
+///
+/// Of x = 2^n m, 1 / sqrt(2) <= m < sqrt(2), a polynomial of m - 1 (Cephes' `logf`).
+#[inline(always)]
+pub(crate) fn ln(x: f32) -> f32 {
+    const HALF_ROOT: u32 = 0x3f35_04f3; // 1 / sqrt(2)
+    let small = x < f32::MIN_POSITIVE;
+    let normal = if small { x * 16_777_216.0 } else { x };
+    let bits = normal.to_bits().wrapping_sub(HALF_ROOT);
+    let m = f32::from_bits((bits & 0x007f_ffff) + HALF_ROOT);
+    let n = ((bits as i32) >> 23) as f32 - if small { 24.0 } else { 0.0 };
+    let r = m - 1.0;
+    let mut sum = 7.037_683_6e-2;
+    for coefficient in [
+        -1.151_461e-1,
+        1.167_699_9e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_8e-1,
+        2.000_071_5e-1,
+        -2.499_999_4e-1,
+        3.333_333_1e-1,
+    ] {
+        sum = sum * r + coefficient;
+    }
+    let square = r * r;
+    let low = sum * r * square + n * -2.121_944_4e-4 - 0.5 * square;
+    n * 0.693_359_4 + (r + low)
+}
+
 /// The normal distribution at `x`: what lies below it, and its density; both within 3e-7.
 ///
 /// `(1 + erf(x / sqrt(2))) / 2` by formula 7.1.26 of Abramowitz and Stegun (1964), as the smaller of both
@@ -103,6 +134,25 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(exp(-200.0), 0.0);
         assert!(exp(200.0).is_finite());
+    }
+
+    #[test]
+    fn ln_is_close() {
+        let mut worst = 0.0f64;
+        for bits in (1..f32::INFINITY.to_bits()).step_by(4_001) {
+            let x = f32::from_bits(bits);
+            let exact = f64::from(x).ln();
+            worst = worst.max((f64::from(ln(x)) - exact).abs() / exact.abs().max(1.0));
+        }
+        assert!(worst < 1.2e-7, "{worst}");
+        for step in 1..2_000_000 {
+            let x = step as f32 * 1e-6;
+            let exact = f64::from(x).ln();
+            let gap = (f64::from(ln(x)) - exact).abs();
+            assert!(gap < 1e-7 + 2.4e-7 * exact.abs(), "{x} {gap}");
+        }
+        assert_eq!(ln(1.0), 0.0);
+        assert!(ln(0.0).is_finite() && ln(0.0) < ln(f32::from_bits(1)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Softmax, and losses over it with their gradients, row by row.
 
-use super::math::{exp, lanes_max, lanes_sum};
+use super::math::{exp, lanes_max, lanes_sum, ln};
 use super::multiversion;
 
 /// What stands for a row's softmax: `log softmax(z)_i = (z_i - largest) scale - ln sum`.
@@ -86,6 +86,93 @@ multiversion! {
             loss += f64::from(sum * scale) + f64::from(own.sum).ln() - f64::from(given.sum).ln();
         }
         loss
+    }
+}
+
+/// What stands for a row of shares: `log p_i = logs_i - shift`.
+#[derive(Clone, Copy)]
+struct Shares {
+    shift: f64,
+}
+
+/// What is below 0 counts as 0.
+#[inline(always)]
+fn positive(value: f32) -> f32 {
+    if value > 0.0 { value } else { 0.0 }
+}
+
+/// Writes a row of targets to the power of `scale`, made to add up to 1, and logarithms of it but for a shift.
+/// Where none is above 0, all come out alike.
+#[inline(always)]
+fn shares_row(p: &mut [f32], logs: &mut [f32], targets: &[f32], scale: f32) -> Shares {
+    for ((p, log), target) in p.iter_mut().zip(logs.iter_mut()).zip(targets) {
+        *p = positive(*target);
+        *log = ln(*p) * scale;
+    }
+    let mut largest = 0.0;
+    if scale != 1.0 {
+        // The largest becomes 1, so that no power is too small for all.
+        largest = lanes_max(logs);
+        for (p, log) in p.iter_mut().zip(logs.iter()) {
+            *p = if *p > 0.0 { exp(log - largest) } else { 0.0 };
+        }
+    }
+    let mut sum = lanes_sum(p.len(), |at| p[at]);
+    if sum <= 0.0 {
+        p.fill(1.0);
+        logs.fill(0.0);
+        (largest, sum) = (0.0, p.len() as f32);
+    }
+    let inverse = sum.recip();
+    p.iter_mut().for_each(|p| *p *= inverse);
+    Shares {
+        shift: f64::from(largest) + f64::from(sum).ln(),
+    }
+}
+
+multiversion! {
+    /// Adds `weight (q - p)` to `gradient`, `q` the softmax of `scale` times logits, `p` targets to the power
+    /// of `scale`, made to add up to 1; returns the sum of all divergences KL(p || q).
+    pub(crate) fn divergence_from_shares(
+        gradient: &mut [f32],
+        logits: &[f32],
+        targets: &[f32],
+        scratch: &mut [f32],
+        scale: f32,
+        weight: f32,
+    ) -> f64 {
+        let classes = scratch.len() / 3;
+        let (q, rest) = scratch.split_at_mut(classes);
+        let (p, logs) = rest.split_at_mut(classes);
+        let mut loss = 0.0;
+        let rows = gradient.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+        for ((gradient, logits), targets) in rows.zip(targets.chunks_exact(classes)) {
+            let own = softmax_row(q, logits, scale);
+            let given = shares_row(p, logs, targets, scale);
+            for ((gradient, q), p) in gradient.iter_mut().zip(q.iter()).zip(p.iter()) {
+                *gradient += weight * (q - p);
+            }
+            let sum = lanes_sum(classes, |at| p[at] * (logs[at] - (logits[at] - own.largest) * scale));
+            loss += f64::from(sum) + f64::from(own.sum).ln() - given.shift;
+        }
+        loss
+    }
+}
+
+multiversion! {
+    /// Writes each row of targets, made to add up to 1; where none is above 0, all come out alike.
+    pub(crate) fn shares_rows(p: &mut [f32], targets: &[f32], classes: usize) {
+        let rows = p.chunks_exact_mut(classes).zip(targets.chunks_exact(classes));
+        for (p, targets) in rows {
+            let sum = lanes_sum(classes, |at| positive(targets[at]));
+            match sum > 0.0 {
+                true => {
+                    let inverse = sum.recip();
+                    p.iter_mut().zip(targets).for_each(|(p, target)| *p = positive(*target) * inverse);
+                }
+                false => p.fill((classes as f32).recip()),
+            }
+        }
     }
 }
 

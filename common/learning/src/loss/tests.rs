@@ -134,6 +134,44 @@ proptest! {
     }
 
     #[test]
+    fn fast_paths_toward_probabilities_go_where_exact_ones_do(
+        logits in prop::collection::vec(-20.0f32..20.0, 40),
+        raw in prop::collection::vec(-25.0f32..5.0, 40),
+        temperature in 0.2f32..32.0, plain: bool, silent in 0usize..4, below: bool,
+    ) {
+        let temperature = if plain { 1.0 } else { temperature };
+        let mut target: Vec<f32> = softmax(&raw, 20);
+        target[..20 - silent].iter_mut().step_by(2).for_each(|share| *share = 0.0);
+        if below {
+            target[3] = -0.1;
+        }
+        if silent == 0 {
+            target[20..].fill(0.0);
+        }
+        let target = Soft::new(AnswerKind::Probabilities, 20, &target);
+        for loss in [Loss::Kl { temperature }, Loss::SoftCrossEntropy] {
+            let terms = [term(loss)];
+            let objective = Objective::new(&terms, Targets::default());
+            let (mut fast, mut exact) = (vec![0.5; 40], vec![0.5; 40]);
+            let sum = objective.fast(loss, target, 0.7, 20, &logits, &mut fast).unwrap();
+            let rows = logits.chunks(20).zip(exact.chunks_mut(20)).enumerate();
+            let expected: f64 = rows
+                .map(|(at, (logits, gradient))| {
+                    let row = target.row(at);
+                    let of = outputs::Row { logits, kind: target.kind, target: row, label: None };
+                    of.evaluate(loss, 0.7, gradient)
+                })
+                .sum();
+            let scale = loss.temperature().unwrap_or(1.0);
+            let most = 1e-6 * f64::from(scale.powi(2)) * (1.0 + expected.abs());
+            prop_assert!((sum - expected).abs() < most, "{loss:?} {sum} {expected}");
+            for (a, e) in fast.iter().zip(&exact) {
+                prop_assert!((a - e).abs() < 1e-6 * scale.max(1.0), "{loss:?} {a} {e}");
+            }
+        }
+    }
+
+    #[test]
     fn a_student_that_agrees_has_nothing_to_learn(logits in prop::collection::vec(-5.0f32..5.0, 6)) {
         for loss in SOFT {
             let terms = [term(loss)];
