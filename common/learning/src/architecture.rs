@@ -4,7 +4,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Net, zoo};
+use crate::layer::Layer;
+use crate::{Net, Samples, zoo};
 
 /// The nets that come along, for devices of different size and data of different kind.
 ///
@@ -80,7 +81,7 @@ pub enum ArchitectureError {
         /// Shape of a sample.
         shape: Vec<u32>,
     },
-    /// Fewer than two classes, or samples of no values.
+    /// Fewer than two classes, or samples of no values or more than [`Samples::MOST_VALUES`].
     #[error("no model for samples of shape {shape:?} and {classes} classes")]
     Empty {
         /// Shape of a sample.
@@ -116,9 +117,29 @@ impl Architecture {
     /// for windows of sensor values, `[length]` for texts), its parameters drawn under `seed`.
     ///
     /// # Errors
-    /// Samples that the net is not for; no values or fewer than two classes.
+    /// Samples that the net is not for; no values, or more than [`Samples::MOST_VALUES`]; fewer than two
+    /// classes.
     pub fn build(self, shape: &[u32], classes: usize, seed: u64) -> Result<Net, ArchitectureError> {
-        let width: usize = shape.iter().map(|&side| side as usize).product();
+        let layers = self.layers(shape, classes)?;
+        let mut rng = Net::stream(seed);
+        Ok(Net::new(shape.to_owned(), layers, &mut rng))
+    }
+
+    /// Values that files of such a net have, without making room for them.
+    pub(crate) fn values(self, shape: &[u32], classes: usize) -> Result<u64, ArchitectureError> {
+        let layers = self.layers(shape, classes)?;
+        let tensors = layers
+            .iter()
+            .flat_map(|layer| layer.tensors().into_iter().chain(layer.gathered()));
+        Ok(tensors.map(|tensor| tensor.len() as u64).sum())
+    }
+
+    fn layers(
+        self,
+        shape: &[u32],
+        classes: usize,
+    ) -> Result<Vec<Box<dyn Layer>>, ArchitectureError> {
+        let width = Samples::values(shape).unwrap_or(0);
         if width == 0 || classes < 2 {
             return Err(ArchitectureError::Empty {
                 shape: shape.to_owned(),
@@ -137,7 +158,7 @@ impl Architecture {
             _ => Err(unfit(needs)),
         };
         const SMALL: &str = "images of at least 4 x 4";
-        let layers = match self {
+        Ok(match self {
             Self::MlpS => zoo::mlp(width, &[64], 0.0, classes),
             Self::MlpM => zoo::mlp(width, &[256], 0.0, classes),
             Self::MlpL => zoo::mlp(width, &[512, 256], 0.1, classes),
@@ -160,9 +181,7 @@ impl Architecture {
                 }
                 _ => return Err(unfit("token ids, 1 to 512")),
             },
-        };
-        let mut rng = Net::stream(seed);
-        Ok(Net::new(shape.to_owned(), layers, &mut rng))
+        })
     }
 }
 
@@ -228,6 +247,7 @@ mod tests {
         assert!(Architecture::MlpS.build(&[561], 1, 0).is_err());
         assert!(Architecture::MlpS.build(&[], 3, 0).is_ok());
         assert!(Architecture::MlpS.build(&[0], 3, 0).is_err());
+        assert!(Architecture::MlpS.build(&[u32::MAX; 3], 3, 0).is_err());
         assert!(Architecture::SensorConv.build(&[6, 7], 5, 0).is_err());
         assert!(Architecture::TinyBert4.build(&[513], 2, 0).is_err());
         assert!(Architecture::TinyBert4.build(&[1, 64], 2, 0).is_err());

@@ -97,6 +97,9 @@ const KEY: &str = "fedistill";
 const FIRST: &str = "optimiser.first";
 const SECOND: &str = "optimiser.second";
 
+/// A net of so many values takes 16 MiB.
+const SMALL: u64 = 1 << 22;
+
 #[derive(Deserialize, Serialize)]
 struct Meta {
     #[serde(flatten)]
@@ -215,15 +218,23 @@ fn write(path: &Path, bytes: &[u8], secret: bool) -> std::io::Result<()> {
 /// A file that cannot be read, is no safetensors file, lacks our metadata, or holds a value that
 /// is no finite f32.
 pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let malformed = |why: String| CheckpointError::Malformed {
-        path: path.to_owned(),
-        why,
-    };
     let bytes = fs::read(path).map_err(|source| CheckpointError::Io {
         path: path.to_owned(),
         source,
     })?;
-    let (_, header) = SafeTensors::read_metadata(&bytes)
+    load_from(path, &bytes)
+}
+
+/// The same of bytes from elsewhere; errors call them `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(path: &Path, bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
+    let malformed = |why: String| CheckpointError::Malformed {
+        path: path.to_owned(),
+        why,
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes)
         .map_err(|error| malformed(format!("no safetensors file: {error}")))?;
     let meta = header
         .metadata()
@@ -236,7 +247,7 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
         })?;
     let meta: Meta =
         serde_json::from_str(meta).map_err(|error| malformed(format!("its metadata: {error}")))?;
-    let mut tensors = tensors(path, &bytes)?;
+    let mut tensors = tensors(path, bytes)?;
     let mut take = |name: &str| {
         let at = tensors.iter().position(|(known, ..)| known == name)?;
         Some(tensors.remove(at).2)
@@ -382,7 +393,16 @@ impl Checkpoint {
         let architecture = self.about.architecture.ok_or_else(|| {
             ModelError::Other("the file names no architecture: build the module in code".to_owned())
         })?;
-        let mut net = architecture.build(&self.about.input, self.about.classes.len(), 0)?;
+        let (input, classes) = (&self.about.input, self.about.classes.len());
+        // What a file says of itself makes no more room than what it holds, but for small nets.
+        let held: u64 = self.tensors.iter().map(|(.., v)| v.len() as u64).sum();
+        let wanted = architecture.values(input, classes)?;
+        if wanted > held.max(SMALL) {
+            return Err(CheckpointError::Model(ModelError::Other(format!(
+                "{architecture} for samples of shape {input:?} and {classes} classes has {wanted} values, the file holds {held}"
+            ))));
+        }
+        let mut net = architecture.build(input, classes, 0)?;
         self.restore(&mut net)?;
         Ok(net)
     }
@@ -423,6 +443,28 @@ fn unsaved(saved: SavedOptimiser) -> Optimiser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_file_makes_no_room_for_a_large_net() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge");
+        let net = Architecture::MlpS.build(&[2], 2, 7).unwrap();
+        let mut about = About {
+            architecture: Some(Architecture::MlpL),
+            input: vec![4_000_000],
+            classes: ["a", "b"].map(str::to_owned).to_vec(),
+        };
+        save(&path, &net, &about, None).unwrap();
+        // 8 GB of parameters, and as many gradients.
+        let error = load(&path).unwrap().net().err().unwrap().to_string();
+        assert!(
+            error.contains("[4000000]") && error.contains("the file holds 322"),
+            "{error}"
+        );
+        about.input = vec![u32::MAX; 3];
+        save(&path, &net, &about, None).unwrap();
+        assert!(load(&path).unwrap().net().is_err());
+    }
 
     #[test]
     fn a_net_comes_back_whole_and_a_broken_file_does_not() {
