@@ -347,7 +347,7 @@ silence-seconds = 60                # a client at work that is silent for so lon
 # patience-seconds = 3600           # give up when too few clients come for so long
 # attempts = 10                     # give up when a round misses its quorum so often
 samples = 1000                      # transfer samples that a round speaks about
-packing = "f16"                     # f32, f16 or u8
+packing = "f16"                     # f32, f16, u8, u4, u2, u1, or top-1 to top-255
 
 [training]
 private-epochs = 1

@@ -1,6 +1,7 @@
 //! Configuration files: TOML, in which a key that is not known is an error.
 
 use std::fs;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use fedistill_protocol::{Optimiser, Precision};
@@ -43,7 +44,15 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         path: path.to_owned(),
         why: error.to_string(),
     })?;
-    toml::from_str(&text).map_err(|error| {
+    parse(path, &text)
+}
+
+/// The same of text from elsewhere; errors call it `path`.
+///
+/// # Errors
+/// The first line in it that cannot be used.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let before = text.get(..at).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
@@ -67,7 +76,7 @@ pub fn folder(config: &Path) -> PathBuf {
 
 /// How answers are packed, as configurations write it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 pub enum Packing {
     /// 32 bits a value.
     F32,
@@ -82,6 +91,40 @@ pub enum Packing {
     U2,
     /// Votes: of probabilities the largest alone.
     U1,
+    /// `top-N`, N from 1 to 255: the N largest values of each row, at 16 bits; the others share evenly what is left.
+    Top(NonZeroU8),
+}
+
+/// Those with a name, which is what configurations say.
+const NAMED: [(&str, Packing); 6] = [
+    ("f32", Packing::F32),
+    ("f16", Packing::F16),
+    ("u8", Packing::U8),
+    ("u4", Packing::U4),
+    ("u2", Packing::U2),
+    ("u1", Packing::U1),
+];
+
+impl TryFrom<String> for Packing {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let top = |text: &str| text.strip_prefix("top-")?.parse().ok().map(Self::Top);
+        let named = NAMED.iter().find(|(name, _)| *name == text);
+        let found = named.map(|(_, packing)| *packing).or_else(|| top(&text));
+        found.ok_or_else(|| {
+            format!("unknown packing `{text}`, expected `f32`, `f16`, `u8`, `u4`, `u2`, `u1`, or `top-1` to `top-255`")
+        })
+    }
+}
+
+impl From<Packing> for String {
+    fn from(packing: Packing) -> Self {
+        match (packing, NAMED.iter().find(|(_, known)| *known == packing)) {
+            (Packing::Top(count), _) => format!("top-{count}"),
+            (_, named) => named.map_or("", |(name, _)| name).to_owned(),
+        }
+    }
 }
 
 impl From<Packing> for Precision {
@@ -93,6 +136,7 @@ impl From<Packing> for Precision {
             Packing::U4 => Self::U4,
             Packing::U2 => Self::U2,
             Packing::U1 => Self::U1,
+            Packing::Top(count) => Self::Top(count.get()),
         }
     }
 }
@@ -226,6 +270,28 @@ mod tests {
         );
         let error = read::<Example>(&folder.path().join("none.toml")).unwrap_err();
         assert!(error.to_string().contains("none.toml: cannot read it"));
+    }
+
+    #[test]
+    fn packings_are_what_they_are_called() {
+        let read = |text: &str| {
+            let text = format!("rounds = 1\npacking = {text:?}");
+            parse::<Example>(Path::new("example.toml"), &text)
+        };
+        let five = NonZeroU8::new(5).unwrap();
+        let all = NAMED.into_iter().chain([("top-5", Packing::Top(five))]);
+        for (name, packing) in all {
+            assert_eq!(read(name).unwrap().packing, packing);
+            assert_eq!(String::from(packing), name);
+        }
+        assert_eq!(Precision::from(Packing::Top(five)), Precision::Top(5));
+        for name in ["u7", "top-0", "top-256", "top-", "F16", ""] {
+            let error = read(name).unwrap_err().to_string();
+            assert!(
+                error.contains("line 2") && error.contains("`top-255`"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@ mod blocks;
 mod flags;
 mod parts;
 mod symbols;
+mod top;
 mod update;
 
 use half::f16;
@@ -10,6 +11,8 @@ use half::slice::HalfFloatSliceExt;
 use crate::codec::{Decode, Encode};
 use crate::entropy::{Decoder, Encoder, Symbols};
 use crate::{ProtocolError, ans};
+
+use top::Top;
 
 /// What the values of an answer are.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, PartialEq)]
@@ -53,16 +56,40 @@ pub enum Precision {
     /// 1 bit: of probabilities, a vote for the largest; of logits, the largest of its block or the
     /// least.
     U1,
+    /// So many values of each row, at least 1: the largest, at 16 bits, and which ones they are. The others
+    /// share evenly what those leave of 1; of logits and features all are what they are on average.
+    Top(u8),
 }
 
 impl Precision {
-    /// All, finest first.
+    /// All that keep every value, finest first.
     pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::U8, Self::U4, Self::U2, Self::U1];
+
+    /// Its number in packed answers.
+    fn number(self) -> u8 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::U8 => 2,
+            Self::U4 => 3,
+            Self::U2 => 4,
+            Self::U1 => 5,
+            Self::Top(_) => Self::TOP,
+        }
+    }
+
+    /// The number of [`Self::Top`], whose count follows the header.
+    const TOP: u8 = 6;
+
+    /// What nobody could pack with, as the end of a sentence.
+    pub(crate) fn fault(self) -> Option<String> {
+        (self == Self::Top(0)).then(|| "keeps no value of a row".to_owned())
+    }
 
     /// Bits of a symbol, where values become symbols.
     fn bits(self) -> Option<u32> {
         match self {
-            Self::F32 | Self::F16 => None,
+            Self::F32 | Self::F16 | Self::Top(_) => None,
             Self::U8 => Some(8),
             Self::U4 => Some(4),
             Self::U2 => Some(2),
@@ -195,16 +222,20 @@ impl Answers {
             false => flags::most_bytes(rows),
         };
         let body = plain_bytes(kind, rows, classes, precision);
-        body.saturating_add(flags + Self::HEADER_BYTES as u64)
+        let count = u64::from(matches!(precision, Precision::Top(_)));
+        body.saturating_add(flags + count + Self::HEADER_BYTES as u64)
     }
 
     /// Packs the answers: format, kind, precision, coding, rows and classes as u32 little-endian; then
     /// the values, or their scales and symbols. Symbols are coded at their entropy where that is
     /// shorter, and rows that say nothing are left out.
     pub fn pack(&self, precision: Precision) -> Vec<u8> {
-        let mut bytes = vec![Self::FORMAT, self.kind as u8, precision as u8, 0];
+        let mut bytes = vec![Self::FORMAT, self.kind as u8, precision.number(), 0];
         bytes.extend(self.rows.to_le_bytes());
         bytes.extend(self.classes.to_le_bytes());
+        if let Precision::Top(count) = precision {
+            bytes.push(count);
+        }
         let speaks: Vec<bool> = match self.kind.has_parts() && precision.bits().is_some() {
             true => Vec::new(),
             false => self.speaks().collect(),
@@ -257,6 +288,9 @@ impl Answers {
     }
 
     fn pack_floats(&self, precision: Precision, bytes: &mut Vec<u8>) {
+        if let Precision::Top(count) = precision {
+            return Top::new(self.kind, self.classes, count).pack(&self.values, bytes);
+        }
         if precision == Precision::F32 {
             return bytes.extend(self.values.iter().flat_map(|v| v.to_le_bytes()));
         }
@@ -331,8 +365,15 @@ impl Answers {
                 expected: kind,
             });
         }
-        let Some(&precision) = Precision::ALL.get(usize::from(precision)) else {
-            return Err(malformed("unknown precision"));
+        let (precision, payload) = match (precision, payload) {
+            (Precision::TOP, [count, payload @ ..]) if *count > 0 => {
+                (Precision::Top(*count), payload)
+            }
+            (Precision::TOP, _) => return Err(malformed("it keeps no value of a row")),
+            (number, payload) => match Precision::ALL.get(usize::from(number)) {
+                Some(precision) => (*precision, payload),
+                None => return Err(malformed("unknown precision")),
+            },
         };
         let gaps = coding & GAPS != 0;
         let coding = match (coding & !GAPS, precision.bits()) {
@@ -393,7 +434,12 @@ impl Answers {
             });
         }
         let values = match precision.bits() {
-            None => unpack_floats(body, precision),
+            None => match precision {
+                Precision::Top(count) => {
+                    Top::new(kind, classes, count).unpack(body, spoken as usize)?
+                }
+                _ => unpack_floats(body, precision),
+            },
             Some(bits) => unpack_symbols(body, kind, [spoken, classes], bits, coding)?,
         };
         let values = match speaks {
@@ -419,8 +465,11 @@ fn spread(values: &[f32], speaks: &[bool], classes: usize) -> Vec<f32> {
 fn plain_bytes(kind: AnswerKind, rows: u32, classes: u32, precision: Precision) -> u64 {
     let count = u64::from(rows) * u64::from(classes);
     match precision.bits() {
-        None if precision == Precision::F32 => count.saturating_mul(4),
-        None => count.saturating_mul(2),
+        None => match precision {
+            Precision::F32 => count.saturating_mul(4),
+            Precision::Top(most) => Top::new(kind, classes, most).bytes(rows.into()),
+            _ => count.saturating_mul(2),
+        },
         Some(bits) if kind.has_parts() => symbols::packed(count, bits),
         Some(bits) => symbols::packed(count, bits).saturating_add(blocks::scales(count)),
     }

@@ -222,6 +222,9 @@ impl Report {
             }
             Silence::Far { quantile } => (0.0..=1.0).contains(&quantile),
         };
+        if let Some(fault) = self.precision.fault() {
+            return Some(fault);
+        }
         let silent = self.silence != Silence::Never;
         match &self.about {
             _ if self.kind != AnswerKind::Features && self.width != classes => {
@@ -300,6 +303,9 @@ impl Knowledge {
 
     fn check(&self, samples: u32, classes: u32) -> Result<(), String> {
         self.about.check(samples)?;
+        if let Some(fault) = self.precision.fault() {
+            return Err(fault);
+        }
         let rows = self.about.count(classes);
         if self.kind != AnswerKind::Features && self.width != classes {
             return Err(format!("of {} columns for {classes} classes", self.width));

@@ -247,6 +247,25 @@ fn frames_have_the_bytes_of_version_3() {
 }
 
 #[test]
+fn a_plan_that_keeps_no_value_of_a_row_is_refused() {
+    let check = |plan: &RoundPlan| plan.check(digest(1), 80_000, 2);
+    let mut fair = plan();
+    // The golden one claims more than its rows may take.
+    fair.knowledge[0].bytes = 400;
+    check(&fair).unwrap();
+    let (mut up, mut down) = (fair.clone(), fair);
+    up.report.as_mut().unwrap().precision = Precision::Top(0);
+    down.knowledge[0].precision = Precision::Top(0);
+    for (plan, part) in [(up, "report"), (down, "knowledge")] {
+        let error = check(&plan).unwrap_err().to_string();
+        assert!(
+            error.contains(part) && error.contains("keeps no value"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn transfer_sets_and_requests_have_the_bytes_of_format_1() {
     let pixels = TransferSet::new(vec![1, 1, 2], Elements::U8(vec![0, 7, 255, 9])).unwrap();
     let bytes = "0100030002000000010000000100000002000000 0007ff09";
@@ -291,6 +310,8 @@ fn packed_answers_have_the_bytes_of_format_2() {
         (&few, Precision::U1),
         (&few, Precision::F16),
         (&features, Precision::U8),
+        (&logits, Precision::Top(2)),
+        (&few, Precision::Top(1)),
     ];
     let golden = lines(ANSWERS);
     assert_eq!(golden.len(), cases.len() + 1);

@@ -227,6 +227,7 @@ proptest! {
                         Precision::U4 => span / 30.0 + 1e-5,
                         Precision::U2 => span / 6.0 + 1e-5,
                         Precision::U1 => span / 2.0 + 1e-5,
+                        Precision::Top(_) => span,
                     };
                     prop_assert!((value - back).abs() <= allowed, "{precision:?} {value} {back}");
                 }
@@ -246,7 +247,7 @@ proptest! {
         }
         let answers = Answers::new(kind, 3, values).unwrap();
         let silent = answers.speaks().filter(|speaks| !speaks).count() as u32;
-        for precision in Precision::ALL {
+        for precision in Precision::ALL.into_iter().chain([Precision::Top(2)]) {
             let bytes = answers.pack(precision);
             prop_assert!(bytes.len() as u64 <= Answers::most_bytes(kind, rows, 3, precision));
             // Never longer than the values themselves.
@@ -298,7 +299,7 @@ proptest! {
         let one_hot = votes.iter().flat_map(|vote| (0..5).map(move |c| f32::from(u8::from(c == *vote))));
         let kind = AnswerKind::Probabilities;
         let answers = Answers::new(kind, 5, one_hot.collect()).unwrap();
-        for precision in [Precision::U8, Precision::U1] {
+        for precision in [Precision::U8, Precision::U1, Precision::Top(2)] {
             let mut bytes = answers.pack(precision);
             let at = at.index(bytes.len());
             bytes[at] = to;
