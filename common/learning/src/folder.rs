@@ -66,6 +66,21 @@ impl Samples {
     }
 }
 
+impl Samples {
+    /// One PNG or JPEG image, brought to `shape` as by [`Dataset::image_folder`]; errors call it `path`.
+    ///
+    /// # Errors
+    /// Bytes that are no such image.
+    pub fn image_from(path: &Path, bytes: &[u8], shape: &[u32]) -> Result<Self, DataError> {
+        let mut values = Vec::new();
+        check(path, shape)?;
+        let image = image::load_from_memory(bytes);
+        let image = image.map_err(|error| DataError::malformed(path, error))?;
+        bring(image, shape, &mut values);
+        whole(path, shape, values)
+    }
+}
+
 fn whole(folder: &Path, shape: &[u32], values: Vec<u8>) -> Result<Samples, DataError> {
     Samples::new(shape.to_owned(), Elements::U8(values))
         .ok_or_else(|| DataError::malformed(folder, "images of no pixels"))
@@ -73,16 +88,31 @@ fn whole(folder: &Path, shape: &[u32], values: Vec<u8>) -> Result<Samples, DataE
 
 /// Appends the values of one image, brought to `shape`.
 fn read(path: &Path, shape: &[u32], values: &mut Vec<u8>) -> Result<(), DataError> {
-    let &[channels @ (1 | 3), height, width] = shape else {
+    check(path, shape)?;
+    let image = image::open(path).map_err(|error| DataError::malformed(path, error))?;
+    bring(image, shape, values);
+    Ok(())
+}
+
+/// Whether images can be brought to `shape`.
+fn check(path: &Path, shape: &[u32]) -> Result<(), DataError> {
+    if !matches!(shape, [1 | 3, _, _]) {
         let why = format!("images are [1 or 3, height, width], asked for is {shape:?}");
         return Err(DataError::malformed(path, why));
-    };
+    }
     if Samples::values(shape).is_none() {
         let most = Samples::MOST_VALUES;
         let why = format!("asked for is {shape:?}: a sample may have at most {most} values");
         return Err(DataError::malformed(path, why));
     }
-    let image = image::open(path).map_err(|error| DataError::malformed(path, error))?;
+    Ok(())
+}
+
+/// Appends an image's values at a shape that has been checked.
+fn bring(image: image::DynamicImage, shape: &[u32], values: &mut Vec<u8>) {
+    let &[channels, height, width] = shape else {
+        return;
+    };
     let image = match (image.width(), image.height()) == (width, height) {
         true => image,
         false => image.resize_exact(width, height, FilterType::Triangle),
@@ -91,7 +121,6 @@ fn read(path: &Path, shape: &[u32], values: &mut Vec<u8>) -> Result<(), DataErro
         1 => values.extend(image.to_luma8().into_raw()),
         _ => values.extend(planes(&image.to_rgb8().into_raw())),
     }
-    Ok(())
 }
 
 /// Channels first, as everything else here has them.

@@ -8,7 +8,7 @@
 //! | 4.. | each dimension as u32 big-endian, then the values, row-major and big-endian |
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -99,6 +99,14 @@ pub fn read_any(path: &Path) -> Result<Array, IdxError> {
     open(path, None)
 }
 
+/// The same of bytes from elsewhere; errors call them `path`.
+///
+/// # Errors
+/// As [`read_any`].
+pub fn read_any_from(path: &Path, bytes: impl BufRead) -> Result<Array, IdxError> {
+    read_from(path, bytes, None)
+}
+
 /// Types of values, as files number them.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -130,15 +138,27 @@ fn malformed(path: &Path, why: String) -> IdxError {
 
 /// Reads a file that begins with this header, where one is given.
 fn open(path: &Path, header: Option<[u8; 4]>) -> Result<Array, IdxError> {
-    let io = |source| IdxError::Io {
+    let file = File::open(path).map_err(|source| io(path, source))?;
+    read_from(path, BufReader::new(file), header)
+}
+
+fn io(path: &Path, source: std::io::Error) -> IdxError {
+    IdxError::Io {
         path: path.to_owned(),
         source,
-    };
+    }
+}
+
+fn read_from(
+    path: &Path,
+    mut bytes: impl BufRead,
+    header: Option<[u8; 4]>,
+) -> Result<Array, IdxError> {
     let mut start = Vec::new();
-    let mut file = BufReader::new(File::open(path).map_err(io)?);
-    file.by_ref().take(2).read_to_end(&mut start).map_err(io)?;
+    let first = bytes.by_ref().take(2).read_to_end(&mut start);
+    first.map_err(|source| io(path, source))?;
     let gzip = start == [0x1f, 0x8b];
-    let whole = start.as_slice().chain(file);
+    let whole = start.as_slice().chain(bytes);
     let parsed = match gzip {
         true => parse(flate2::read::MultiGzDecoder::new(whole), header),
         false => parse(whole, header),

@@ -1,5 +1,7 @@
 //! Data sets from CSV: a header, a column of labels, and numbers.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use fedistill_protocol::Elements;
@@ -14,7 +16,20 @@ impl Dataset {
     /// A file that cannot be read, no such column, a name that is no class, or a field that is no
     /// finite number: the error has file, line and column.
     pub fn csv(path: &Path, label: &str, classes: Vec<String>) -> Result<Self, DataError> {
-        let (samples, names) = read(path, Some(label))?;
+        Self::csv_from(path, open(path)?, label, classes)
+    }
+
+    /// The same of bytes from elsewhere; errors call them `path`.
+    ///
+    /// # Errors
+    /// As [`Self::csv`].
+    pub fn csv_from(
+        path: &Path,
+        bytes: impl Read,
+        label: &str,
+        classes: Vec<String>,
+    ) -> Result<Self, DataError> {
+        let (samples, names) = read(path, bytes, Some(label))?;
         let mut labels = Vec::with_capacity(names.len());
         for (line, name) in names {
             let class = classes.iter().position(|class| *class == name);
@@ -38,15 +53,23 @@ impl Samples {
     /// # Errors
     /// As there.
     pub fn csv(path: &Path, label: Option<&str>) -> Result<Self, DataError> {
-        Ok(read(path, label)?.0)
+        Ok(read(path, open(path)?, label)?.0)
     }
 }
 
+fn open(path: &Path) -> Result<File, DataError> {
+    File::open(path).map_err(|error| DataError::malformed(path, format!("cannot read it: {error}")))
+}
+
 /// The samples, and line and text of each label.
-fn read(path: &Path, label: Option<&str>) -> Result<(Samples, Vec<(u64, String)>), DataError> {
+fn read(
+    path: &Path,
+    bytes: impl Read,
+    label: Option<&str>,
+) -> Result<(Samples, Vec<(u64, String)>), DataError> {
     let fail = |why: String| DataError::malformed(path, why);
-    let mut reader =
-        csv::Reader::from_path(path).map_err(|error| fail(format!("cannot read it: {error}")))?;
+    // It buffers by itself.
+    let mut reader = csv::Reader::from_reader(bytes);
     let header = reader
         .headers()
         .map_err(|error| fail(format!("cannot read its header: {error}")))?
