@@ -42,7 +42,13 @@ fn every_seed_is_read() {
         let seeds = seeds(*target);
         assert!(!seeds.is_empty(), "{} has no seeds", target.name);
         for (name, bytes) in seeds {
-            assert!(read(*target, &bytes), "{} {name}", target.name);
+            let is_read = read(*target, &bytes);
+            let again = "cargo run -p fedistill-decoders --example seeds";
+            assert!(
+                is_read,
+                "{} {name} is refused; after a change of format: {again}",
+                target.name
+            );
         }
     }
 }

@@ -218,7 +218,7 @@ impl Reader<'_> {
     }
 
     /// Whether nothing but zeros to the end of a byte is left.
-    fn is_over(mut self) -> bool {
+    fn is_over(&mut self) -> bool {
         let left = (8 * self.bytes.len()).saturating_sub(self.at);
         left < 8 && self.take(left as u32) == 0
     }
