@@ -440,7 +440,7 @@ async fn meet_frame(frame: Vec<u8>) -> (Result<Ended, ClientError>, TransportErr
         let mut stream = connection.accept().await.unwrap();
         let request = blobs::requested(&mut stream).await.unwrap();
         let set = transfer().pack();
-        blobs::send(&mut stream, &set, request.offset)
+        blobs::send(&mut stream, &set, request.offset, |_| ())
             .await
             .unwrap();
         frames.writer.send_encoded(&frame).await.unwrap();
