@@ -450,7 +450,7 @@ async fn meet_frame(frame: Vec<u8>) -> (Result<Ended, ClientError>, TransportErr
     let both = async { tokio::join!(client.run(), send) };
     tokio::time::timeout(Duration::from_secs(20), both)
         .await
-        .expect("a client that cannot read a plan goes on for ever")
+        .unwrap_or_else(|_| panic!("a client that cannot read a plan goes on for ever"))
 }
 
 async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {
