@@ -12,8 +12,7 @@ pub(super) fn distillation_from_common_parameters(lab: &Lab) -> Vec<Finding> {
             clients: 20,
             per_round: Some(8),
             // A net that begins anew in each round takes many passes to learn what it is told.
-            distillation_epochs: 20,
-            samples: 4000,
+            distillation_epochs: 10,
             ..lab.base()
         })
         .server()
@@ -28,13 +27,15 @@ pub(super) fn distillation_from_common_parameters(lab: &Lab) -> Vec<Finding> {
             Rule::AtLeast(1.0),
             "CFD T2",
         )
-        .of(&[("common, dual", &common), ("own, single", &random)]),
+        .of(&[("common, dual", &common), ("own, single", &random)])
+        .explained(),
         Finding::new(
             "common start less the state before, both dual, points",
             common.less(&previous),
             Rule::AtLeast(-1.5),
             "CFD T2",
         )
-        .of(&[("common", &common), ("before", &previous)]),
+        .of(&[("common", &common), ("before", &previous)])
+        .explained(),
     ]
 }

@@ -48,7 +48,8 @@ pub(super) fn models_are_no_worse_than_averaged(lab: &Lab) -> Vec<Finding> {
             Rule::AtLeast(lab.sized(-2.0, 0.0)),
             "FedDF: no worse",
         )
-        .of(&[("FedDF", &fused)]),
+        .of(&[("FedDF", &fused)])
+        .explained(),
         Finding::new(
             "FedAvg less FD, points",
             averaged.less(&exchanged),

@@ -51,7 +51,7 @@ pub(super) fn do_not_move_a_median(lab: &Lab) -> Vec<Finding> {
         findings.push(Finding::new(
             "what they (lma) cost a geometric median, iid, points",
             clean.less(&geometric),
-            Rule::AtMost(2.5),
+            Rule::AtMost(1.5),
             "within 1.5",
         ));
     }

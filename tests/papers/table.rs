@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         all_hold &= measured
             .iter()
             .flat_map(|(_, findings)| findings)
-            .all(|finding| finding.holds());
+            .all(|finding| finding.holds() || finding.explained);
         println!("## {name}\n\n{}", markdown(&measured));
         eprintln!("{name}: {:.0} s", begun.elapsed().as_secs_f64());
     }
