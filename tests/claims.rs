@@ -32,7 +32,19 @@ fn gains(accuracy: &Accuracy) -> (f64, f64) {
 }
 
 async fn holds(partition: Partition, seed: u64, above_local: f64, above_teacher_only: f64) {
+    let teacher = Config::default().teacher;
+    holds_with(teacher, partition, seed, above_local, above_teacher_only).await;
+}
+
+async fn holds_with(
+    teacher: TeacherSource,
+    partition: Partition,
+    seed: u64,
+    above_local: f64,
+    above_teacher_only: f64,
+) {
     let accuracy = run(Config {
+        teacher,
         partition,
         seed,
         ..Config::default()
@@ -66,21 +78,71 @@ async fn holds(partition: Partition, seed: u64, above_local: f64, above_teacher_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_clients_know_counts() {
-    holds(Partition::Dirichlet(0.3), 1, 15.0, 3.0).await;
+    holds(Partition::Dirichlet(0.3), 1, 25.0, 9.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_learns_classes_that_it_has_no_samples_of() {
-    holds(Partition::Shards(2), 1, 35.0, 2.0).await;
+    holds(Partition::Shards(2), 1, 45.0, 6.0).await;
+}
+
+/// Where naive averages end points below a good teacher and drag it down with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn skewed_clients_do_a_good_teacher_no_harm() {
+    holds_with(
+        TeacherSource::Train(500),
+        Partition::Shards(2),
+        1,
+        45.0,
+        -0.5,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn students_beat_their_baselines_under_any_skew() {
     for seed in 1..=3 {
-        holds(Partition::Dirichlet(0.3), seed, 15.0, 3.0).await;
-        holds(Partition::Dirichlet(1.0), seed, f64::NEG_INFINITY, 6.0).await;
-        holds(Partition::Shards(2), seed, 35.0, 2.0).await;
+        holds(Partition::Dirichlet(0.3), seed, 25.0, 5.0).await;
+        holds(Partition::Dirichlet(1.0), seed, f64::NEG_INFINITY, 7.0).await;
+        holds(Partition::Shards(2), seed, 45.0, 3.5).await;
+    }
+}
+
+/// The table of docs/comparison.md, as a law: half a point is left to chance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half an hour"]
+async fn whatever_the_teacher_and_the_skew_listening_does_no_harm() {
+    use Partition::{Dirichlet, Iid, Shards};
+    let partitions = [
+        Iid,
+        Dirichlet(1.0),
+        Dirichlet(0.3),
+        Dirichlet(0.1),
+        Shards(2),
+    ];
+    let labels = [None, Some(100), Some(500), Some(2000)];
+    for labels in labels {
+        let teacher = labels.map_or(TeacherSource::None, TeacherSource::Train);
+        for partition in partitions {
+            let (mut students, mut local, mut taught) = (0.0, 0.0, 0.0);
+            for seed in 1..=3 {
+                let accuracy = run(Config {
+                    teacher: teacher.clone(),
+                    partition,
+                    seed,
+                    ..Config::default()
+                })
+                .await;
+                students += 100.0 * accuracy.students_mean / 3.0;
+                local += 100.0 * accuracy.local_mean.unwrap() / 3.0;
+                taught += 100.0 * accuracy.teacher_only_mean.unwrap_or(0.0) / 3.0;
+            }
+            println!(
+                "{teacher}, {partition}: local {local:.1}, teacher-only {taught:.1}, students {students:.1}"
+            );
+            assert!(students >= local.max(taught) - 0.5);
+        }
     }
 }
 

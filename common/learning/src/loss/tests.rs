@@ -163,7 +163,8 @@ proptest! {
                 })
                 .sum();
             let scale = loss.temperature().unwrap_or(1.0);
-            let most = 1e-6 * f64::from(scale.powi(2)) * (1.0 + expected.abs());
+            // Logits over a temperature below 1 are rounded more coarsely than the loss shrinks.
+            let most = 4e-6 * f64::from(scale * scale.max(1.0)) * (1.0 + expected.abs());
             prop_assert!((sum - expected).abs() < most, "{loss:?} {sum} {expected}");
             for (a, e) in fast.iter().zip(&exact) {
                 prop_assert!((a - e).abs() < 1e-6 * scale.max(1.0), "{loss:?} {a} {e}");
