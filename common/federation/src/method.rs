@@ -299,7 +299,9 @@ pub enum MethodError {
     #[error("the round asked for something else than its method does")]
     OtherRound,
     /// What the method noted is not to be read.
-    #[error("what method {0} noted cannot be read: begin the federation again")]
+    #[error(
+        "what method {0} noted cannot be read, or is about another transfer set: go back to the one it began with, or begin the federation again"
+    )]
     Memory(String),
     /// What the teacher reports.
     #[error(transparent)]

@@ -99,7 +99,8 @@ struct Notes {
 }
 
 impl Notes {
-    fn read(bytes: &[u8], name: &str) -> Result<Self, MethodError> {
+    /// Of a transfer set of so many samples: answers on another one are no answers on this.
+    fn read(bytes: &[u8], samples: u32, name: &str) -> Result<Self, MethodError> {
         let Some((measured, first)) = bytes.split_first_chunk::<8>() else {
             return match bytes.is_empty() {
                 true => Ok(Self::default()),
@@ -111,6 +112,9 @@ impl Notes {
             [] => None,
             packed => Some(Answers::read(packed)?),
         };
+        if first.as_ref().is_some_and(|first| first.rows() != samples) {
+            return Err(MethodError::Memory(name.to_owned()));
+        }
         Ok(Self {
             measured: measured.is_finite().then_some(measured),
             first,
@@ -240,7 +244,7 @@ impl Method for Adaptive {
         };
         state.memory = notes.bytes();
         // As all later rounds read it.
-        let notes = Notes::read(&state.memory, &self.name)?;
+        let notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
         let fresh = outlook.fresh.iter().filter_map(|row| notes.teacher(row));
         let labels = fresh.flatten().copied().collect();
         let labels = Answers::new(AnswerKind::Logits, classes, labels)?;
@@ -251,7 +255,7 @@ impl Method for Adaptive {
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
         // Notes that cannot be read are an error where the round is concluded.
-        let notes = Notes::read(&state.memory, &self.name).unwrap_or_default();
+        let notes = Notes::read(&state.memory, outlook.samples, &self.name).unwrap_or_default();
         let rows = self.rows(outlook, &notes);
         let wanted = Wanted {
             adjust: self.adjust,
@@ -275,7 +279,7 @@ impl Method for Adaptive {
         let Some(means) = mean(taken, AnswerKind::Logits)? else {
             return Ok(());
         };
-        let mut notes = Notes::read(&state.memory, &self.name)?;
+        let mut notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
         let probes = self.census(outlook, &notes);
         if let Some(probes) = probes
             && let Some(measured) = self.measure(probes, &notes, asked, &means)

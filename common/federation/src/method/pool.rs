@@ -135,27 +135,31 @@ mod tests {
         row
     }
 
-    /// Clients are right in `clients` of every 10 samples, the teacher in `teacher`.
-    fn fitted(clients: usize, teacher: usize) -> Pool {
-        let rows: Vec<_> = (0..100)
-            .map(|i| {
-                let class = i % 3;
-                let at = |right: usize, other: usize| match (i * 7) % 10 < right {
-                    true => said(class),
-                    false => said((class + other) % 3),
-                };
-                (at(clients, 1), at(teacher, 2), class)
-            })
-            .collect();
-        let all: Vec<_> = rows
-            .iter()
+    /// What is said of 100 samples: clients are right in `clients` of every 10, the teacher in `teacher`.
+    fn rows(clients: usize, teacher: usize) -> Vec<([f32; 3], [f32; 3], usize)> {
+        let row = |i: usize| {
+            let class = i % 3;
+            let at = |right: usize, other: usize| match (i * 7) % 10 < right {
+                true => said(class),
+                false => said((class + other) % 3),
+            };
+            (at(clients, 1), at(teacher, 2), class)
+        };
+        (0..100).map(row).collect()
+    }
+
+    fn witnessed(rows: &[([f32; 3], [f32; 3], usize)]) -> Vec<Witnessed<'_>> {
+        rows.iter()
             .map(|(clients, teacher, class)| Witnessed {
                 clients,
                 teacher,
                 class: *class,
             })
-            .collect();
-        Pool::fit(&all, 0.1)
+            .collect()
+    }
+
+    fn fitted(clients: usize, teacher: usize) -> Pool {
+        Pool::fit(&witnessed(&rows(clients, teacher)), 0.1)
     }
 
     #[test]
@@ -213,29 +217,12 @@ mod tests {
         let pool = fitted(7, 6);
         // Away from the bounds.
         assert!(pool.clients > 0.01 && pool.teacher > 0.01);
-        let better = |a: f64, b: f64| (pool.clients * a, pool.teacher * b);
-        let rows: Vec<_> = (0..100)
-            .map(|i| {
-                let class = i % 3;
-                let right = |r: usize, o: usize| match (i * 7) % 10 < r {
-                    true => said(class),
-                    false => said((class + o) % 3),
-                };
-                (right(7, 1), right(6, 2), class)
-            })
-            .collect();
-        let all: Vec<_> = rows
-            .iter()
-            .map(|(clients, teacher, class)| Witnessed {
-                clients,
-                teacher,
-                class: *class,
-            })
-            .collect();
+        let rows = rows(7, 6);
+        let all = witnessed(&rows);
         let least = slope(&all, 0.1, [pool.clients, pool.teacher]).value;
         for (a, b) in [(1.01, 1.0), (0.99, 1.0), (1.0, 1.01), (1.0, 0.99)] {
-            let (a, b) = better(a, b);
-            assert!(slope(&all, 0.1, [a, b]).value > least);
+            let beside = [pool.clients * a, pool.teacher * b];
+            assert!(slope(&all, 0.1, beside).value > least);
         }
     }
 }

@@ -139,12 +139,19 @@ fn notes_come_back_and_others_are_refused() {
     for measured in [None, Some(0.25)] {
         for first in [None, Some(first.clone())] {
             let notes = Notes { measured, first };
-            assert_eq!(Notes::read(&notes.bytes(), "adaptive").unwrap(), notes);
+            assert_eq!(Notes::read(&notes.bytes(), 2, "adaptive").unwrap(), notes);
         }
     }
-    assert_eq!(Notes::read(&[], "adaptive").unwrap(), Notes::default());
-    assert!(Notes::read(&[0; 7], "adaptive").is_err());
-    assert!(Notes::read(&[0; 12], "adaptive").is_err());
+    assert_eq!(Notes::read(&[], 2, "adaptive").unwrap(), Notes::default());
+    assert!(Notes::read(&[0; 7], 2, "adaptive").is_err());
+    assert!(Notes::read(&[0; 12], 2, "adaptive").is_err());
+    // Of another transfer set: its answers would be taken for those of other samples.
+    let first = Some(first);
+    let notes = Notes {
+        measured: None,
+        first,
+    };
+    assert!(Notes::read(&notes.bytes(), 3, "adaptive").is_err());
 }
 
 #[test]
