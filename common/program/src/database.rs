@@ -1,6 +1,8 @@
 //! A file with transactions (redb): after a crash it is as after the last one.
 
-use std::fs::OpenOptions;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use redb::Database;
@@ -30,6 +32,9 @@ pub enum DatabaseError {
 /// Opens the database in `path`, or makes it, readable by its owner alone. It holds at most `cache`
 /// bytes of it in memory.
 ///
+/// One is made beside `path` and gets its name when it is whole, so that a file of that name which is
+/// no database was damaged: that is never a reason to begin anew.
+///
 /// # Errors
 /// A file that another process has open, or that cannot be used.
 pub fn open(path: &Path, cache: usize) -> Result<Database, DatabaseError> {
@@ -37,24 +42,70 @@ pub fn open(path: &Path, cache: usize) -> Result<Database, DatabaseError> {
         path: path.to_owned(),
         why,
     };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options
-        .open(path)
-        .map_err(|error| failed(error.to_string()))?;
-    let opened = FileBackend::new(file).and_then(|backend| {
-        Database::builder()
-            .set_cache_size(cache)
-            .create_with_backend(backend)
-    });
-    opened.map_err(|error| match error {
+    if !path
+        .try_exists()
+        .map_err(|error| failed(error.to_string()))?
+    {
+        match make(path) {
+            // Another process was faster, or took this one's file for a leftover.
+            Err(_) if path.exists() => {}
+            made => made.map_err(|error| failed(error.to_string()))?,
+        }
+        let named = File::open(folder(path)).and_then(|folder| folder.sync_all());
+        named.map_err(|error| failed(error.to_string()))?;
+    }
+    let opened = Database::builder().set_cache_size(cache).open(path);
+    let database = opened.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::InUse {
             path: path.to_owned(),
         },
         other => failed(other.to_string()),
-    })
+    })?;
+    sweep(path);
+    Ok(database)
+}
+
+/// What an unfinished file's name ends with.
+const UNFINISHED: &str = ".new";
+
+/// What the names of a database's unfinished files begin with.
+fn beginning(path: &Path) -> OsString {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// An empty database in `path`.
+fn make(path: &Path) -> Result<(), Box<dyn Error>> {
+    // Its owner's alone: so temporary files are made.
+    let new = tempfile::Builder::new()
+        .prefix(&beginning(path))
+        .suffix(UNFINISHED)
+        .tempfile_in(folder(path))?;
+    let backend = FileBackend::new(new.reopen()?)?;
+    drop(Database::builder().create_with_backend(backend)?);
+    new.as_file().sync_all()?;
+    new.persist_noclobber(path)?;
+    Ok(())
+}
+
+/// Removes what processes left that ended while they made `path`. Only who holds it open may.
+fn sweep(path: &Path) {
+    let beginning = beginning(path);
+    for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(beginning.as_encoded_bytes()) && name.ends_with(UNFINISHED.as_bytes()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -83,5 +134,56 @@ mod tests {
             open(&path, 1 << 20),
             Err(DatabaseError::Failed { .. })
         ));
+    }
+
+    #[test]
+    fn one_that_was_cut_off_while_it_was_made_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.redb");
+        // What is written before the mark of a database.
+        fs::write(folder.path().join("x.redb.a1b2.new"), vec![0; 4096]).unwrap();
+        fs::write(folder.path().join("y.redb.a1b2.new"), "another's").unwrap();
+        drop(open(&path, 1 << 20).unwrap());
+        let mut left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["x.redb", "y.redb.a1b2.new"]);
+    }
+
+    #[test]
+    fn one_that_lost_its_beginning_or_all_is_not_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.redb");
+        for damaged in [vec![], vec![0; 4096]] {
+            fs::write(&path, &damaged).unwrap();
+            assert!(matches!(
+                open(&path, 1 << 20),
+                Err(DatabaseError::Failed { .. })
+            ));
+            assert_eq!(fs::read(&path).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn processes_that_make_it_at_a_time_come_to_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let path = folder.path().join(format!("{round}.redb"));
+            let open = || match open(&path, 1 << 20) {
+                Ok(database) => Some(database),
+                Err(DatabaseError::InUse { .. }) => None,
+                Err(error) => panic!("{error}"),
+            };
+            let opened = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                threads
+                    .into_iter()
+                    .filter_map(|thread| thread.join().unwrap())
+                    .count()
+            });
+            assert_eq!(opened, 1);
+        }
     }
 }
