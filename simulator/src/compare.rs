@@ -7,6 +7,7 @@
 
 mod args;
 mod cell;
+mod entrant;
 mod grid;
 mod page;
 mod results;

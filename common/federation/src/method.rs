@@ -21,6 +21,7 @@ mod scarlet;
 mod selective;
 mod steps;
 mod teacher_only;
+mod thrift;
 mod vote;
 
 use std::collections::BTreeMap;

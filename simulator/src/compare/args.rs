@@ -30,7 +30,8 @@ use crate::{Data, Partition, SimulationError};
 )]
 pub struct CompareArgs {
     /// The algorithms, those of --method: local and teacher-only too where they are to be compared
-    /// with. Parameters of a name stay with it: `ds-fl:era,x=2,fedavg` are two.
+    /// with. Parameters of a name stay with it: `ds-fl:era,x=2,fedavg` are two. `NAME@KEY=VALUE,...` has
+    /// settings of its own, to compare at equal bytes, say: `adaptive@packing=u4,samples=500`.
     #[arg(
         long,
         value_name = "NAME,...",
@@ -233,6 +234,8 @@ mod tests {
             // The first parameter may follow a colon.
             (&["a:x=1,y=2,b:z=3"], &["a:x=1,y=2", "b:z=3"]),
             (&["a", "b,k="], &["a", "b,k="]),
+            // So may a setting of its own an at sign.
+            (&["a@x=1,y=2,b,z=3@k=4"], &["a@x=1,y=2", "b,z=3@k=4"]),
             (&[], &[]),
         ] {
             assert_eq!(names(lists).unwrap(), expected, "{lists:?}");

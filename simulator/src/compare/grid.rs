@@ -2,14 +2,14 @@ use fedistill_federation::method;
 use fedistill_protocol::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::compare::Cell;
+use crate::compare::{Cell, entrant};
 use crate::config::Config;
 use crate::{Averaging, Data, Partition, SimulationError, TeacherSource};
 
 /// What is compared: all of these with all of those.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Grid {
-    /// Algorithms, by name.
+    /// Algorithms, by name; `METHOD@KEY=VALUE,...` has settings of its own.
     pub methods: Vec<String>,
     /// How labels are spread over clients.
     pub partitions: Vec<Partition>,
@@ -54,12 +54,8 @@ impl Comparison {
             seeds: once(seeds),
         };
         let this = Self { config, grid };
-        for method in &this.grid.methods {
-            let one = Config {
-                method: method.clone(),
-                ..this.config.clone()
-            };
-            one.check()?;
+        for name in &this.grid.methods {
+            entrant::settings(name, &this.config)?;
         }
         if this.tasks()?.is_empty() {
             let why = this.left_out()?.into_iter().next();
@@ -121,12 +117,11 @@ impl Comparison {
         };
         let cell = Cell::new(method, partition, teacher, seed);
         let config = Config {
-            method: method.to_owned(),
             partition,
             teacher: teacher.clone(),
             seed,
             baselines: false,
-            ..self.config.clone()
+            ..entrant::settings(method, &self.config)?
         };
         Ok(Some(Task { cell, config }))
     }
@@ -213,6 +208,7 @@ enum Hears {
 
 impl Hears {
     fn of(name: &str) -> Result<Self, SimulationError> {
+        let name = entrant::method(name);
         if let Some(averaging) = Averaging::by_name(name) {
             return Ok(match averaging == Averaging::FedAvg {
                 true => Self::Nothing,

@@ -4,7 +4,7 @@ use super::catalogue::{Entry, Given, Parameter};
 use super::pool::{Pool, Witnessed};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, centred, distil_then_train,
-    mean, pass_on, take_logits,
+    mean, pass_on, take_logits, thrift,
 };
 use crate::{Partial, Probes, State};
 
@@ -25,6 +25,8 @@ pub(super) struct Adaptive {
     trust: f64,
     /// The first round, from 0, in which clients may be asked about labelled samples.
     census: u32,
+    /// What packing may lose, in nats a row; 0 leaves packing to the user.
+    tolerance: f64,
     name: String,
 }
 
@@ -84,6 +86,16 @@ pub(super) const ENTRY: Entry = Entry {
             one_of: &[],
             whole: true,
             source: "ours: students know something by then",
+        },
+        Parameter {
+            key: "tolerance",
+            symbol: "ε",
+            what: "each round, labels cross both ways in the fewest bits that change what came down last by at most so much, in nats of KL a sample; 0: as `packing` says",
+            default: 0.0,
+            range: (0.0, 10.0),
+            one_of: &[],
+            whole: false,
+            source: "ours",
         },
     ],
     make: |given| Box::new(Adaptive::new(given)),
@@ -145,6 +157,7 @@ impl Adaptive {
             adjust: given.get("adjust") as f32,
             trust: given.get("trust"),
             census: given.get("census") as u32,
+            tolerance: given.get("tolerance"),
             name: given.name(),
         }
     }
@@ -169,6 +182,22 @@ impl Adaptive {
         rows.extend(others);
         rows.sort_unstable();
         Rows::of(rows)
+    }
+
+    /// In what the next round's labels cross, where that is ours to say. What comes down is what
+    /// clients' answers were, but for noise that their mean has less of: labels that votes would spoil
+    /// have come of answers that votes would spoil.
+    fn precision(&self, state: &State) -> Option<Precision> {
+        let labels = state.common.first().map(|lesson| &lesson.answers);
+        let chosen = |labels| thrift::fewest(labels, self.tolerance);
+        labels.filter(|_| self.tolerance > 0.0).map(chosen)
+    }
+
+    /// Notes in what the labels that were just learnt cross.
+    fn say_bits(&self, state: &mut State) {
+        if let Some(precision) = self.precision(state) {
+            state.decide("bits", thrift::bits(precision));
+        }
     }
 
     /// How many times the clients' mean the teacher weighs, by what both say of labelled samples.
@@ -250,6 +279,7 @@ impl Method for Adaptive {
         let labels = Answers::new(AnswerKind::Logits, classes, labels)?;
         state.teach(About::Rows(outlook.fresh.clone()), labels);
         state.decide("teacher weight", self.trust);
+        self.say_bits(state);
         Ok(())
     }
 
@@ -257,11 +287,17 @@ impl Method for Adaptive {
         // Notes that cannot be read are an error where the round is concluded.
         let notes = Notes::read(&state.memory, outlook.samples, &self.name).unwrap_or_default();
         let rows = self.rows(outlook, &notes);
+        let precision = self.precision(state);
         let wanted = Wanted {
             adjust: self.adjust,
+            precision,
             ..Wanted::on(AnswerKind::Logits, &rows)
         };
-        Ask::train(distil_then_train(outlook.training, state), true).report(wanted)
+        let ask = Ask {
+            precision,
+            ..Ask::train(distil_then_train(outlook.training, state), true)
+        };
+        ask.report(wanted)
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
@@ -299,7 +335,9 @@ impl Method for Adaptive {
         }
         let rows = Rows::of(rows);
         let labels = Answers::new(AnswerKind::Logits, means.classes(), labels)?;
-        pass_on(&rows, labels, centre, state)
+        pass_on(&rows, labels, centre, state)?;
+        self.say_bits(state);
+        Ok(())
     }
 }
 

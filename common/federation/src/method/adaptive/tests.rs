@@ -243,3 +243,42 @@ fn without_a_teacher_labels_are_the_mean_of_clients() {
     assert_eq!(state.common[0].answers, answers);
     assert!(state.decided.is_empty());
 }
+
+/// What is asked for, and noted, after these labels came down.
+fn packed(method: &str, labels: Vec<f32>) -> (Option<Precision>, Option<Precision>) {
+    let method = by_name(method).unwrap();
+    let rows = fresh();
+    let outlook = Outlook {
+        round: 1,
+        training: &TRAINING,
+        fresh: &rows,
+        fixed: &rows,
+        samples: SAMPLES,
+        probes: None,
+        seed: 1,
+    };
+    let mut state = State::default();
+    let labels = Answers::new(AnswerKind::Logits, CLASSES, labels).unwrap();
+    state.teach(About::Rows(rows.clone()), labels);
+    let ask = method.ask(&outlook, &state);
+    (ask.precision, ask.report.unwrap().precision)
+}
+
+#[test]
+fn bits_are_as_few_as_labels_bear() {
+    let votes: Vec<f32> = (0..20u32)
+        .flat_map(|row| {
+            (0..CLASSES).map(move |class| if row % CLASSES == class { 4.0 } else { -2.0 })
+        })
+        .collect();
+    let fine: Vec<f32> = (0..60u32).map(|i| (i * 37 % 61) as f32 / 20.0).collect();
+    // The user's choice, unless told otherwise.
+    assert_eq!(packed("adaptive", votes.clone()), (None, None));
+    let one = Some(Precision::U1);
+    assert_eq!(packed("adaptive,tolerance=0.01", votes), (one, one));
+    // One bit would spoil these.
+    let four = Some(Precision::U4);
+    assert_eq!(packed("adaptive,tolerance=0.01", fine), (four, four));
+    let (_, state) = rounds(2, 6, &mut Teacher::knows(8), None);
+    assert!(!state.decided.contains_key("bits"));
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Holds the default method against all others, by accuracy and by bytes: the tables of docs/comparison.md.
+#
+# usage: benches/equal-bytes.sh TABLE [--seed-list 1,2,3] [other arguments of compare]
+#
+# TABLE is DATA-NET: fashion-mlp (the fixture), fashion-cnn, mnist-mlp, mnist-cnn (fixtures/fetch.sh mnist), watch-mlp or
+# watch-cnn (fixtures/fetch.sh watch; people are clients); or one for the bytes of federated averaging's own net, which
+# takes an hour: fashion-fedavg-cnn. Results go to fedistill-report/TABLE; what was stopped goes on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+table=${1:?usage: benches/equal-bytes.sh TABLE [arguments of compare]}
+shift
+
+# Whatever answers in f16 on the same samples sends the same bytes. cfd, scarlet, vote, selective and prototypes send what their papers do;
+# the default is there with fewer bytes too.
+methods=local,teacher-only,fedavg,adaptive,adaptive@packing=u8,adaptive@packing=u4,adaptive@packing=u2
+methods+=,logit-mean,fedntd,ds-fl:sa,ds-fl:era,ds-fl:enhanced-era,fedmd,fedmd,digest-batch=50,digest-epochs=10
+methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-up=4,bits-down=4,fd,fedproto,fedtgp
+skews=iid,dirichlet:1,dirichlet:0.1,shards:2,classes:1
+case $table in
+fashion-mlp) set -- --rounds 30 --models mlp-s --partitions $skews "$@" ;;
+fashion-cnn) set -- --rounds 8 --models conv-s --partitions $skews "$@" ;;
+mnist-mlp) set -- --data mnist --rounds 15 --models mlp-s --partitions $skews "$@" ;;
+mnist-cnn) set -- --data mnist --rounds 5 --models conv-s --partitions $skews "$@" ;;
+watch-mlp) set -- --data watch --rounds 10 --models mlp-s --partition natural "$@" ;;
+watch-cnn) set -- --data watch --rounds 10 --models sensor-conv --partition natural "$@" ;;
+fashion-fedavg-cnn)
+  methods=local,teacher-only,fedavg,adaptive@packing=u8,logit-mean@packing=u8
+  set -- --rounds 20 --models fedavg-cnn --partitions shards:2 "$@"
+  ;;
+*)
+  echo "no table $table: see the head of benches/equal-bytes.sh" >&2
+  exit 2
+  ;;
+esac
+exec cargo run --quiet --bin fedistill-simulate -- compare --methods "$methods" --transport memory --out "fedistill-report/$table" "$@"

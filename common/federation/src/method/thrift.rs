@@ -1,0 +1,105 @@
+//! How many bits a value needs: as few as leave soft labels what they are.
+
+use fedistill_protocol::{AnswerKind, Answers, Precision};
+
+use super::softmax;
+
+/// The fewest bits, from 1 to 16, in which logits still say the same: packed and read again, they lie
+/// within `tolerance` of what they were, in nats, by the mean of `KL(softmax(row) || softmax(read))`
+/// over the rows that say something. 16 where nothing less does.
+pub(super) fn fewest(logits: &Answers, tolerance: f64) -> Precision {
+    let coarse = [Precision::U1, Precision::U2, Precision::U4, Precision::U8];
+    let near =
+        |precision: &Precision| lost(logits, *precision).is_some_and(|lost| lost <= tolerance);
+    coarse.into_iter().find(near).unwrap_or(Precision::F16)
+}
+
+/// The bits of a value.
+pub(super) fn bits(precision: Precision) -> f64 {
+    match precision {
+        Precision::U1 => 1.0,
+        Precision::U2 => 2.0,
+        Precision::U4 => 4.0,
+        Precision::U8 => 8.0,
+        _ => 16.0,
+    }
+}
+
+/// What packing loses, in nats a row; `None` where nothing is said.
+fn lost(logits: &Answers, precision: Precision) -> Option<f64> {
+    let read = Answers::read(&logits.pack(precision)).ok()?;
+    if (logits.kind(), read.rows()) != (AnswerKind::Logits, logits.rows()) {
+        return None;
+    }
+    let pairs = logits.iter().zip(read.iter()).zip(logits.speaks());
+    let each = pairs
+        .filter(|(_, speaks)| *speaks)
+        .map(|((row, read), _)| divergence(row, read));
+    let (count, sum) = each.fold((0u32, 0.0), |(count, sum), one| (count + 1, sum + one));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// `KL(softmax(true) || softmax(read))`, in nats.
+fn divergence(row: &[f32], read: &[f32]) -> f64 {
+    let (p, q) = (softmax(row, 1.0), softmax(read, 1.0));
+    let term = |(p, q): (&f32, &f32)| {
+        let (p, q) = (
+            f64::from(*p),
+            f64::from(*q).max(f64::from(f32::MIN_POSITIVE)),
+        );
+        if p > 0.0 { p * (p / q).ln() } else { 0.0 }
+    };
+    p.iter().zip(&q).map(term).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logits(values: Vec<f32>) -> Answers {
+        Answers::new(AnswerKind::Logits, 4, values).unwrap()
+    }
+
+    /// Rows that say much of two classes and little of the others.
+    fn spread() -> Answers {
+        let row = |i: u32| {
+            let at = |k: u32| ((i * 37 + k * 101) % 97) as f32 / 12.0 - 4.0;
+            [at(1), at(2), at(3), at(4)]
+        };
+        logits((0..200).flat_map(row).collect())
+    }
+
+    #[test]
+    fn less_tolerance_takes_more_bits() {
+        let tolerances = [10.0, 0.3, 0.03, 1e-4, 0.0];
+        let taken = tolerances.map(|tolerance| bits(fewest(&spread(), tolerance)));
+        assert!(taken.is_sorted(), "{taken:?}");
+        assert_eq!((taken[0], taken[4]), (1.0, 16.0));
+        assert!(taken.contains(&4.0) && taken.contains(&8.0), "{taken:?}");
+    }
+
+    #[test]
+    fn what_is_taken_is_within_the_tolerance() {
+        for tolerance in [0.3, 0.03, 0.003] {
+            let taken = fewest(&spread(), tolerance);
+            assert!(lost(&spread(), taken).unwrap() <= tolerance);
+        }
+    }
+
+    #[test]
+    fn votes_are_enough_for_those_who_only_vote() {
+        let vote = |i: usize| {
+            let mut row = [-3.0; 4];
+            row[i % 4] = 3.0;
+            row
+        };
+        let votes = logits((0..100).flat_map(vote).collect());
+        assert_eq!(fewest(&votes, 1e-6), Precision::U1);
+    }
+
+    #[test]
+    fn nothing_said_is_kept_as_it_is() {
+        assert_eq!(fewest(&logits(vec![0.0; 40]), 1.0), Precision::F16);
+        assert_eq!(fewest(&logits(Vec::new()), 1.0), Precision::F16);
+    }
+}
