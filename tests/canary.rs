@@ -14,7 +14,7 @@ use fedistill_federation::method;
 use fedistill_federation::{Quorum, Training};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
-use fedistill_protocol::{Elements, Name, Optimiser, Precision};
+use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
 use fedistill_transport::{Direction, Meter, Tap};
@@ -107,6 +107,7 @@ fn settings(classes: &[String]) -> Settings {
         attempts: Some(1),
         rows: 40,
         precision: Precision::F32,
+        rounding: Rounding::Nearest,
         seed: 1,
         weights: BTreeMap::new(),
     }

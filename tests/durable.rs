@@ -8,7 +8,7 @@ use fedistill_coordinator::{Exchange, FileStore, MemoryStore, OpenRound, Saved, 
 use fedistill_federation::{Event, Lesson, State};
 use fedistill_protocol::{
     About, AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan,
-    Rows, Silence, Update,
+    Rounding, Rows, Silence, Update,
 };
 
 fn name(text: &str) -> Name {
@@ -59,6 +59,7 @@ fn plan(id: RoundId) -> RoundPlan {
             about: About::Rows(Rows::List(vec![0, 2, 4])),
             width: 2,
             precision: Precision::F16,
+            rounding: Rounding::Nearest,
             adjust: 0.5,
             silence: Silence::Foreign,
             update: true,

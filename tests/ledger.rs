@@ -14,8 +14,8 @@ use fedistill_federation::{Quorum, Training, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::blob::{CHUNK_BYTES, CHUNK_HEADER_BYTES, REQUEST_BYTES};
 use fedistill_protocol::{
-    Contribution, Digest, Elements, Kind, Message, Name, Optimiser, Precision, RoundId, Update,
-    frame,
+    Contribution, Digest, Elements, Kind, Message, Name, Optimiser, Precision, RoundId, Rounding,
+    Update, frame,
 };
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
@@ -242,6 +242,7 @@ async fn both_ends_keep_the_same_books() {
             attempts: Some(1),
             rows: 400,
             precision: Precision::F16,
+            rounding: Rounding::Nearest,
             seed: 1,
             weights: BTreeMap::new(),
         };

@@ -17,8 +17,8 @@ use fedistill_federation::{Quorum, Training};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{
     AnswerKind, Answers, Contribution, Digest, Elements, Hello, Loss, LossTerm, Message, Name,
-    Optimiser, Phase, PhaseData, Precision, RejectReason, RoundId, RoundPlan, Start, Toward,
-    TransferManifest, TransferSet, Welcome, frame,
+    Optimiser, Phase, PhaseData, Precision, RejectReason, RoundId, RoundPlan, Rounding, Start,
+    Toward, TransferManifest, TransferSet, Welcome, frame,
 };
 use fedistill_transport::memory::{self, Door, MemoryListener};
 use fedistill_transport::{Connection, Dial, Frames, Listen, Peer, TransportError, blobs};
@@ -64,6 +64,7 @@ fn settings() -> Settings {
         attempts: Some(1),
         rows: ROWS,
         precision: Precision::F32,
+        rounding: Rounding::Nearest,
         seed: 1,
         weights: BTreeMap::new(),
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fedistill_learning::{Objective, Samples, Schedule, Soft, Targets, seed};
-use fedistill_protocol::{Answers, Name, Phase, PhaseData, RoundId, RoundPlan, Toward};
+use fedistill_protocol::{Answers, Name, Phase, PhaseData, RoundId, RoundPlan, Rounding, Toward};
+use rand::RngExt;
 
 use self::gauge::Gauge;
 use self::lessons::{ClassLessons, Lessons, Picked};
@@ -134,6 +135,13 @@ impl Hands<'_> {
             name,
         };
         let answers = reporting.answer(student, likeness)?;
+        let answers = match report.rounding {
+            Rounding::Nearest => answers,
+            Rounding::Stochastic => {
+                let mut rng = seed::stream(plan.seed, &format!("rounding/{name}"));
+                answers.rounded_by_chance(report.precision, || rng.random())
+            }
+        };
         Ok(Carried::Out(Some(answers)))
     }
 }

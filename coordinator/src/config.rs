@@ -8,7 +8,7 @@ use std::time::Duration;
 use fedistill_federation::{Quorum, Training, method};
 use fedistill_learning::{Architecture, Source};
 use fedistill_program::ConfigError;
-use fedistill_program::config::{self, Packing, Steps};
+use fedistill_program::config::{self, Packing, Rounding, Steps};
 use fedistill_protocol::Name;
 use serde::Deserialize;
 
@@ -106,6 +106,9 @@ pub struct RoundConfig {
     /// How answers are packed.
     #[serde(default)]
     pub packing: Packing,
+    /// How clients round what they pack.
+    #[serde(default)]
+    pub rounding: Rounding,
 }
 
 /// How hard clients and teacher train in a round.
@@ -270,6 +273,7 @@ impl Config {
             attempts: self.round.attempts,
             rows: self.round.samples.min(samples),
             precision: self.round.packing.into(),
+            rounding: self.round.rounding.into(),
             seed: self.seed,
             weights: weights
                 .map(|(name, weight)| Ok((name.parse::<Name>()?, *weight)))
@@ -348,6 +352,7 @@ silence-seconds = 60                # a client at work that is silent for so lon
 # attempts = 10                     # give up when a round misses its quorum so often
 samples = 1000                      # transfer samples that a round speaks about
 packing = "f16"                     # f32, f16, u8, u4, u2, u1, or top-1 to top-255
+# rounding = "stochastic"           # clients round by chance, right on average; of u8 and less, where there are many
 
 [training]
 private-epochs = 1

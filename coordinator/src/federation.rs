@@ -71,6 +71,7 @@ impl Coordinator {
             classes: settings.classes.len() as u32,
             rows: settings.rows,
             precision: settings.precision,
+            rounding: settings.rounding,
             training: settings.training,
             seed: settings.seed,
             deadline_ms: settings.quorum.most_time().as_millis() as u64,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fedistill_federation::{Ask, Lesson, Outlook, State, Training, select};
 use fedistill_learning::seed;
 use fedistill_protocol::{
-    Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rows, Update,
+    Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rounding, Rows, Update,
 };
 
 use crate::probes::Hidden;
@@ -20,6 +20,7 @@ pub(crate) struct Planner {
     pub(crate) classes: u32,
     pub(crate) rows: u32,
     pub(crate) precision: Precision,
+    pub(crate) rounding: Rounding,
     pub(crate) training: Training,
     pub(crate) seed: u64,
     pub(crate) deadline_ms: u64,
@@ -176,6 +177,7 @@ impl Planner {
             about: wanted.about,
             width: wanted.width.unwrap_or(self.classes),
             precision: wanted.precision.unwrap_or(self.precision),
+            rounding: self.rounding,
             adjust: wanted.adjust,
             silence: wanted.silence,
             update: wanted.updates,

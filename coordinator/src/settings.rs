@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedistill_federation::{Method, Partial, Quorum, Training};
-use fedistill_protocol::{Name, Precision};
+use fedistill_protocol::{Name, Precision, Rounding};
 
 use crate::config::check_classes;
 use crate::{CoordinatorError, Teacher};
@@ -39,6 +39,8 @@ pub struct Settings {
     pub rows: u32,
     /// How answers are packed, both ways.
     pub precision: Precision,
+    /// How clients round what they pack. What comes down is rounded to nearest: there is no mean of it.
+    pub rounding: Rounding,
     /// Everything random follows from it.
     pub seed: u64,
     /// Weights of clients in the aggregate; 1 for those not named.

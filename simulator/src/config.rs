@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use fedistill_federation::{MethodError, Training, method};
 use fedistill_learning::Architecture;
-use fedistill_program::config::{self, Packing, Steps};
+use fedistill_program::config::{self, Packing, Rounding, Steps};
 use fedistill_program::{ConfigError, Exit};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,8 @@ pub struct Config {
     pub samples: u32,
     /// How answers are packed.
     pub packing: Packing,
+    /// How clients round what they pack: `nearest`, or `stochastic`, which is right on average.
+    pub rounding: Rounding,
     /// Passes over private data in a round.
     pub private_epochs: u16,
     /// Passes over the round's transfer samples in a round.
@@ -101,6 +103,7 @@ impl Default for Config {
             personal_held_out: 0.0,
             samples: 1000,
             packing: Packing::F16,
+            rounding: Rounding::Nearest,
             private_epochs: 1,
             distillation_epochs: 3,
             batch: 50,
@@ -438,6 +441,7 @@ impl Config {
             },
             rows: self.samples,
             precision: self.packing.into(),
+            rounding: self.rounding.into(),
             models: self.models.clone(),
             transport: self.transport,
             threads: self.threads,

@@ -9,7 +9,7 @@ use fedistill_client::{Blobs, Client, Policy, Student};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Saved, Settings, Teacher};
 use fedistill_federation::{Method, Quorum, Training};
 use fedistill_learning::{Architecture, Evaluation, Learner, Model, Schedule};
-use fedistill_protocol::{Answers, Digest, Name, Precision};
+use fedistill_protocol::{Answers, Digest, Name, Precision, Rounding};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
 use fedistill_transport::{Dial, Listen, Meter, Peer, memory};
@@ -50,6 +50,8 @@ pub struct Plan {
     pub rows: u32,
     /// How answers are packed.
     pub precision: Precision,
+    /// How clients round what they pack.
+    pub rounding: Rounding,
     /// The clients' nets; client i has the i-th, and so on from the start.
     pub models: Vec<Architecture>,
     /// What carries the bytes.
@@ -287,6 +289,7 @@ async fn run(
         attempts: Some(1),
         rows: plan.rows.min(world.transfer.len() as u32),
         precision: plan.precision,
+        rounding: plan.rounding,
         seed: plan.seed,
         weights: BTreeMap::new(),
     };

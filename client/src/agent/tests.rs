@@ -1,6 +1,6 @@
 use fedistill_protocol::{
     About, AnswerKind, Elements, Goodbye, Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData,
-    Precision, Report, Rows, Silence, Start, Toward, Update,
+    Precision, Report, Rounding, Rows, Silence, Start, Toward, Update,
 };
 
 use super::*;
@@ -55,6 +55,7 @@ pub(crate) fn plan(round: u32) -> RoundPlan {
             about: About::Rows(Rows::List(vec![1, 3])),
             width: 2,
             precision: Precision::F32,
+            rounding: Rounding::Nearest,
             adjust: 0.0,
             silence: Silence::Never,
             update: false,

@@ -141,6 +141,26 @@ impl From<Packing> for Precision {
     }
 }
 
+/// How values are rounded that lie between two that can be packed, as configurations write it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// To the nearer one.
+    #[default]
+    Nearest,
+    /// To one of the two by chance, right on average; of 8 bits and fewer.
+    Stochastic,
+}
+
+impl From<Rounding> for fedistill_protocol::Rounding {
+    fn from(rounding: Rounding) -> Self {
+        match rounding {
+            Rounding::Nearest => Self::Nearest,
+            Rounding::Stochastic => Self::Stochastic,
+        }
+    }
+}
+
 /// How steps are taken, as configurations write it: `{ sgd = { learning-rate = 0.1 } }`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

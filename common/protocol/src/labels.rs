@@ -1,6 +1,7 @@
 mod blocks;
 mod flags;
 mod parts;
+mod rounding;
 mod symbols;
 mod top;
 mod update;
@@ -12,6 +13,7 @@ use crate::codec::{Decode, Encode};
 use crate::entropy::{Decoder, Encoder, Symbols};
 use crate::{ProtocolError, ans};
 
+pub use rounding::Rounding;
 use top::Top;
 
 /// What the values of an answer are.
@@ -139,7 +141,7 @@ impl Answers {
     /// Answers of `values.len() / classes` rows.
     ///
     /// # Errors
-    /// A length that is no multiple of `classes`, or a value that is not finite.
+    /// A length that is no multiple of `classes`, a value that is not finite, or a probability below 0.
     pub fn new(kind: AnswerKind, classes: u32, values: Vec<f32>) -> Result<Self, ProtocolError> {
         let width = classes as usize;
         let rows = match values.len().checked_div(width) {
@@ -164,6 +166,9 @@ impl Answers {
                 row: at / width,
                 column: at % width,
             });
+        }
+        if kind == AnswerKind::Probabilities && values.iter().any(|value| *value < 0.0) {
+            return Err(malformed("a probability is below 0"));
         }
         Ok(Self {
             kind,

@@ -28,7 +28,7 @@ mod transfer;
 
 pub use error::ProtocolError;
 pub use ids::{Digest, Name, RoundId};
-pub use labels::{AnswerKind, Answers, Precision};
+pub use labels::{AnswerKind, Answers, Precision, Rounding};
 pub use message::{
     Contribution, Goodbye, Heartbeat, Hello, Kind, Message, Receipt, Refusal, RejectReason,
     Rejected, TransferManifest, Welcome,

@@ -1,6 +1,7 @@
 use crate::codec::{Decode, Encode};
 use crate::{
-    AnswerKind, Answers, Digest, LossTerm, Name, Precision, ProtocolError, RoundId, Rows, Toward,
+    AnswerKind, Answers, Digest, LossTerm, Name, Precision, ProtocolError, RoundId, Rounding, Rows,
+    Toward,
 };
 
 /// What a round asks of a client. A plan is data: a client interprets it and knows no method.
@@ -164,6 +165,8 @@ pub struct Report {
     pub width: u32,
     /// How they are packed.
     pub precision: Precision,
+    /// What becomes of values between two that can be packed.
+    pub rounding: Rounding,
     /// Of logits, and before a softmax: so many times the logarithm of the client's own label
     /// frequencies is taken off, so that what it holds much of does not speak louder; 0 to 4.
     pub adjust: f32,

@@ -8,8 +8,8 @@ use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
     About, AnswerKind, Answers, Contribution, Digest, Elements, Goodbye, Heartbeat, Hello,
     Knowledge, Loss, LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Ramp, Receipt,
-    Refusal, RejectReason, Rejected, Report, RoundId, RoundPlan, Rows, Silence, Start, Toward,
-    TransferManifest, TransferSet, Update, Welcome,
+    Refusal, RejectReason, Rejected, Report, RoundId, RoundPlan, Rounding, Rows, Silence, Start,
+    Toward, TransferManifest, TransferSet, Update, Welcome,
 };
 
 const ID: RoundId = RoundId {
@@ -128,6 +128,7 @@ fn plan() -> RoundPlan {
             about: About::Rows(Rows::List(vec![0, 5, 70_000])),
             width: 2,
             precision: Precision::U8,
+            rounding: Rounding::Stochastic,
             adjust: 0.5,
             silence: Silence::Unlike {
                 width: 5.0,

@@ -65,7 +65,7 @@ async fn an_empty_hub_is_not_waited_for() {
 
 #[tokio::test]
 async fn books_outlive_connections_and_count_an_answer_once() {
-    use fedistill_protocol::{About, AnswerKind, Precision, Report, Silence};
+    use fedistill_protocol::{About, AnswerKind, Precision, Report, Rounding, Silence};
 
     let (hub, ..) = hub(&["a", "b"]).await;
     let plan = RoundPlan {
@@ -83,6 +83,7 @@ async fn books_outlive_connections_and_count_an_answer_once() {
             about: About::Classes,
             width: 50,
             precision: Precision::F32,
+            rounding: Rounding::Nearest,
             adjust: 0.0,
             silence: Silence::Never,
             update: false,

@@ -3,8 +3,9 @@ use crate::config::Config;
 
 /// Settings that a method of a comparison may have for itself: what it sends and how it trains. What is
 /// left is the same for all, or what is compared.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "packing",
+    "rounding",
     "samples",
     "rounds",
     "per-round",
@@ -85,7 +86,7 @@ mod tests {
         for (name, part) in [
             ("adaptive@", "write METHOD@KEY=VALUE"),
             ("adaptive@u4", "write METHOD@KEY=VALUE"),
-            ("adaptive@seed=3", "may have packing, samples"),
+            ("adaptive@seed=3", "may have packing, rounding, samples"),
             ("adaptive@packing=u3", "u3"),
             ("adaptive@samples=many", "samples=many"),
             ("adaptive@samples=0", "at least 1"),

@@ -311,7 +311,7 @@ This page is written by the code (`common/federation/src/method/catalogue.rs`), 
 
 A method is named `NAME`, `NAME:VARIANT` or `NAME[:VARIANT],KEY=VALUE,...`, in `--method` and in configuration files. N are the transfer samples of a round
 (`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer, and entropy coding
-fewer still. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. Private epochs, distillation epochs, batch and steps are the user's, whatever the method, unless its table says otherwise.
+fewer still; with `rounding = \"stochastic\"` clients round by chance what they pack at 8 bits and fewer, right on average, so that errors of many cancel in their mean. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. Private epochs, distillation epochs, batch and steps are the user's, whatever the method, unless its table says otherwise.
 
 A method whose aggregate is a mean of what comes up takes one key more: `robust=median` (each value by itself; Yin et al. 2018) or `robust=geometric-median` (the point with the least
 sum of distances to what all clients say of a sample; Weiszfeld 1937) puts that in the mean's place, so that fewer than half of the clients cannot move it far, whatever they say. Each client then counts

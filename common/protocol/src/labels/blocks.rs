@@ -24,6 +24,23 @@ pub(super) fn quantise(values: &[f32], steps: u8, scales: &mut Vec<u8>, symbols:
     }
 }
 
+/// Each value as one of the two steps beside it, by `chance` from 0 up to 1, such that it is right on
+/// average. Blocks keep their least and largest value.
+pub(super) fn by_chance(values: &[f32], steps: u8, mut chance: impl FnMut() -> f64) -> Vec<f32> {
+    let (mut scales, mut symbols) = (Vec::new(), Vec::with_capacity(values.len()));
+    for block in values.chunks(BLOCK) {
+        let [least, most] = extremes(block);
+        scales.extend(least.to_le_bytes());
+        scales.extend(most.to_le_bytes());
+        let (low, span) = (f64::from(least), f64::from(most) - f64::from(least));
+        symbols.extend(block.iter().map(|&value| match span > 0.0 {
+            true => ((f64::from(value) - low) / span * f64::from(steps) + chance()) as u8,
+            false => 0,
+        }));
+    }
+    restore(&scales, &symbols, steps)
+}
+
 /// The least and the largest value, eight lanes at a time; a zero is positive, so that bytes do not depend
 /// on which of two a processor takes.
 fn extremes(block: &[f32]) -> [f32; 2] {

@@ -14,6 +14,40 @@ pub(super) fn of_rows(values: &[f32], classes: usize, whole: u8, symbols: &mut V
     }
 }
 
+/// Each row of probabilities as parts of a whole, by `chance` from 0 up to 1: each gets the parts below
+/// it, and what is left goes to the remainders by systematic sampling, so that all are right on average
+/// and still add up.
+pub(super) fn by_chance(
+    values: &[f32],
+    classes: usize,
+    whole: u8,
+    mut chance: impl FnMut() -> f64,
+) -> Vec<f32> {
+    let mut all = Vec::with_capacity(values.len());
+    for row in values.chunks_exact(classes.max(1)) {
+        let share = |value: &f32| f64::from(value.max(0.0));
+        let sum: f64 = row.iter().map(share).sum();
+        if sum <= 0.0 {
+            all.resize(all.len() + row.len(), 0.0);
+            continue;
+        }
+        // Classes lie side by side on a ruler with a mark a part, the first at `offset`: each gets the
+        // marks on its stretch.
+        let (offset, mut reached, mut given) = (1.0 - chance(), 0.0, 0u8);
+        all.extend(row.iter().enumerate().map(|(class, value)| {
+            reached += share(value) / sum * f64::from(whole);
+            let marks = match class + 1 == row.len() {
+                true => whole,
+                false => ((reached + 1.0 - offset) as u8).clamp(given, whole),
+            };
+            let parts = marks - given;
+            given = marks;
+            f32::from(parts) / f32::from(whole)
+        }));
+    }
+    all
+}
+
 fn malformed(why: &str) -> ProtocolError {
     ProtocolError::Malformed {
         what: "answer",
