@@ -12,8 +12,8 @@ cd "$(dirname "$0")/.."
 table=${1:?usage: benches/equal-bytes.sh TABLE [arguments of compare]}
 shift
 
-# Whatever answers in f16 on the same samples sends the same bytes. cfd, scarlet, vote, selective and prototypes send what their papers do;
-# the default is there with fewer bytes too.
+# Whatever answers in f16 on the same samples sends the same bytes. cfd, scarlet, vote, selective and prototypes send
+# what their papers do; the default is there with fewer bytes too.
 methods=local,teacher-only,fedavg,adaptive,adaptive@packing=u8,adaptive@packing=u4,adaptive@packing=u2
 methods+=,logit-mean,fedntd,ds-fl:sa,ds-fl:era,ds-fl:enhanced-era,fedmd,fedmd,digest-batch=50,digest-epochs=10
 methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-up=4,bits-down=4,fd,fedproto,fedtgp
@@ -26,8 +26,8 @@ mnist-cnn) set -- --data mnist --rounds 5 --models conv-s --partitions $skews "$
 watch-mlp) set -- --data watch --rounds 10 --models mlp-s --partition natural "$@" ;;
 watch-cnn) set -- --data watch --rounds 10 --models sensor-conv --partition natural "$@" ;;
 fashion-fedavg-cnn)
-  methods=local,teacher-only,fedavg,adaptive@packing=u8,logit-mean@packing=u8
-  set -- --rounds 20 --models fedavg-cnn --partitions shards:2 "$@"
+  methods=local,fedavg,adaptive@packing=u8
+  set -- --rounds 24 --models fedavg-cnn --partitions shards:2 "$@"
   ;;
 *)
   echo "no table $table: see the head of benches/equal-bytes.sh" >&2

@@ -14,7 +14,7 @@ use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{
     Coordinator, CoordinatorError, Ended, FileStore, Labelled, NetTeacher, Settings, Teacher,
 };
-use fedistill_federation::Probes;
+use fedistill_federation::{MethodError, Probes};
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_learning::{Learner, Samples};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
@@ -308,6 +308,8 @@ fn failure(error: CoordinatorError) -> Failure {
             Exit::TooFewClients
         }
         CoordinatorError::Settings(_) | CoordinatorError::Quorum(_) => Exit::Usage,
+        // Kept in a state folder that is not of this federation, or no longer.
+        CoordinatorError::Method(MethodError::Memory(_)) | CoordinatorError::Log(_) => Exit::Data,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)

@@ -35,6 +35,25 @@ pub(super) fn saves_what_its_law_says(lab: &Lab) -> Vec<Finding> {
     let law = 1.0 / (1.0 + f64::from(duration * samples) / public);
     let ratio = share.0.iter().map(|share| share / law).collect();
     let (with, without) = (kept.server(), plain.server());
+    // Half of the clients miss each round, and what it changed.
+    let missing = |method: String| {
+        lab.run(&Config {
+            method,
+            samples,
+            rounds: 12,
+            per_round: Some(5),
+            ..lab.base()
+        })
+    };
+    let mirrored = missing(format!("scarlet,duration={duration},beta=1"));
+    let whole = missing(format!("scarlet,duration={duration},beta=1,delta=0"));
+    let same = mirrored.digests().into_iter().zip(whole.digests());
+    let down = |runs: &Runs| {
+        runs.each(|run| {
+            let rows = run.federated.rounds.iter();
+            rows.flat_map(|row| &row.ledger.down.packed).sum::<u64>() as f64
+        })
+    };
     vec![
         Finding::new(
             format!("SCARLET over DS-FL, D = {duration}, bytes up in all rounds"),
@@ -57,5 +76,19 @@ pub(super) fn saves_what_its_law_says(lab: &Lab) -> Vec<Finding> {
             "SCARLET: no loss",
         )
         .of(&[("SCARLET", &with), ("SA", &without)]),
+        Finding::new(
+            "half of the clients a round: updates and whole caches, the same students to the bit",
+            same.map(|(a, b)| f64::from(u8::from(a == b))).collect(),
+            Rule::Exactly(1.0),
+            "both sides' caches stay the same",
+        )
+        .digits(0),
+        Finding::new(
+            "bytes down of updates over those of whole caches, there",
+            down(&mirrored).over(&down(&whole)),
+            Rule::AtMost(0.8),
+            "-",
+        )
+        .digits(3),
     ]
 }

