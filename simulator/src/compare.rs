@@ -8,6 +8,7 @@
 mod args;
 mod cell;
 mod entrant;
+mod glance;
 mod grid;
 mod page;
 mod results;

@@ -47,6 +47,8 @@ pub struct Row {
     pub up: f64,
     /// Bytes to a client in all rounds.
     pub down: f64,
+    /// Bytes of the transfer set, as it is packed.
+    pub transfer_set: f64,
     /// How many times the bytes of federated averaging, both ways together.
     pub of_fedavg: f64,
     /// Whether no other method of this partition and teacher has better students; one that has failed
@@ -127,6 +129,7 @@ impl Row {
                 .collect(),
             up: mean(|done| done.bytes.up),
             down: mean(|done| done.bytes.down),
+            transfer_set: mean(|done| done.bytes.transfer_set),
             of_fedavg: mean(|done| done.bytes.of_fedavg()),
             best: false,
         }
@@ -287,7 +290,7 @@ pub(crate) mod tests {
                         up: 1000.0,
                         down: 3000.0,
                         fedavg: 1000.0 * cell.seed as f64,
-                        transfer_set: 0.0,
+                        transfer_set: 100.0,
                     },
                     digest: String::new(),
                     seconds: 1.0,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::compare::results::{ACCURACIES, STUDENTS};
-use crate::compare::{Results, Row, Spread};
+use crate::compare::{Results, Row, Spread, glance};
 use crate::summary::{measured_on, size};
 
 /// A table's cells as text: a head, and rows under the partition and teacher that they are of.
@@ -203,6 +203,9 @@ pub(crate) fn markdown(results: &Results) -> String {
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
+    if let Some(glance) = glance::markdown(results) {
+        let _ = write!(text, "\n{glance}");
+    }
     text
 }
 
@@ -247,6 +250,7 @@ mod tests {
     #[test]
     fn markdown_is_a_table() {
         let text = markdown(&example());
+        let (text, _) = text.split_once("At a glance").unwrap();
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(rows.len(), 2 + 10);
         assert!(rows.iter().all(|row| row.matches(" |").count()
