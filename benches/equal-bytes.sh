@@ -26,7 +26,7 @@ mnist-cnn) set -- --data mnist --rounds 5 --models conv-s --partitions $skews "$
 watch-mlp) set -- --data watch --rounds 10 --models mlp-s --partition natural "$@" ;;
 watch-cnn) set -- --data watch --rounds 10 --models sensor-conv --partition natural "$@" ;;
 fashion-fedavg-cnn)
-  methods=local,fedavg,adaptive@packing=u8
+  methods=local,fedavg,adaptive@packing=u8,samples=500,distillation-epochs=2
   set -- --rounds 24 --models fedavg-cnn --partitions shards:2 "$@"
   ;;
 *)

@@ -34,8 +34,8 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
     let same = delta.digests().into_iter().zip(plain.digests());
     let mut findings = vec![
         Finding::new(
-            format!("1 bit up to 32, iid, N = {many}, points apart"),
-            one.server().less(&whole.server()).sizes(),
+            format!("32 bits up less 1, iid, N = {many}, points"),
+            whole.server().less(&one.server()),
             Rule::AtMost(lab.sized(2.0, 1.0)),
             "CFD: less than 1 % at large N",
         )
@@ -55,7 +55,8 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
             Rule::AtMost(lab.sized(0.4, 0.15)),
             "CFD Fig. 5: decays as a power",
         )
-        .digits(3),
+        .digits(3)
+        .explained_where(lab.is_beyond_digits()),
         Finding::new(
             "with delta and without, the same students to the bit",
             same.map(|(a, b)| f64::from(u8::from(a == b))).collect(),

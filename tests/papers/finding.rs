@@ -102,6 +102,15 @@ impl Finding {
         }
     }
 
+    /// The same where this is so.
+    #[must_use]
+    pub fn explained_where(self, known: bool) -> Self {
+        Self {
+            explained: self.explained || known,
+            ..self
+        }
+    }
+
     /// Whether ours is what it must be.
     pub fn holds(&self) -> bool {
         self.rule.holds(&self.measured)

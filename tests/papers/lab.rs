@@ -73,6 +73,11 @@ impl Lab {
         self.quick
     }
 
+    /// Whether it is a whole data set of other things than digits: rules were measured on those.
+    pub fn is_beyond_digits(&self) -> bool {
+        !self.quick && !self.is_digits()
+    }
+
     /// The one at the small size, the other at the full one.
     pub fn sized<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }

@@ -13,21 +13,25 @@ pub(super) fn beat_probabilities_under_skew(lab: &Lab) -> Vec<Finding> {
     let skew = Partition::Shards(2);
     let logits = lab.federation(FEDMD, skew).students();
     let by_kl = lab.federation("logit-mean", skew).server();
-    let probabilities = lab.federation("ds-fl:sa", skew).server();
+    let (probabilities, of_students) = {
+        let simple = lab.federation("ds-fl:sa", skew);
+        (simple.server(), simple.students())
+    };
     let local = lab.federation("local", skew).students();
     let even = lab.federation(FEDMD, Partition::Iid).students();
     // Students of both: a server's model that begins untrained lags behind them.
     let even_probabilities = lab.federation("ds-fl:sa", Partition::Iid).students();
     vec![
         Finding::new(
-            "FedMD less SA, shards:2, points",
-            logits.less(&probabilities),
+            "FedMD less SA, shards:2, students, points",
+            logits.less(&of_students),
             Rule::AtLeast(lab.sized(2.0, 10.0)),
             "a mean of logits hears low ones",
         )
-        .of(&[("FedMD", &logits), ("SA", &probabilities)]),
+        .of(&[("FedMD", &logits), ("SA", &of_students)])
+        .explained_where(lab.is_beyond_digits()),
         Finding::new(
-            "logit mean by KL less SA, shards:2, points",
+            "logit mean by KL less SA, shards:2, server, points",
             by_kl.less(&probabilities),
             Rule::AtLeast(lab.sized(5.0, 10.0)),
             "the same",

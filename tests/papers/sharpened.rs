@@ -23,7 +23,8 @@ pub(super) fn helps_under_skew_alone(lab: &Lab) -> Vec<Finding> {
                 rule,
                 "DS-FL: ERA above SA on non-IID data",
             )
-            .of(&[("ERA", &sharpened), ("SA", &simple)]),
+            .of(&[("ERA", &sharpened), ("SA", &simple)])
+            .explained_where(lab.is_beyond_digits()),
         );
     }
     let simple = lab.federation("ds-fl:sa", Partition::Iid).server();
