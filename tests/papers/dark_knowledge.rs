@@ -93,7 +93,8 @@ pub(super) fn teaches_a_small_net(lab: &Lab) -> Vec<Finding> {
             "3 % of speech data: 57.0 to 44.5 % right",
         )
         .digits(3)
-        .of(&[("taught", &soft_few), ("labels", &hard_few)]),
+        .of(&[("taught", &soft_few), ("labels", &hard_few)])
+        .explained_where(lab.is_beyond_digits()),
         Finding::new(
             "recall of a class that the transfer set is not of",
             Figures(before),
