@@ -26,6 +26,22 @@ pub(super) fn helps_under_skew_alone(lab: &Lab) -> Vec<Finding> {
             .of(&[("ERA", &sharpened), ("SA", &simple)])
             .explained_where(lab.is_beyond_digits()),
         );
+        if !lab.is_quick() {
+            let power = lab
+                .federation("ds-fl:enhanced-era,beta=3", partition)
+                .server();
+            let gain = power.less(&simple);
+            let paper = "SCARLET: a power sharpens where a softmax does not";
+            findings.push(
+                Finding::new(
+                    format!("enhanced ERA at β = 3 less SA, {partition}, points"),
+                    gain,
+                    Rule::AtLeast(0.0),
+                    paper,
+                )
+                .of(&[("enhanced ERA", &power), ("SA", &simple)]),
+            );
+        }
     }
     let simple = lab.federation("ds-fl:sa", Partition::Iid).server();
     let sharpened = lab.federation("ds-fl:era", Partition::Iid).server();
