@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedistill_coordinator::{Exchange, FileStore, MemoryStore, OpenRound, Saved, Sent, Store};
+use fedistill_coordinator::{
+    Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store,
+};
 use fedistill_federation::{Event, Lesson, State};
 use fedistill_protocol::{
     About, AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan,
@@ -122,6 +124,23 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     store.open(&plan(again), &cohort).unwrap();
     let open = store.load().unwrap().open.unwrap();
     assert_eq!((open.plan.id, open.events.len()), (again, 0));
+    let acknowledged = BTreeMap::from([
+        (name("ward-1"), Digest::of(b"")),
+        (name("ward-2"), Digest::of(b"contribution")),
+    ]);
+    let given_up = Closed {
+        id,
+        epoch: store.epoch(),
+        acknowledged,
+        outcome: None,
+    };
+    assert_eq!(store.history().unwrap(), [given_up.clone()]);
+    let taken = Event::Taken {
+        client: name("ward-1"),
+        blob: Digest::of(b"again"),
+        answers: Some(answers()),
+    };
+    store.append(again, &taken).unwrap();
 
     let next = Saved {
         round: 1,
@@ -137,14 +156,27 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         teacher: Some(vec![1.5, -2.5]),
         open: None,
     };
-    store.close(&next).unwrap();
+    let outcome = Outcome {
+        contributors: vec![name("ward-1")],
+        aggregate: Digest::of(b"sum"),
+        teacher: Some(Digest::of(b"teacher")),
+    };
+    store.close(&next, &outcome).unwrap();
     assert_eq!(store.load().unwrap(), next);
+    let committed = Closed {
+        id: again,
+        epoch: store.epoch(),
+        acknowledged: BTreeMap::from([(name("ward-1"), Digest::of(b"again"))]),
+        outcome: Some(outcome.clone()),
+    };
+    let history = [given_up, committed];
+    assert_eq!(store.history().unwrap(), history);
     // All samples are a range, and the same again after a crash.
     let next = Saved {
         state: state(Rows::Range { start: 0, count: 3 }),
         ..next
     };
-    store.close(&next).unwrap();
+    store.close(&next, &outcome).unwrap();
     assert_eq!(store.load().unwrap(), next);
     let next = Saved {
         round: 2,
@@ -153,8 +185,10 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         exchange: Exchange::default(),
         ..next
     };
-    store.close(&next).unwrap();
+    store.close(&next, &outcome).unwrap();
     assert_eq!(store.load().unwrap(), next);
+    // Nothing was open: nothing has become of it.
+    assert_eq!(store.history().unwrap(), history);
 }
 
 #[test]
@@ -181,6 +215,10 @@ fn a_file_is_read_as_it_was_when_its_process_died() {
 fn one_store_has_one_coordinator() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rounds.redb");
+    // Each that ever has it is known from all others.
+    for epoch in 1..4 {
+        assert_eq!(FileStore::open_at(&path).unwrap().epoch(), epoch);
+    }
     let _first = FileStore::open_at(&path).unwrap();
     let error = FileStore::open_at(&path).unwrap_err().to_string();
     assert!(

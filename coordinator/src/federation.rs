@@ -18,7 +18,7 @@ use crate::hub::{Arrival, Hub};
 use crate::plan::{Planner, without_updates};
 use crate::probes::Hidden;
 use crate::store::OpenRound;
-use crate::{CoordinatorError, Observer, Saved, Settings, Store, Teacher, connection};
+use crate::{CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -225,21 +225,29 @@ impl Coordinator {
                 }
             };
             let id = committed.id;
-            let contributors = committed.contributors.clone();
+            let (contributors, aggregate) =
+                (committed.contributors.clone(), committed.sum.digest());
             if round < self.settings.rounds {
                 state = self.learn(state, &planned.plan, committed).await?;
             }
             round += 1;
             exchange.sent = planned.sent;
             exchange.given = hub.remembered();
-            self.store.close(&Saved {
+            let teacher = self.teacher.as_ref().map(|teacher| teacher.snapshot());
+            let outcome = Outcome {
+                contributors: contributors.clone(),
+                aggregate,
+                teacher: teacher.as_deref().map(digest_of),
+            };
+            let next = Saved {
                 round,
                 over: self.ask(round, &state).is_none(),
                 state: state.clone(),
                 exchange: exchange.clone(),
-                teacher: self.teacher.as_ref().map(|teacher| teacher.snapshot()),
+                teacher,
                 open: None,
-            })?;
+            };
+            self.store.close(&next, &outcome)?;
             tracing::info!(
                 "round {id} is over, with {} contributions",
                 contributors.len()
@@ -276,6 +284,12 @@ impl Coordinator {
 /// At the end: longest wait for one more client to hang up, and for all of them.
 const QUIET: Duration = Duration::from_secs(3);
 const ENDING: Duration = Duration::from_secs(8);
+
+/// Of a model's parameters.
+fn digest_of(parameters: &[f32]) -> Digest {
+    let bytes: Vec<u8> = parameters.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Digest::of(&bytes)
+}
 
 async fn let_in(listener: Arc<dyn Listen>, hub: Arc<Hub>) {
     while let Some(connection) = listener.accept().await {

@@ -34,6 +34,7 @@ pub use plan::Sent;
 pub use probes::Labelled;
 pub use settings::Settings;
 pub use store::{
-    Exchange, FileStore, MemoryStore, OpenRound, Saved, StateRecord, Store, StoreError,
+    Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, StateRecord, Store,
+    StoreError,
 };
 pub use teacher::{NetTeacher, Teacher, TeacherError};

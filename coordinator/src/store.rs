@@ -1,6 +1,7 @@
 //! What outlives a coordinator's process.
 
 mod file;
+mod history;
 mod memory;
 mod record;
 
@@ -15,6 +16,7 @@ use thiserror::Error;
 use crate::Sent;
 
 pub use file::FileStore;
+pub use history::{Closed, Outcome};
 pub use memory::MemoryStore;
 pub use record::StateRecord;
 
@@ -64,7 +66,17 @@ pub trait Store: Send {
     /// A store that cannot be read or is damaged.
     fn load(&mut self) -> Result<Saved, StoreError>;
 
-    /// A try at a round begins; an earlier try at it is forgotten.
+    /// Which process of all that ever had this store this one is, from 1: no two have the same.
+    fn epoch(&self) -> u64;
+
+    /// Tries at rounds that are over, in the order of rounds and attempts; none of a store that forgets
+    /// them.
+    ///
+    /// # Errors
+    /// A store that cannot be read or is damaged.
+    fn history(&mut self) -> Result<Vec<Closed>, StoreError>;
+
+    /// A try at a round begins; one that was open is given up, and goes into the history so.
     ///
     /// # Errors
     /// A store that cannot be written.
@@ -76,11 +88,12 @@ pub trait Store: Send {
     /// A store that cannot be written.
     fn append(&mut self, id: RoundId, event: &Event) -> Result<(), StoreError>;
 
-    /// The open round is closed: its outcome and the next round's beginning, all at once.
+    /// The open round is closed: its outcome, for the history, and the next round's beginning, all at
+    /// once.
     ///
     /// # Errors
     /// A store that cannot be written.
-    fn close(&mut self, next: &Saved) -> Result<(), StoreError>;
+    fn close(&mut self, next: &Saved, outcome: &Outcome) -> Result<(), StoreError>;
 }
 
 /// Why a store cannot be used.

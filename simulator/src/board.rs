@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fedistill_client::{Event, Student, Watcher};
-use fedistill_coordinator::{Drift, Observer, Saved, Store, StoreError, Teacher};
+use fedistill_coordinator::{Closed, Drift, Observer, Outcome, Saved, Store, StoreError, Teacher};
 use fedistill_protocol::{Name, Phase, PhaseData, RoundId, RoundPlan};
 use fedistill_transport::{BoxFuture, Traffic};
 use tokio::sync::Notify;
@@ -309,7 +309,15 @@ impl Store for Between {
         Ok(())
     }
 
-    fn close(&mut self, next: &Saved) -> Result<(), StoreError> {
+    fn epoch(&self) -> u64 {
+        1
+    }
+
+    fn history(&mut self) -> Result<Vec<Closed>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn close(&mut self, next: &Saved, _: &Outcome) -> Result<(), StoreError> {
         *self.saved() = next.clone();
         Ok(())
     }

@@ -1,3 +1,4 @@
+use fedistill_protocol::Digest;
 use thiserror::Error;
 
 /// Weighted sums of contributions in fixed point, `rows x width`. A row of zeros says nothing, and
@@ -131,6 +132,15 @@ impl Partial {
         };
         let rows = self.sums.chunks_exact(self.width.max(1)).zip(&self.spoken);
         (self.weight > 0).then(|| rows.flat_map(mean).collect())
+    }
+
+    /// Tells this sum from any other, to the bit.
+    pub fn digest(&self) -> Digest {
+        let head = [self.contributions.into(), self.weight, self.width as u64];
+        let sums = self.sums.iter().map(|sum| sum.to_le_bytes());
+        let others = head.into_iter().chain(self.spoken.iter().copied());
+        let bytes: Vec<u8> = others.map(u64::to_le_bytes).chain(sums).flatten().collect();
+        Digest::of(&bytes)
     }
 
     /// Weight of those that said something, row by row.

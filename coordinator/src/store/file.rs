@@ -5,11 +5,12 @@ use fedistill_federation::Event;
 use fedistill_program::database::{self, DatabaseError};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{Answers, Message, Name, Precision, RoundId, RoundPlan};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+use super::history::ClosedRecord;
 use super::record::{Fail, KindRecord, digest};
-use super::{OpenRound, Saved, StateRecord, Store, StoreError};
+use super::{Closed, OpenRound, Outcome, Saved, StateRecord, Store, StoreError};
 
 /// `state`, `lessons`, `teacher`, `plan`, `cohort`: one value each.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -17,6 +18,11 @@ const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 const EVENTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("events");
 /// The packed answers of the event with the same number.
 const ANSWERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("answers");
+
+/// Tries that are over: round and attempt, and what became of each, as JSON.
+const HISTORY: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("history");
+/// `epoch`: how often the file was opened to be written.
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
 /// read.
@@ -27,6 +33,7 @@ const CACHE: usize = 64 << 20;
 pub struct FileStore {
     path: PathBuf,
     database: Database,
+    epoch: u64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -78,10 +85,73 @@ impl FileStore {
                 why: other.to_string(),
             },
         })?;
-        Ok(Self {
+        let mut this = Self {
             path: path.to_owned(),
             database,
-        })
+            epoch: 0,
+        };
+        this.epoch = this.claim().map_err(|error| this.failed(error))?;
+        Ok(this)
+    }
+
+    /// The next epoch, on disk before anything is done in it.
+    fn claim(&self) -> Result<u64, Fail> {
+        let transaction = self.database.begin_write()?;
+        let epoch = {
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let before = numbers.get("epoch")?.map_or(0, |epoch| epoch.value());
+            numbers.insert("epoch", before + 1)?;
+            before + 1
+        };
+        transaction.commit()?;
+        Ok(epoch)
+    }
+
+    /// The open try goes into the history, and is no longer open.
+    fn end(&self, transaction: &WriteTransaction, outcome: Option<&Outcome>) -> Result<(), Fail> {
+        let mut values = transaction.open_table(VALUES)?;
+        let plan = values.remove("plan")?.map(|plan| plan.value().to_vec());
+        values.remove("cohort")?;
+        let mut events = transaction.open_table(EVENTS)?;
+        if let Some(plan) = plan {
+            let id = read_plan(&plan)?.id;
+            let mut acknowledged = BTreeMap::new();
+            for entry in events.iter()? {
+                let line: Line = serde_json::from_slice(entry?.1.value())?;
+                if let Line::Taken { client, blob, .. } = line {
+                    acknowledged.insert(client.parse()?, digest(&blob)?);
+                }
+            }
+            let closed = ClosedRecord::from(&Closed {
+                id,
+                epoch: self.epoch,
+                acknowledged,
+                outcome: outcome.cloned(),
+            });
+            let mut history = transaction.open_table(HISTORY)?;
+            let closed = serde_json::to_vec(&closed)?;
+            history.insert((id.round, id.attempt), closed.as_slice())?;
+        }
+        events.retain(|_, _| false)?;
+        transaction.open_table(ANSWERS)?.retain(|_, _| false)?;
+        Ok(())
+    }
+
+    fn read_history(&self) -> Result<Vec<Closed>, Fail> {
+        let transaction = self.database.begin_read()?;
+        let history = match transaction.open_table(HISTORY) {
+            Ok(history) => history,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut all = Vec::new();
+        for entry in history.iter()? {
+            let (key, closed) = entry?;
+            let (round, attempt) = key.value();
+            let closed: ClosedRecord = serde_json::from_slice(closed.value())?;
+            all.push(closed.closed(RoundId { round, attempt })?);
+        }
+        Ok(all)
     }
 
     fn failed(&self, why: impl ToString) -> StoreError {
@@ -114,12 +184,7 @@ impl FileStore {
             });
         }
         if let (Some(plan), Some(cohort)) = (value("plan")?, value("cohort")?) {
-            let (header, body) = plan
-                .split_first_chunk::<HEADER_BYTES>()
-                .ok_or("a plan is cut off")?;
-            let Message::Plan(plan) = frame::decode(Header::parse(*header)?, body)? else {
-                return Err("a plan is none".into());
-            };
+            let plan = read_plan(&plan)?;
             let cohort: BTreeMap<String, u32> = serde_json::from_slice(&cohort)?;
             let cohort = cohort
                 .into_iter()
@@ -146,16 +211,13 @@ impl FileStore {
         let cohort: BTreeMap<&str, u32> = cohort.iter().map(|(n, w)| (n.as_str(), *w)).collect();
         let cohort = serde_json::to_vec(&cohort)?;
         let transaction = self.database.begin_write()?;
+        self.end(&transaction, None)?;
         {
             let mut values = transaction.open_table(VALUES)?;
             values.insert("plan", frame.as_slice())?;
             values.insert("cohort", cohort.as_slice())?;
-            transaction.open_table(EVENTS)?.retain(|_, _| false)?;
-            transaction.open_table(ANSWERS)?.retain(|_, _| false)?;
         }
-        transaction.commit()?;
-
-        Ok(())
+        Ok(transaction.commit()?)
     }
 
     fn write_event(&mut self, event: &Event) -> Result<(), Fail> {
@@ -175,7 +237,7 @@ impl FileStore {
         Ok(transaction.commit()?)
     }
 
-    fn write_close(&mut self, next: &Saved) -> Result<(), Fail> {
+    fn write_close(&mut self, next: &Saved, outcome: &Outcome) -> Result<(), Fail> {
         let (state, bytes) = StateRecord::of(&next.state, &next.exchange);
         let head = Head {
             round: next.round,
@@ -183,6 +245,7 @@ impl FileStore {
             state,
         };
         let transaction = self.database.begin_write()?;
+        self.end(&transaction, Some(outcome))?;
         {
             let mut values = transaction.open_table(VALUES)?;
             values.insert("state", serde_json::to_vec(&head)?.as_slice())?;
@@ -191,10 +254,6 @@ impl FileStore {
                 let bytes: Vec<u8> = teacher.iter().flat_map(|v| v.to_le_bytes()).collect();
                 values.insert("teacher", bytes.as_slice())?;
             }
-            values.remove("plan")?;
-            values.remove("cohort")?;
-            transaction.open_table(EVENTS)?.retain(|_, _| false)?;
-            transaction.open_table(ANSWERS)?.retain(|_, _| false)?;
         }
         Ok(transaction.commit()?)
     }
@@ -203,6 +262,14 @@ impl FileStore {
 impl Store for FileStore {
     fn load(&mut self) -> Result<Saved, StoreError> {
         self.read().map_err(|error| self.failed(error))
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn history(&mut self) -> Result<Vec<Closed>, StoreError> {
+        self.read_history().map_err(|error| self.failed(error))
     }
 
     fn open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), StoreError> {
@@ -215,9 +282,20 @@ impl Store for FileStore {
         written.map_err(|error| self.failed(error))
     }
 
-    fn close(&mut self, next: &Saved) -> Result<(), StoreError> {
-        let written = self.write_close(next);
+    fn close(&mut self, next: &Saved, outcome: &Outcome) -> Result<(), StoreError> {
+        let written = self.write_close(next, outcome);
         written.map_err(|error| self.failed(error))
+    }
+}
+
+/// As [`FileStore::write_open`] writes it.
+fn read_plan(bytes: &[u8]) -> Result<RoundPlan, Fail> {
+    let (header, body) = bytes
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or("a plan is cut off")?;
+    match frame::decode(Header::parse(*header)?, body)? {
+        Message::Plan(plan) => Ok(plan),
+        _ => Err("a plan is none".into()),
     }
 }
 

@@ -3,19 +3,51 @@ use std::collections::BTreeMap;
 use fedistill_federation::Event;
 use fedistill_protocol::{Name, RoundId, RoundPlan};
 
-use super::{OpenRound, Saved, Store, StoreError};
+use super::history::acknowledged;
+use super::{Closed, OpenRound, Outcome, Saved, Store, StoreError};
 
 /// Forgets everything with the process: for simulations.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryStore(Saved);
+pub struct MemoryStore {
+    saved: Saved,
+    history: Vec<Closed>,
+}
+
+impl MemoryStore {
+    /// The open try goes into the history.
+    fn end(&mut self, outcome: Option<&Outcome>) {
+        if let Some(open) = self.saved.open.take() {
+            // One that had not begun to count may open again under its own number.
+            self.history.retain(|closed| closed.id != open.plan.id);
+            self.history.push(Closed {
+                id: open.plan.id,
+                epoch: EPOCH,
+                acknowledged: acknowledged(&open.events),
+                outcome: outcome.cloned(),
+            });
+        }
+    }
+}
+
+/// Nobody has had it before.
+const EPOCH: u64 = 1;
 
 impl Store for MemoryStore {
     fn load(&mut self) -> Result<Saved, StoreError> {
-        Ok(self.0.clone())
+        Ok(self.saved.clone())
+    }
+
+    fn epoch(&self) -> u64 {
+        EPOCH
+    }
+
+    fn history(&mut self) -> Result<Vec<Closed>, StoreError> {
+        Ok(self.history.clone())
     }
 
     fn open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), StoreError> {
-        self.0.open = Some(OpenRound {
+        self.end(None);
+        self.saved.open = Some(OpenRound {
             plan: plan.clone(),
             cohort: cohort.clone(),
             events: Vec::new(),
@@ -24,14 +56,15 @@ impl Store for MemoryStore {
     }
 
     fn append(&mut self, id: RoundId, event: &Event) -> Result<(), StoreError> {
-        if let Some(open) = self.0.open.as_mut().filter(|open| open.plan.id == id) {
+        if let Some(open) = self.saved.open.as_mut().filter(|open| open.plan.id == id) {
             open.events.push(event.clone());
         }
         Ok(())
     }
 
-    fn close(&mut self, next: &Saved) -> Result<(), StoreError> {
-        self.0 = next.clone();
+    fn close(&mut self, next: &Saved, outcome: &Outcome) -> Result<(), StoreError> {
+        self.end(Some(outcome));
+        self.saved = next.clone();
         Ok(())
     }
 }

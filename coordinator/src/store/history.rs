@@ -1,0 +1,101 @@
+use std::collections::BTreeMap;
+
+use fedistill_federation::Event;
+use fedistill_protocol::{Digest, Name, RoundId};
+use serde::{Deserialize, Serialize};
+
+use super::record::{Fail, digest};
+
+/// A try at a round that is over: what a federation can be held to afterwards.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Closed {
+    /// Which try.
+    pub id: RoundId,
+    /// The epoch of the coordinator that closed it.
+    pub epoch: u64,
+    /// Whose contributions were acknowledged, and the digest of each.
+    pub acknowledged: BTreeMap<Name, Digest>,
+    /// What it came to; `None` of one that was given up, in which no contribution counts.
+    pub outcome: Option<Outcome>,
+}
+
+/// What a round came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// Whose contributions count, in the order of names.
+    pub contributors: Vec<Name>,
+    /// Digest of their exact sum.
+    pub aggregate: Digest,
+    /// Digest of the teacher that has learnt from it; `None` where there is none.
+    pub teacher: Option<Digest>,
+}
+
+/// Whose contributions these events acknowledge, and the digest of each.
+pub(super) fn acknowledged(events: &[Event]) -> BTreeMap<Name, Digest> {
+    let taken = events.iter().filter_map(|event| match event {
+        Event::Taken { client, blob, .. } => Some((client.clone(), *blob)),
+        _ => None,
+    });
+    taken.collect()
+}
+
+/// As files have it.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClosedRecord {
+    epoch: u64,
+    acknowledged: BTreeMap<String, String>,
+    outcome: Option<OutcomeRecord>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct OutcomeRecord {
+    contributors: Vec<String>,
+    aggregate: String,
+    teacher: Option<String>,
+}
+
+impl From<&Closed> for ClosedRecord {
+    fn from(closed: &Closed) -> Self {
+        let acknowledged = closed.acknowledged.iter();
+        Self {
+            epoch: closed.epoch,
+            acknowledged: acknowledged
+                .map(|(name, blob)| (name.to_string(), blob.to_string()))
+                .collect(),
+            outcome: closed.outcome.as_ref().map(|outcome| OutcomeRecord {
+                contributors: outcome
+                    .contributors
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                aggregate: outcome.aggregate.to_string(),
+                teacher: outcome.teacher.map(|digest| digest.to_string()),
+            }),
+        }
+    }
+}
+
+impl ClosedRecord {
+    /// The try that this is about.
+    pub(super) fn closed(self, id: RoundId) -> Result<Closed, Fail> {
+        let acknowledged = self.acknowledged.iter();
+        let acknowledged =
+            acknowledged.map(|(name, blob)| Ok((name.parse::<Name>()?, digest(blob)?)));
+        let outcome = self.outcome.map(|outcome| -> Result<Outcome, Fail> {
+            let names = outcome.contributors.iter().map(|name| name.parse());
+            Ok(Outcome {
+                contributors: names.collect::<Result<_, _>>()?,
+                aggregate: digest(&outcome.aggregate)?,
+                teacher: outcome.teacher.as_deref().map(digest).transpose()?,
+            })
+        });
+        Ok(Closed {
+            id,
+            epoch: self.epoch,
+            acknowledged: acknowledged.collect::<Result<_, Fail>>()?,
+            outcome: outcome.transpose()?,
+        })
+    }
+}
