@@ -134,7 +134,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         acknowledged,
         outcome: None,
     };
-    assert_eq!(store.history().unwrap(), [given_up.clone()]);
+    assert_eq!(store.history().unwrap(), std::slice::from_ref(&given_up));
     let taken = Event::Taken {
         client: name("ward-1"),
         blob: Digest::of(b"again"),

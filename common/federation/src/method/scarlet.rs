@@ -125,12 +125,12 @@ impl Scarlet {
         Notes::read(&state.memory, outlook.samples, &self.name)
     }
 
-    /// Keeps the labels of these samples, made in a round.
+    /// Keeps the labels of these samples, made in a round; or of no client, and too old already.
     fn keep(
         outlook: &Outlook<'_>,
         state: &mut State,
         mut notes: Notes,
-        made: u32,
+        made: Option<u32>,
         rows: &Rows,
         labels: &Answers,
     ) -> Result<(), MethodError> {
@@ -144,7 +144,7 @@ impl Scarlet {
             let spoken = label.iter().any(|p| *p != 0.0);
             if let (Some(place), true) = (kept.get_mut(at..at + classes), spoken) {
                 place.copy_from_slice(label);
-                notes.made[row as usize] = made + 1;
+                notes.made[row as usize] = made.map_or(0, |round| round + 1);
             }
         }
         let all = Rows::Range {
@@ -167,7 +167,7 @@ impl Method for Scarlet {
         Some(AnswerKind::Probabilities)
     }
 
-    /// A trained teacher's labels are kept too, as if they were made in round 0.
+    /// A trained teacher's labels come down first, and no client need wait for them to grow old.
     fn begin(
         &self,
         outlook: &Outlook<'_>,
@@ -180,7 +180,7 @@ impl Method for Scarlet {
             let labels = as_kind(AnswerKind::Probabilities, centre.answer(outlook.fresh)?)?;
             let mut notes = self.notes(outlook, state)?;
             notes.chosen = outlook.fresh.iter().collect();
-            Self::keep(outlook, state, notes, 0, outlook.fresh, &labels)?;
+            Self::keep(outlook, state, notes, None, outlook.fresh, &labels)?;
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Method for Scarlet {
         match (taken.about, mean(taken, AnswerKind::Probabilities)?) {
             (Some(About::Rows(rows)), Some(mean)) => {
                 let labels = self.reduction.apply(mean)?;
-                Self::keep(outlook, state, notes, outlook.round, rows, &labels)?;
+                Self::keep(outlook, state, notes, Some(outlook.round), rows, &labels)?;
             }
             _ => state.memory = notes.bytes(),
         }
@@ -240,7 +240,10 @@ impl Method for Scarlet {
 
 #[cfg(test)]
 mod tests {
+    use fedistill_protocol::Optimiser;
+
     use super::*;
+    use crate::method::{CentreError, Training, by_name};
 
     #[test]
     fn notes_come_back_and_others_are_refused() {
@@ -265,5 +268,53 @@ mod tests {
         assert_eq!(notes.stale(&all, 9, 10), [0]);
         assert_eq!(notes.stale(&all, 10, 10), [0, 2]);
         assert_eq!(notes.stale(&all, 14, 10), [0, 1, 2]);
+    }
+
+    /// Says the same of every sample.
+    struct Teacher;
+
+    impl Centre for Teacher {
+        fn answer(&mut self, rows: &Rows) -> Result<Answers, CentreError> {
+            let values = rows.iter().flat_map(|_| [2.0, -2.0]).collect();
+            Ok(Answers::new(AnswerKind::Logits, 2, values)?)
+        }
+
+        fn learn(&mut self, _: &Rows, _: &Answers) -> Result<(), CentreError> {
+            Ok(())
+        }
+
+        fn is_trained(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_the_teacher_said_first_keeps_no_client_from_speaking() {
+        let method = by_name("scarlet").unwrap();
+        let fresh = Rows::Range { start: 0, count: 4 };
+        let outlook = Outlook {
+            round: 0,
+            training: &Training {
+                private_epochs: 1,
+                distillation_epochs: 1,
+                batch: 1,
+                optimiser: Optimiser::Sgd {
+                    learning_rate: 0.1,
+                    momentum: 0.0,
+                },
+            },
+            fresh: &fresh,
+            fixed: &fresh,
+            samples: 9,
+            probes: None,
+            seed: 1,
+        };
+        let mut state = State::default();
+        method
+            .begin(&outlook, Some(&mut Teacher), &mut state)
+            .unwrap();
+        assert!(state.teaches());
+        let asked = method.ask(&outlook, &state).report.unwrap().about;
+        assert_eq!(asked, About::Rows(fresh.clone()));
     }
 }
