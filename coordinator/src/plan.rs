@@ -103,6 +103,7 @@ impl Planner {
             fixed: &chosen.fixed,
             samples: self.samples,
             probes: self.hidden.as_ref().map(|hidden| &hidden.probes),
+            precision: self.precision,
             seed: stream_seed(self.seed, u32::MAX),
         }
     }

@@ -71,6 +71,8 @@ pub struct Outlook<'a> {
     /// Labelled samples hidden in the transfer set, where there are some; `fresh` and `fixed` are
     /// never among them.
     pub probes: Option<&'a Probes>,
+    /// How answers are packed, where the method does not say it.
+    pub precision: Precision,
     /// A seed that all rounds of the federation have in common.
     pub seed: u64,
 }

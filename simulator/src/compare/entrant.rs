@@ -1,5 +1,5 @@
-use crate::SimulationError;
 use crate::config::Config;
+use crate::{Averaging, SimulationError};
 
 /// Settings that a method of a comparison may have for itself: what it sends and how it trains. What is
 /// left is the same for all, or what is compared.
@@ -25,6 +25,7 @@ pub(super) fn settings(name: &str, shared: &Config) -> Result<Config, Simulation
         method: method.to_owned(),
         ..shared.clone()
     };
+    let mut told = Vec::new();
     for pair in own.split(',').filter(|_| name.contains('@')) {
         let wrong = |why: String| SimulationError::Settings(format!("{pair:?} in {name:?}: {why}"));
         let (key, value) = pair
@@ -34,6 +35,16 @@ pub(super) fn settings(name: &str, shared: &Config) -> Result<Config, Simulation
             return Err(wrong(format!(
                 "a method may have {} for itself, what else there is is the same for all",
                 OWN.join(", ")
+            )));
+        }
+        if told.contains(&key) {
+            return Err(wrong(format!("{key} is given more than once")));
+        }
+        told.push(key);
+        let weights = Averaging::by_name(method).is_some();
+        if weights && ["packing", "rounding"].contains(&key) {
+            return Err(wrong(format!(
+                "{method} packs nothing: weights cross as they are"
             )));
         }
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
@@ -91,6 +102,8 @@ mod tests {
             ("adaptive@samples=many", "samples=many"),
             ("adaptive@samples=0", "at least 1"),
             ("best@samples=1", "choose adaptive"),
+            ("adaptive@packing=u4,packing=u8", "more than once"),
+            ("fedavg@packing=u4", "packs nothing"),
         ] {
             let error = settings(name, &Config::default()).unwrap_err().to_string();
             assert!(error.contains(part), "{name}: {error}");

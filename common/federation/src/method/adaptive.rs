@@ -25,7 +25,7 @@ pub(super) struct Adaptive {
     trust: f64,
     /// The first round, from 0, in which clients may be asked about labelled samples.
     census: u32,
-    /// What packing may lose, in nats a row; 0 leaves packing to the user.
+    /// What packing to few bits may lose, in nats a row.
     tolerance: f64,
     name: String,
 }
@@ -90,8 +90,8 @@ pub(super) const ENTRY: Entry = Entry {
         Parameter {
             key: "tolerance",
             symbol: "ε",
-            what: "each round, labels cross both ways in the fewest bits that change what came down last by at most so much, in nats of KL a sample; 0: as `packing` says",
-            default: 0.0,
+            what: "labels cross in more bits than `packing` says, both ways, where so few would change what came down last by more than this, in nats of KL a sample; with `packing = \"u1\"`, in as few as they bear",
+            default: 0.1,
             range: (0.0, 10.0),
             one_of: &[],
             whole: false,
@@ -184,18 +184,17 @@ impl Adaptive {
         Rows::of(rows)
     }
 
-    /// In what the next round's labels cross, where that is ours to say. What comes down is what
-    /// clients' answers were, but for noise that their mean has less of: labels that votes would spoil
-    /// have come of answers that votes would spoil.
-    fn precision(&self, state: &State) -> Option<Precision> {
-        let labels = state.common.first().map(|lesson| &lesson.answers);
-        let chosen = |labels| thrift::fewest(labels, self.tolerance);
-        labels.filter(|_| self.tolerance > 0.0).map(chosen)
+    /// In what the next round's labels cross, where the user asks for few bits: no fewer than they bear.
+    /// What comes down is what clients' answers were, but for noise that their mean has less of: labels
+    /// that votes would spoil have come of answers that votes would spoil.
+    fn precision(&self, outlook: &Outlook<'_>, state: &State) -> Option<Precision> {
+        let labels = state.common.first().map(|lesson| &lesson.answers)?;
+        thrift::enough(labels, outlook.precision, self.tolerance)
     }
 
     /// Notes in what the labels that were just learnt cross.
-    fn say_bits(&self, state: &mut State) {
-        if let Some(precision) = self.precision(state) {
+    fn say_bits(&self, outlook: &Outlook<'_>, state: &mut State) {
+        if let Some(precision) = self.precision(outlook, state) {
             state.decide("bits", thrift::bits(precision));
         }
     }
@@ -279,7 +278,7 @@ impl Method for Adaptive {
         let labels = Answers::new(AnswerKind::Logits, classes, labels)?;
         state.teach(About::Rows(outlook.fresh.clone()), labels);
         state.decide("teacher weight", self.trust);
-        self.say_bits(state);
+        self.say_bits(outlook, state);
         Ok(())
     }
 
@@ -287,7 +286,7 @@ impl Method for Adaptive {
         // Notes that cannot be read are an error where the round is concluded.
         let notes = Notes::read(&state.memory, outlook.samples, &self.name).unwrap_or_default();
         let rows = self.rows(outlook, &notes);
-        let precision = self.precision(state);
+        let precision = self.precision(outlook, state);
         let wanted = Wanted {
             adjust: self.adjust,
             precision,
@@ -336,7 +335,7 @@ impl Method for Adaptive {
         let rows = Rows::of(rows);
         let labels = Answers::new(AnswerKind::Logits, means.classes(), labels)?;
         pass_on(&rows, labels, centre, state)?;
-        self.say_bits(state);
+        self.say_bits(outlook, state);
         Ok(())
     }
 }

@@ -45,6 +45,8 @@ pub struct Variant {
     pub name: &'static str,
     /// What is particular to it.
     pub what: &'static str,
+    /// Keys of parameters that no other variant has.
+    pub own: &'static [&'static str],
 }
 
 /// Something of a method that can be set.
@@ -174,6 +176,8 @@ impl Entry {
             values: self.parameters.iter().map(|p| (p.key, p.default)).collect(),
             written: Vec::new(),
         };
+        let own = variant.map_or(&[][..], |variant| variant.own);
+        let mut told: Vec<&str> = Vec::new();
         for setting in settings {
             let (key, value) = setting
                 .split_once('=')
@@ -186,6 +190,19 @@ impl Entry {
                     false => format!("no parameter {key:?}: there are {}", keys.join(", ")),
                 })
             })?;
+            let mut others = self.variants.iter().filter(|v| v.own.contains(&key));
+            if !own.contains(&key)
+                && let Some(other) = others.next()
+            {
+                return Err(wrong(format!(
+                    "{key} is a parameter of {}:{} alone",
+                    self.name, other.name
+                )));
+            }
+            if told.contains(&key) {
+                return Err(wrong(format!("{key} is given more than once")));
+            }
+            told.push(key);
             let (least, most) = parameter.range;
             let number = value.parse::<f64>().ok().filter(|number| {
                 let listed = parameter.one_of.is_empty() || parameter.one_of.contains(number);

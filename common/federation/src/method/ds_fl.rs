@@ -39,14 +39,17 @@ pub(super) const ENTRY: Entry = Entry {
         Variant {
             name: "sa",
             what: "simple aggregation: the mean as it is",
+            own: &[],
         },
         Variant {
             name: "era",
             what: "entropy-reduction aggregation: softmax(mean / T), a softmax of probabilities",
+            own: &["temperature"],
         },
         Variant {
             name: "enhanced-era",
             what: "mean^beta, scaled to sum to 1 (SCARLET, Azuma et al. 2025)",
+            own: &["beta"],
         },
     ],
     source: "Itahara et al. 2020",

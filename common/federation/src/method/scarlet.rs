@@ -240,7 +240,7 @@ impl Method for Scarlet {
 
 #[cfg(test)]
 mod tests {
-    use fedistill_protocol::Optimiser;
+    use fedistill_protocol::{Optimiser, Precision};
 
     use super::*;
     use crate::method::{CentreError, Training, by_name};
@@ -307,6 +307,7 @@ mod tests {
             fixed: &fresh,
             samples: 9,
             probes: None,
+            precision: Precision::F32,
             seed: 1,
         };
         let mut state = State::default();

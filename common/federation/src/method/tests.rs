@@ -158,6 +158,22 @@ fn defaults_are_within_their_ranges() {
     }
 }
 
+#[test]
+fn a_parameter_that_would_change_nothing_is_refused() {
+    for (name, part) in [
+        ("ds-fl:sa,temperature=0.5", "of ds-fl:era alone"),
+        ("ds-fl:era,beta=2", "of ds-fl:enhanced-era alone"),
+        ("vote:tally,quantile=0.5", "of vote:ssfl alone"),
+        (
+            "ds-fl:era,temperature=0.5,temperature=0.2",
+            "more than once",
+        ),
+    ] {
+        let error = by_name(name).unwrap_err().to_string();
+        assert!(error.contains(part), "{name}: {error}");
+    }
+}
+
 /// Set `FEDISTILL_BLESS` to write the page anew.
 #[test]
 fn the_page_of_methods_is_the_catalogue() {
@@ -268,6 +284,7 @@ fn outlook(rows: &Rows) -> Outlook<'_> {
         fixed: rows,
         samples: 100,
         probes: None,
+        precision: Precision::F32,
         seed: 1,
     }
 }

@@ -4,14 +4,17 @@ use fedistill_protocol::{AnswerKind, Answers, Precision};
 
 use super::softmax;
 
-/// The fewest bits, from 1 to 16, in which logits still say the same: packed and read again, they lie
-/// within `tolerance` of what they were, in nats, by the mean of `KL(softmax(row) || softmax(read))`
-/// over the rows that say something. 16 where nothing less does.
-pub(super) fn fewest(logits: &Answers, tolerance: f64) -> Precision {
+/// The fewest bits, not fewer than the user's and at most 16, in which logits still say the same: packed
+/// and read again, they lie within `tolerance` of what they were, in nats, by the mean of
+/// `KL(softmax(row) || softmax(read))` over the rows that say something. `None` where the user's are 16 or
+/// more, or the largest values of each row: those are taken as they are.
+pub(super) fn enough(logits: &Answers, users: Precision, tolerance: f64) -> Option<Precision> {
     let coarse = [Precision::U1, Precision::U2, Precision::U4, Precision::U8];
-    let near =
-        |precision: &Precision| lost(logits, *precision).is_some_and(|lost| lost <= tolerance);
-    coarse.into_iter().find(near).unwrap_or(Precision::F16)
+    let first = coarse.iter().position(|precision| *precision == users)?;
+    let mut worthy = coarse[first..].iter().copied();
+    let found =
+        worthy.find(|precision| lost(logits, *precision).is_some_and(|lost| lost <= tolerance));
+    Some(found.unwrap_or(Precision::F16))
 }
 
 /// The bits of a value.
@@ -60,6 +63,10 @@ mod tests {
         Answers::new(AnswerKind::Logits, 4, values).unwrap()
     }
 
+    fn fewest(logits: &Answers, tolerance: f64) -> Precision {
+        enough(logits, Precision::U1, tolerance).unwrap()
+    }
+
     /// Rows that say much of two classes and little of the others.
     fn spread() -> Answers {
         let row = |i: u32| {
@@ -67,6 +74,16 @@ mod tests {
             [at(1), at(2), at(3), at(4)]
         };
         logits((0..200).flat_map(row).collect())
+    }
+
+    #[test]
+    fn the_user_s_bits_are_the_least() {
+        for precision in [Precision::U8, Precision::U4, Precision::U2] {
+            assert_eq!(enough(&spread(), precision, 10.0), Some(precision));
+        }
+        for precision in [Precision::F16, Precision::F32, Precision::Top(1)] {
+            assert_eq!(enough(&spread(), precision, 0.0), None);
+        }
     }
 
     #[test]

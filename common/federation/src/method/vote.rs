@@ -20,14 +20,17 @@ pub(super) const ENTRY: Entry = Entry {
         Variant {
             name: "ssfl",
             what: "a client votes only on samples that are like its own: no further from the nearest of them than a share of its own samples are from each other (after the discriminator of SSFL, Zhao et al. 2023)",
+            own: &["quantile"],
         },
         Variant {
             name: "tally",
             what: "every client votes on every sample (TallyTrain 2026)",
+            own: &[],
         },
         Variant {
             name: "sure",
             what: "a client votes where its largest probability is high enough",
+            own: &["least"],
         },
     ],
     source: "SSFL, Zhao et al. 2023",

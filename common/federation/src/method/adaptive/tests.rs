@@ -98,6 +98,7 @@ fn rounds(
         fixed: &fresh,
         samples: SAMPLES,
         probes,
+        precision: Precision::F32,
         seed: 1,
     };
     let mut state = State::default();
@@ -233,6 +234,7 @@ fn without_a_teacher_labels_are_the_mean_of_clients() {
         fixed: &rows,
         samples: SAMPLES,
         probes: None,
+        precision: Precision::F32,
         seed: 1,
     };
     let mut state = State::default();
@@ -244,9 +246,10 @@ fn without_a_teacher_labels_are_the_mean_of_clients() {
     assert!(state.decided.is_empty());
 }
 
-/// What is asked for, and noted, after these labels came down.
-fn packed(method: &str, labels: Vec<f32>) -> (Option<Precision>, Option<Precision>) {
-    let method = by_name(method).unwrap();
+/// In what labels come down and answers go up once these labels are there, where the user asks for so
+/// many bits.
+fn packed(precision: Precision, labels: &[f32]) -> Option<Precision> {
+    let method = by_name("adaptive").unwrap();
     let rows = fresh();
     let outlook = Outlook {
         round: 1,
@@ -255,30 +258,29 @@ fn packed(method: &str, labels: Vec<f32>) -> (Option<Precision>, Option<Precisio
         fixed: &rows,
         samples: SAMPLES,
         probes: None,
+        precision,
         seed: 1,
     };
     let mut state = State::default();
-    let labels = Answers::new(AnswerKind::Logits, CLASSES, labels).unwrap();
+    let labels = Answers::new(AnswerKind::Logits, CLASSES, labels.to_vec()).unwrap();
     state.teach(About::Rows(rows.clone()), labels);
     let ask = method.ask(&outlook, &state);
-    (ask.precision, ask.report.unwrap().precision)
+    assert_eq!(ask.precision, ask.report.unwrap().precision);
+    ask.precision
 }
 
 #[test]
-fn bits_are_as_few_as_labels_bear() {
-    let votes: Vec<f32> = (0..20u32)
-        .flat_map(|row| {
-            (0..CLASSES).map(move |class| if row % CLASSES == class { 4.0 } else { -2.0 })
-        })
-        .collect();
-    let fine: Vec<f32> = (0..60u32).map(|i| (i * 37 % 61) as f32 / 20.0).collect();
-    // The user's choice, unless told otherwise.
-    assert_eq!(packed("adaptive", votes.clone()), (None, None));
-    let one = Some(Precision::U1);
-    assert_eq!(packed("adaptive,tolerance=0.01", votes), (one, one));
-    // One bit would spoil these.
-    let four = Some(Precision::U4);
-    assert_eq!(packed("adaptive,tolerance=0.01", fine), (four, four));
+fn bits_are_no_fewer_than_labels_bear() {
+    let vote = |row: u32, class| if row % CLASSES == class { 4.0 } else { -2.0 };
+    let votes = (0..20).flat_map(|row| (0..CLASSES).map(move |class| vote(row, class)));
+    let votes: Vec<f32> = votes.collect();
+    let fine: Vec<f32> = (0..60u32).map(|i| (i * 7 % 61) as f32 / 8.0).collect();
+    assert_eq!(packed(Precision::U1, &votes), Some(Precision::U1));
+    // One bit would spoil these, which is what happens under skew.
+    assert_eq!(packed(Precision::U1, &fine), Some(Precision::U4));
+    assert_eq!(packed(Precision::U4, &fine), Some(Precision::U4));
+    assert_eq!(packed(Precision::U8, &votes), Some(Precision::U8));
+    assert_eq!(packed(Precision::F16, &fine), None);
     let (_, state) = rounds(2, 6, &mut Teacher::knows(8), None);
     assert!(!state.decided.contains_key("bits"));
 }
