@@ -2,6 +2,8 @@
 //!
 //! * [`Coordinator`]: opens rounds, drives the machine of each, lets the teacher learn.
 //! * [`Teacher`]: what a user may bring of their own; a [`Learner`] is one.
+//! * [`Labelled`]: samples by which a method may measure what the teacher is worth; [`stand_ins`]: what is
+//!   said of those that it was trained on.
 //! * [`config`], [`status`]: what the program reads, and what it tells; [`Ledger`]: what crosses.
 //! * [`Store`]: what outlives the process: [`MemoryStore`] does not, [`FileStore`] does.
 //!
@@ -21,6 +23,7 @@ mod observer;
 mod plan;
 mod probes;
 mod settings;
+pub mod stand_ins;
 pub mod status;
 mod store;
 mod teacher;

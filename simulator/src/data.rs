@@ -68,6 +68,7 @@ impl Data {
                     None => (test, Vec::new()),
                 };
                 World::of(&train, test, &split.public, sizes.labelled, split.clients)?
+                    .with_groups(&groups.train, &split.public)
                     .with_own_tests(own)?
             }
             partition => World::share_out(&train, test, sizes, partition, seed)?,

@@ -499,6 +499,7 @@ mod tests {
         let view = |client: usize| View::new(Arc::clone(&train), [client, client + 4]).unwrap();
         World {
             labelled: data(1),
+            labelled_groups: None,
             probes: None,
             transfer: data(8).samples().clone(),
             private: (0..2).map(view).collect(),

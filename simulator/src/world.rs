@@ -1,13 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fedistill_coordinator::{CoordinatorError, Labelled, NetTeacher};
+use fedistill_coordinator::{CoordinatorError, Labelled, NetTeacher, stand_ins};
 use fedistill_federation::{Method, Probes};
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_learning::{
     Architecture, CheckpointError, Dataset, Learner, Samples, Schedule, seed,
 };
-use fedistill_protocol::{AnswerKind, Answers, Digest, Optimiser};
+use fedistill_protocol::{Digest, Optimiser};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,8 @@ pub struct Sizes {
 pub struct World {
     /// What the teacher is trained on.
     pub labelled: Dataset,
+    /// Whose each of them is, where its people, devices or sites are told apart.
+    pub labelled_groups: Option<Vec<i32>>,
     /// Those of them that a method may measure by, with what teachers say that have not seen them.
     pub probes: Option<Labelled>,
     /// What everyone sees, without labels.
@@ -141,6 +143,7 @@ impl World {
         });
         Ok(Self {
             labelled: train.select(labelled),
+            labelled_groups: None,
             probes: None,
             transfer: train.samples().select(transfer),
             private: private.collect::<Result<_, _>>()?,
@@ -165,6 +168,8 @@ impl World {
             let labels = set.labels().iter();
             hasher.update(&labels.flat_map(|l| l.to_le_bytes()).collect::<Vec<u8>>());
         }
+        let groups = self.labelled_groups.iter().flatten();
+        hasher.update(&groups.flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
         for view in self.private.iter().chain(&self.held_out) {
             hasher.update(&(view.len() as u64).to_le_bytes());
             let places = view.places().flat_map(|place| (place as u32).to_le_bytes());
@@ -180,8 +185,16 @@ impl World {
         Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
     }
 
-    /// Notes labelled samples for methods that measure by them, with the logits of teachers that have
-    /// not seen them: the teacher of this world has, and would seem better than it is.
+    /// Notes whose each training sample is, for those of them that are labelled: the first of `public`.
+    #[must_use]
+    pub(crate) fn with_groups(mut self, groups: &[i32], public: &[usize]) -> Self {
+        let labelled = &public[..self.labelled.len()];
+        self.labelled_groups = Some(labelled.iter().map(|&place| groups[place]).collect());
+        self
+    }
+
+    /// Notes labelled samples for methods that measure by them, with the logits of [`stand_ins`] for
+    /// the teacher of this world, which has learnt them.
     ///
     /// # Errors
     /// A net that does not fit the data.
@@ -192,7 +205,10 @@ impl World {
         seed: u64,
     ) -> Result<Self, SimulationError> {
         if let TeacherSource::Train(_) = source {
-            let logits = held_out_logits(&self.labelled, architecture, seed)?;
+            let groups = self.labelled_groups.as_deref();
+            let logits = stand_ins::logits(&self.labelled, groups, |stand_in| {
+                Ok(taught(&stand_in.learns, architecture, seed)?)
+            })?;
             let labelled = Labelled::new(&self.labelled, Some(logits));
             self.probes = Some(labelled.map_err(CoordinatorError::from)?);
         }
@@ -270,33 +286,6 @@ fn taught(
     };
     learner.fit(labelled, schedule, TEACHER_STEPS, seed, |_, _| ())?;
     Ok(learner)
-}
-
-/// Logits on the first [`Labelled::MOST`] of these samples, of teachers that have learnt the others:
-/// as few teachers as leaves each of them four fifths or more to learn.
-fn held_out_logits(
-    labelled: &Dataset,
-    architecture: Architecture,
-    seed: u64,
-) -> Result<Answers, SimulationError> {
-    let held_out = labelled.len().min(Labelled::MOST);
-    let fold = labelled.len().div_ceil(5).max(1);
-    let mut values = Vec::new();
-    for start in (0..held_out).step_by(fold) {
-        let fold = start..(start + fold).min(held_out);
-        let others: Vec<usize> = (0..labelled.len()).filter(|i| !fold.contains(i)).collect();
-        let fold = labelled.select(&fold.collect::<Vec<usize>>());
-        values.extend(match others.is_empty() {
-            // A lone sample has nobody to speak about it.
-            true => vec![0.0; labelled.classes().len()],
-            false => {
-                taught(&labelled.select(&others), architecture, seed)?.logits(fold.samples())?
-            }
-        });
-    }
-    let classes = labelled.classes().len() as u32;
-    let answers = Answers::new(AnswerKind::Logits, classes, values);
-    Ok(answers.map_err(CoordinatorError::from)?)
 }
 
 /// Reads a teacher and holds it against the data that it is to teach.

@@ -143,6 +143,7 @@ mod tests {
         let view = |places: &[usize]| View::new(Arc::clone(&train), places.to_vec()).unwrap();
         World {
             labelled: data(&[0]),
+            labelled_groups: None,
             probes: None,
             transfer: data(&[0]).samples().clone(),
             private: [view(&[0, 1, 2, 3]), view(&[3, 4, 5]), view(&[4, 5])].to_vec(),

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use fedistill_protocol::Elements;
+use fedistill_protocol::{Digest, Elements};
 use thiserror::Error;
 
 use crate::idx::{self, Array, IdxError, Values};
@@ -199,6 +199,30 @@ impl Dataset {
             labels: indices.iter().map(|&index| self.labels[index]).collect(),
             classes: self.classes.clone(),
         }
+    }
+
+    /// Tells this set from others: its samples with their shape, its labels and the names of its
+    /// classes, all in their order. Nothing comes back from that.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        let count = |hasher: &mut blake3::Hasher, count: usize| {
+            hasher.update(&(count as u64).to_le_bytes());
+        };
+        hasher.update(&[u8::from(self.samples.is_of_bytes())]);
+        count(&mut hasher, self.samples.shape().len());
+        for side in self.samples.shape() {
+            hasher.update(&side.to_le_bytes());
+        }
+        count(&mut hasher, self.len());
+        self.samples.digest_into(&mut hasher);
+        for label in &self.labels {
+            hasher.update(&label.to_le_bytes());
+        }
+        for class in &self.classes {
+            count(&mut hasher, class.len());
+            hasher.update(class.as_bytes());
+        }
+        Digest::from_bytes(*hasher.finalize().as_bytes())
     }
 }
 

@@ -96,6 +96,7 @@ fn world(clients: usize) -> World {
     let view = |client: usize| View::new(Arc::clone(&train), [client % 20]).unwrap();
     World {
         labelled: data(1),
+        labelled_groups: None,
         probes: None,
         transfer: samples(2 * ROWS),
         private: (0..clients).map(view).collect(),

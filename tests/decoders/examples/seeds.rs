@@ -11,7 +11,8 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use fedistill_decoders::base;
+use fedistill_coordinator::stand_ins::file as stand_ins;
+use fedistill_decoders::{base, stand_ins_about};
 use fedistill_learning::{Architecture, checkpoint, idx};
 use fedistill_protocol::blob::{Request, chunks};
 use fedistill_protocol::{AnswerKind, Answers, Digest, Message, Precision, ans, entropy, frame};
@@ -145,6 +146,13 @@ fn files(write: &impl Fn(&str, &str, &[u8])) {
     let path = folder.path().join("model");
     checkpoint::save(&path, &net, &about, None).unwrap();
     write("checkpoint", "mlp-s", &fs::read(path).unwrap());
+    let about = stand_ins_about();
+    for (name, silent) in [("all", 0), ("some", 3)] {
+        let mut values: Vec<f32> = (0..12).map(|at| (at * at % 7) as f32 - 3.5).collect();
+        values[..silent].fill(0.0);
+        let logits = Answers::new(AnswerKind::Logits, about.classes, values).unwrap();
+        write("probes", name, &stand_ins::encode(&about, &logits));
+    }
     let sgd = "precision = \"u8\"\nrounds = 3\noptimiser = { sgd = { learning-rate = 0.1, momentum = 0.9 } }\n";
     write("config", "sgd", sgd.as_bytes());
     let adamw = "precision = \"f16\"\n[optimiser.adamw]\nlearning-rate = 1e-3 # usual\nweight-decay = 0.01\n";

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use fedistill_coordinator::stand_ins::file as stand_ins;
 use fedistill_learning::idx::{self as format, Values};
 use fedistill_learning::{Dataset, Model, Samples, checkpoint};
 use fedistill_program::config::{self, Packing, Steps};
+use fedistill_protocol::Digest;
 use serde::Deserialize;
 
 /// An IDX file of any type, raw or gzip.
@@ -62,6 +64,29 @@ pub(crate) fn checkpoint(bytes: &[u8]) -> bool {
     };
     assert_eq!(net.classes(), read.about.classes.len());
     true
+}
+
+/// What stand-ins of a teacher said of four labelled samples.
+pub(crate) fn stand_ins_said(bytes: &[u8]) -> bool {
+    let about = stand_ins_about();
+    let Ok(read) = stand_ins::decode(bytes, &about) else {
+        return false;
+    };
+    assert_eq!((read.rows(), read.classes()), (about.rows, about.classes));
+    assert!(read.values().iter().all(|value| value.is_finite()));
+    let written = stand_ins::encode(&about, &read);
+    assert_eq!(stand_ins::decode(&written, &about), Ok(read));
+    true
+}
+
+/// What those files are about.
+pub fn stand_ins_about() -> stand_ins::About {
+    stand_ins::About {
+        teacher: Digest::of(b"teacher"),
+        labelled: Digest::of(b"labelled"),
+        rows: 4,
+        classes: 3,
+    }
 }
 
 /// A configuration, of keys that all programs share.

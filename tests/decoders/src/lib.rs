@@ -15,6 +15,7 @@ mod files;
 mod mutate;
 mod wire;
 
+pub use files::stand_ins_about;
 pub use mutate::Mutator;
 pub use wire::base;
 
@@ -72,6 +73,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "checkpoint",
         read: files::checkpoint,
+    },
+    Target {
+        name: "probes",
+        read: files::stand_ins_said,
     },
     Target {
         name: "config",
