@@ -179,6 +179,7 @@ impl Coordinator {
                 .map_err(CoordinatorError::Teacher)?;
         }
         hub.remember(std::mem::take(&mut exchange.given));
+        self.observer.decided(&state.decided);
         self.observer.started(
             round,
             self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher),
@@ -253,6 +254,7 @@ impl Coordinator {
                 contributors.len()
             );
             self.observer.crossed(id, &|| hub.traffic());
+            self.observer.decided(&state.decided);
             let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
             self.observer.round_done(id, &contributors, teacher);
             self.observer.before_next(id).await?;

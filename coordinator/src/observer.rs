@@ -40,6 +40,12 @@ pub trait Observer: Send {
         let _ = (id, traffic);
     }
 
+    /// What the method has decided by itself so far, by name. Comes before [`Self::started`] and
+    /// before each [`Self::round_done`].
+    fn decided(&mut self, decided: &BTreeMap<String, f64>) {
+        let _ = decided;
+    }
+
     /// What clients said in a round was held against the teacher; [`Self::round_done`] follows.
     fn drifted(&mut self, id: RoundId, drift: Drift) {
         let _ = (id, drift);

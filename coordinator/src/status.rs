@@ -47,6 +47,9 @@ pub struct Status {
     /// What has crossed, of each client.
     #[serde(default)]
     pub ledger: Ledger,
+    /// What the method has decided by itself so far, by name.
+    #[serde(default)]
+    pub decided: BTreeMap<String, f64>,
     /// How good the teacher is, where there are held-out samples.
     pub teacher: Option<Evaluation>,
     /// When this was written, in seconds since 1970.
@@ -75,6 +78,7 @@ impl Bookkeeper {
                 rounds,
                 contributors: Vec::new(),
                 ledger: Ledger::default(),
+                decided: BTreeMap::new(),
                 teacher: None,
                 updated: 0,
                 process: std::process::id(),
@@ -126,6 +130,10 @@ impl Observer for Bookkeeper {
 
     fn crossed(&mut self, _: RoundId, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
         self.status.ledger.close(traffic());
+    }
+
+    fn decided(&mut self, decided: &BTreeMap<String, f64>) {
+        self.status.decided.clone_from(decided);
     }
 
     fn round_done(
@@ -207,6 +215,11 @@ impl std::fmt::Display for Status {
             if let Some(line) = self.ledger.line(&self.contributors) {
                 write!(f, "\n{line}")?;
             }
+        }
+        if !self.decided.is_empty() {
+            let decided = self.decided.iter();
+            let decided: Vec<String> = decided.map(|(what, v)| format!("{what} {v:.3}")).collect();
+            write!(f, "\nthe method has decided: {}", decided.join(", "))?;
         }
         if let Some(teacher) = &self.teacher {
             write!(f, "\nteacher, held-out: {teacher}")?;
