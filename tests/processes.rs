@@ -1,7 +1,7 @@
 //! Federations of real processes over loopback: to the end, with crashes, and with restarts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fedistill_tests::{Deployment, run};
+use fedistill_tests::{Deployment, run, write_labels};
 use serde_json::Value;
 
 /// Rounds in which nobody is waited for that is silent for a second and a half.
@@ -72,8 +72,8 @@ fn a_federation_runs_to_its_end_and_leaves_students_that_can_be_used() {
         let quic = bytes(way, "quic").1;
         assert!(quic > sum.iter().sum(), "{entry}");
     }
-    // 200 images of 28 x 28 bytes, and their header.
-    assert_eq!(bytes("down", "transfer_set"), (0, 200 * 784 + 20));
+    // 200 images of 28 x 28 bytes, the teacher's 100, by which it is measured, and their header.
+    assert_eq!(bytes("down", "transfer_set"), (0, 300 * 784 + 20));
     let told = run(deployment
         .coordinator("status")
         .arg("--config")
@@ -203,4 +203,82 @@ distillation-epochs = 1
         "{}",
         ended.told
     );
+}
+
+/// A teacher that `teacher train` made is measured by its own labelled samples, without a word in the
+/// configuration; what is about other samples than those is refused before anybody is let in.
+#[test]
+fn a_teacher_that_was_trained_here_is_measured_by_the_samples_that_it_has_learnt() {
+    let round = "[round]\nleast = 2\nsamples = 100\n[training]\ndistillation-epochs = 1\n";
+    let deployment = Deployment::new(2, 5, round);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let clients = [0, 1].map(|index| deployment.join(index, &address));
+    coordinator.wait_for("round 2.0 is over");
+    let before = status(&deployment);
+    coordinator.wait_for("round 3.0 is over");
+    for client in clients {
+        let ended = client.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    let travel = "100 of the teacher's labelled samples travel unmarked";
+    assert!(ended.told.contains(travel), "{}", ended.told);
+    let weight = |status: &Value| status["decided"]["teacher weight"].as_f64();
+    assert_eq!(weight(&before), Some(0.3), "{before}");
+    let measured = weight(&status(&deployment)).unwrap();
+    assert!(
+        measured != 0.3 && (0.01..=0.5).contains(&measured),
+        "{measured}"
+    );
+    let config = deployment.coordinator_config();
+    let told = run(deployment
+        .coordinator("status")
+        .arg("--config")
+        .arg(&config));
+    let line = format!("the method has decided: teacher weight {measured:.3}");
+    assert!(told.output.contains(&line), "{} {line}", told.output);
+
+    let labels = deployment.path("data/labelled/labels.gz");
+    std::fs::copy(&labels, deployment.path("kept.gz")).unwrap();
+    write_labels(&labels, vec![3; 100]);
+    let ended = run(deployment.coordinator("run").arg("--config").arg(&config));
+    assert_eq!(ended.code, Some(3), "{}", ended.told);
+    let why = "teacher.probes: it is about other labelled samples than the configuration names: train the teacher again, or remove this file";
+    assert!(ended.told.contains(why), "{}", ended.told);
+
+    // Of another teacher, nothing was said.
+    std::fs::copy(deployment.path("kept.gz"), &labels).unwrap();
+    let (teacher, other) = (
+        "federation/teacher.safetensors",
+        "state/teacher.safetensors",
+    );
+    std::fs::copy(
+        deployment.path(&format!("federation/{other}")),
+        deployment.path(teacher),
+    )
+    .unwrap();
+    let ended = run(deployment.coordinator("run").arg("--config").arg(&config));
+    assert_eq!(ended.code, Some(3), "{}", ended.told);
+    assert!(
+        ended.told.contains("about another teacher"),
+        "{}",
+        ended.told
+    );
+    let import = ["import", "--force", "--config"];
+    let imported = run(deployment
+        .coordinator("teacher")
+        .args(import)
+        .arg(&config)
+        .arg(deployment.path(teacher)));
+    assert_eq!(imported.code, Some(0), "{}", imported.told);
+    assert!(!deployment.path("federation/teacher.probes").exists());
+    let text = std::fs::read_to_string(&config).unwrap();
+    let alone = text.replace("[round]\n", "[round]\npatience-seconds = 0.1\n");
+    std::fs::write(&config, alone).unwrap();
+    std::fs::remove_dir_all(deployment.path("federation/state")).unwrap();
+    let ended = run(deployment.coordinator("run").arg("--config").arg(&config));
+    assert_eq!(ended.code, Some(7), "{}", ended.told);
+    let why = "no labelled samples to measure the teacher by, so its weight stays at the default";
+    assert!(ended.told.contains(why), "{}", ended.told);
 }

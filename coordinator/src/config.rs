@@ -74,6 +74,10 @@ pub struct TeacherConfig {
     pub model: Architecture,
     /// What `teacher train` trains it on.
     pub labelled: Option<Source>,
+    /// Whether a method may measure by those samples what the teacher is worth, where there are no
+    /// other probes. The first 200 of them then travel with the transfer set, without their labels.
+    #[serde(default = "yes")]
+    pub probes: bool,
 }
 
 /// What a round is; times in seconds.
@@ -138,6 +142,10 @@ impl Default for TrainingConfig {
 
 fn teacher_file() -> PathBuf {
     "teacher.safetensors".into()
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn anywhere() -> SocketAddr {
@@ -331,9 +339,14 @@ file = "teacher.safetensors"        # written by `teacher train` or `teacher imp
 # untrained = true                  # in place of a file: knows nothing, learns what the federation comes to
 model = "mlp-m"                     # mlp-s, mlp-m, mlp-l; of images conv-s, conv-m, conv-l, fedavg-cnn, resnet-8, resnet-20, mobilenet-v2
 labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "labelled-labels-idx1-ubyte.gz" }} }}
+# Method adaptive measures how much the teacher is to be believed by up to 200 of its labelled samples and
+# by what stand-ins, which `teacher train` trains too, say of those that they have not seen. They travel
+# to clients, unmarked among those of the transfer set and without labels. To keep them here:
+# probes = false
 
-# Labelled samples that the teacher has not been trained on: up to 200 of them travel unmarked with
-# the transfer set, and method adaptive measures by them how much the teacher is to be believed.
+# Other labelled samples to measure the teacher by, in place of those: some that it has not been trained
+# on. They travel in the same way. For teachers that `teacher import` has written, and where labelled
+# samples are nearly copies of each other, as windows that overlap are: then name other people's.
 # [probes]
 # idx = {{ images = "probes-images-idx3-ubyte.gz", labels = "probes-labels-idx1-ubyte.gz" }}
 

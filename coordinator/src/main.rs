@@ -1,6 +1,7 @@
 //! `fedistill-coordinator`.
 
 mod args;
+mod probing;
 mod teacher_command;
 
 use std::fs;
@@ -11,12 +12,10 @@ use std::sync::Arc;
 use clap::Parser;
 use fedistill_coordinator::config::{Config, TeacherConfig, check_classes, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
-use fedistill_coordinator::{
-    Coordinator, CoordinatorError, Ended, FileStore, Labelled, NetTeacher, Settings, Teacher,
-};
-use fedistill_federation::{MethodError, Probes};
+use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
+use fedistill_federation::MethodError;
+use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
-use fedistill_learning::{Learner, Samples};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_protocol::Name;
 use fedistill_transport::Peer;
@@ -125,13 +124,13 @@ fn run(config: Config) -> Result<(), Failure> {
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
     let count = samples.len().try_into().unwrap_or(u32::MAX);
     let settings = config.settings(count).or_exit(Exit::Usage)?;
-    let (samples, probes) = hide(&config, &settings, samples)?;
-    let transfer = samples.publish().or_exit(Exit::Data)?;
     let teacher = match &config.teacher {
-        Some(teacher) if teacher.untrained => Some(untrained(&config, teacher, transfer.shape())?),
-        Some(teacher) => Some(load(&teacher.file, transfer.shape(), &config.classes)?),
+        Some(teacher) if teacher.untrained => Some(untrained(&config, teacher, samples.shape())?),
+        Some(teacher) => Some(load(&teacher.file, samples.shape(), &config.classes)?),
         None => None,
     };
+    let (samples, probes) = probing::hide(&config, &settings, samples)?;
+    let transfer = samples.publish().or_exit(Exit::Data)?;
     let held_out = config.held_out.as_ref();
     let held_out = held_out
         .map(|source| source.labelled(config.classes.clone()))
@@ -202,38 +201,6 @@ fn identify(config: &Config) -> Result<Identity, Failure> {
         None => {
             refuse("its root is none of a federation: name the bundle that init wrote".to_owned())
         }
-    }
-}
-
-/// Hides labelled samples among those of the transfer set, where there are some and the method wants
-/// them.
-fn hide(
-    config: &Config,
-    settings: &Settings,
-    samples: Samples,
-) -> Result<(Samples, Option<Probes>), Failure> {
-    let Some(source) = &config.probes else {
-        return Ok((samples, None));
-    };
-    if !settings.method.wants_probes() {
-        let method = settings.method.name();
-        tracing::info!("method {method} measures nothing by labelled samples: probes stay unused");
-        return Ok((samples, None));
-    }
-    let data = source
-        .labelled(config.classes.clone())
-        .or_exit(Exit::Data)?;
-    let labelled = Labelled::new(&data, None).or_exit(Exit::Data)?;
-    match labelled.hide_in(&samples, settings.seed) {
-        Some((samples, probes)) => Ok((samples, Some(probes))),
-        None => Err(Failure::new(
-            Exit::Data,
-            format!(
-                "probes have samples of shape {:?}, the transfer set has {:?}, or one has bytes and the other numbers: prepare both in the same way",
-                data.samples().shape(),
-                samples.shape()
-            ),
-        )),
     }
 }
 

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fedistill_coordinator::CoordinatorError;
 use fedistill_coordinator::config::{Config, TeacherConfig};
+use fedistill_coordinator::stand_ins::{self, StandIn, file};
+use fedistill_federation::method;
 use fedistill_learning::checkpoint::{self, About};
-use fedistill_learning::{Dataset, Learner, Schedule, Source};
+use fedistill_learning::{
+    Architecture, ArchitectureError, Dataset, LearnError, Learner, Net, Schedule, Source,
+};
 use fedistill_program::{Exit, Failure, OrExit, print};
-use fedistill_protocol::Optimiser;
+use fedistill_protocol::{Answers, Optimiser};
 
 use crate::args::{ConfigFlag, TeacherCommand};
 
@@ -73,16 +78,17 @@ fn train(
 ) -> Result<(), Failure> {
     let (config, teacher) = read(flag)?;
     keep(&teacher.file, force)?;
+    let is_measured = is_measured(&config, &teacher)?;
     let data = labelled(&config, teacher.labelled.as_ref(), "teacher.labelled")?;
     let shape = data.samples().shape().to_vec();
-    let net = teacher
-        .model
-        .build(&shape, config.classes.len(), config.seed)
-        .or_exit(Exit::Data)?;
-    let mut learner = Learner::new(net);
-    let steps = Optimiser::Sgd {
-        learning_rate,
-        momentum: 0.0,
+    let training = Training {
+        model: teacher.model,
+        schedule,
+        steps: Optimiser::Sgd {
+            learning_rate,
+            momentum: 0.0,
+        },
+        seed: config.seed,
     };
     let tenth = (schedule.epochs / 10).max(1);
     let told = |epoch: usize, loss: f32| {
@@ -92,10 +98,72 @@ fn train(
             let _ = print(format_args!("epoch {epoch} of {epochs}: loss {loss:.4}"));
         }
     };
-    learner
-        .fit(&data, schedule, steps, config.seed, told)
-        .or_exit(Exit::Failed)?;
-    save(&config, &teacher, learner, shape)
+    let net = training.net(&data).or_exit(Exit::Data)?;
+    let learner = training.teach(net, &data, told).or_exit(Exit::Failed)?;
+    save(&config, &teacher, learner, shape)?;
+    if !is_measured {
+        return Ok(());
+    }
+    let logits = training.of_stand_ins(&data).or_exit(Exit::Failed)?;
+    let about = file::About::of(&teacher.file, &data).or_exit(Exit::Failed)?;
+    let path = file::beside(&teacher.file);
+    file::save(&path, &about, &logits).or_exit(Exit::Failed)?;
+    let (path, rows) = (path.display(), logits.rows());
+    print(format_args!(
+        "{path}: what stand-ins say of {rows} labelled samples that they have not seen, to measure the teacher by"
+    ))
+}
+
+/// How a net becomes a teacher.
+struct Training {
+    model: Architecture,
+    schedule: Schedule,
+    steps: Optimiser,
+    seed: u64,
+}
+
+impl Training {
+    /// The net for these samples, before it has learnt anything.
+    fn net(&self, data: &Dataset) -> Result<Net, ArchitectureError> {
+        let shape = data.samples().shape();
+        self.model.build(shape, data.classes().len(), self.seed)
+    }
+
+    /// Lets it learn them; `told` hears of each pass.
+    fn teach(
+        &self,
+        net: Net,
+        data: &Dataset,
+        told: impl FnMut(usize, f32),
+    ) -> Result<Learner, LearnError> {
+        let mut learner = Learner::new(net);
+        learner.fit(data, self.schedule, self.steps, self.seed, told)?;
+        Ok(learner)
+    }
+
+    /// What others, trained in the same way, say of samples that they have not seen.
+    fn of_stand_ins(&self, data: &Dataset) -> Result<Answers, CoordinatorError> {
+        stand_ins::logits(data, None, |stand_in| {
+            let StandIn {
+                number,
+                of,
+                learns,
+                speaks,
+            } = stand_in;
+            // Training goes on, whoever listens.
+            let _ = print(format_args!(
+                "stand-in {number} of {of}: learns {} samples, to speak about {speaks} others",
+                learns.len()
+            ));
+            Ok(self.teach(self.net(learns)?, learns, |_, _| ())?)
+        })
+    }
+}
+
+/// Whether the configured method measures the teacher by its own labelled samples.
+fn is_measured(config: &Config, teacher: &TeacherConfig) -> Result<bool, Failure> {
+    let method = method::by_name(&config.method).or_exit(Exit::Usage)?;
+    Ok(teacher.probes && config.probes.is_none() && method.wants_probes())
 }
 
 fn import(file: &Path, flag: &ConfigFlag, names: &[String], force: bool) -> Result<(), Failure> {
@@ -130,6 +198,8 @@ fn save(
         classes: config.classes.clone(),
     };
     checkpoint::save(&teacher.file, learner.model(), &about, None).or_exit(Exit::Failed)?;
+    // What was said in the place of the one before tells nothing of this one.
+    file::forget(&file::beside(&teacher.file)).or_exit(Exit::Failed)?;
     let parameters = learner.model().weights().len();
     print(format_args!(
         "{}: {}, {parameters} parameters",

@@ -44,7 +44,7 @@ pub(super) const ENTRY: Entry = Entry {
     down: "the pool on the N samples of the round before: 4NC",
     loss: "KL to what came down; then cross-entropy",
     good: "any teacher, any skew",
-    bad: "a good teacher, and no labelled samples that it has not seen: its weight stays at the default",
+    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default",
     differs: "",
     parameters: &[
         Parameter {
