@@ -76,3 +76,73 @@ impl Data {
         world.set_apart(config.personal_held_out, seed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use fedistill_learning::Samples;
+    use fedistill_protocol::Elements;
+
+    use super::*;
+    use crate::TeacherSource;
+
+    /// Samples that tell of whom they are: the first value is ten times a person's number.
+    fn data() -> Data {
+        let of = |place: usize| (place % 6) as u8;
+        let values = (0..120).flat_map(|place| [10 * of(place), place as u8]);
+        let samples = Samples::new(vec![2], Elements::U8(values.collect())).unwrap();
+        let labels = (0..120).map(|place| place / 6 % 2).collect();
+        let classes = vec!["a".to_owned(), "b".to_owned()];
+        let train = Dataset::new(Path::new("people"), samples, labels, classes).unwrap();
+        Data {
+            test: train.clone(),
+            train: Arc::new(train),
+            groups: Some(Groups {
+                train: (0..120).map(|place| of(place).into()).collect(),
+                test: None,
+            }),
+        }
+    }
+
+    fn shared(partition: Partition, clients: usize) -> (World, Config) {
+        let config = Config {
+            partition,
+            clients,
+            public: 0.5,
+            teacher: TeacherSource::Train(30),
+            ..Config::default()
+        };
+        (data().share_out(&config).unwrap(), config)
+    }
+
+    #[test]
+    fn of_people_it_is_known_whose_each_labelled_sample_is() {
+        let (world, config) = shared(Partition::Natural, 3);
+        let groups = world.labelled_groups.clone().unwrap();
+        let first = world.labelled.samples().to_vec();
+        let first = first
+            .iter()
+            .step_by(2)
+            .map(|value| (value * 25.5).round() as i32);
+        assert_eq!(groups, first.collect::<Vec<i32>>());
+        assert!(groups.iter().any(|id| *id != groups[0]));
+
+        // And no stand-in learns of who it speaks about: what is measured by differs from what it is
+        // where nobody says whose they are, and so does the world.
+        let nobody = World {
+            labelled_groups: None,
+            ..world.clone()
+        };
+        let digest = |world: &World| world.digest(&config.teacher).unwrap();
+        assert_ne!(digest(&world), digest(&nobody));
+        let probes = |world: World| {
+            let world = world.with_probes(&config.teacher, config.teacher_model, config.seed);
+            let method = config.plan("adaptive").unwrap().method;
+            world.unwrap().published(method.as_ref(), 1).unwrap().1
+        };
+        assert_ne!(probes(world), probes(nobody));
+        // Other partitions pass over groups.
+        assert_eq!(shared(Partition::Iid, 3).0.labelled_groups, None);
+    }
+}

@@ -273,6 +273,32 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_tells_sets_apart() {
+        let set = |shape: &[u32], elements: Elements, labels: &[u32], names: [&str; 2]| {
+            let samples = Samples::new(shape.to_vec(), elements).unwrap();
+            let names = names.map(str::to_owned).to_vec();
+            let set = Dataset::new(Path::new("set"), samples, labels.to_vec(), names);
+            set.unwrap().digest()
+        };
+        let bytes = |values: [u8; 4]| Elements::U8(values.to_vec());
+        let all = [
+            set(&[2], bytes([1, 2, 3, 4]), &[0, 1], ["a", "b"]),
+            set(&[2], bytes([1, 2, 3, 5]), &[0, 1], ["a", "b"]),
+            set(&[2], bytes([1, 2, 3, 4]), &[1, 0], ["a", "b"]),
+            set(&[2], bytes([1, 2, 3, 4]), &[0, 1], ["b", "a"]),
+            set(&[1, 2], bytes([1, 2, 3, 4]), &[0, 1], ["a", "b"]),
+            set(&[4], bytes([1, 2, 3, 4]), &[0], ["a", "b"]),
+            set(&[1], Elements::F32(vec![1.0, 2.0]), &[0, 1], ["a", "b"]),
+        ];
+        for (at, digest) in all.iter().enumerate() {
+            let same = all.iter().filter(|other| *other == digest).count();
+            assert_eq!(same, 1, "{at}");
+        }
+        let again = set(&[2], bytes([1, 2, 3, 4]), &[0, 1], ["a", "b"]);
+        assert_eq!(again, all[0]);
+    }
+
+    #[test]
     fn samples_have_the_shape_that_their_file_has() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("samples");
