@@ -14,7 +14,7 @@ shift
 
 # Whatever answers in f16 on the same samples sends the same bytes. cfd, scarlet, vote, selective and prototypes send
 # what their papers do; the default is there with fewer bytes too.
-methods=local,teacher-only,fedavg,adaptive,adaptive@packing=u8,adaptive@packing=u4,adaptive@packing=u2
+methods=local,teacher-only,fedavg,adaptive,adaptive@packing=u8,adaptive@packing=u1
 methods+=,logit-mean,fedntd,ds-fl:sa,ds-fl:era,ds-fl:enhanced-era,fedmd,fedmd,digest-batch=50,digest-epochs=10
 methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-up=4,bits-down=4,fd,fedproto,fedtgp
 skews=iid,dirichlet:1,dirichlet:0.1,shards:2,classes:1

@@ -141,10 +141,11 @@ impl Ledger {
                 .quic
                 .map_or_else(String::new, |quic| format!(", {} of QUIC", mean(quic)));
             format!(
-                "{} ({} of answers, {} uncoded{quic})",
+                "{} ({} of answers, {} uncoded, {} of framing{quic})",
                 mean(flow.application()),
                 mean(flow.packed),
-                mean(flow.raw)
+                mean(flow.raw),
+                mean(flow.framing)
             )
         };
         (!rounds.is_empty()).then(|| {
@@ -196,7 +197,7 @@ mod tests {
         let line = later.line(&["ward-7".to_owned()]).unwrap();
         assert_eq!(
             line,
-            "bytes of each: up 600 B (500 B of answers, 5.0 kB uncoded, 1.0 kB of QUIC), down 600 B (500 B of answers, 5.0 kB uncoded, 1.0 kB of QUIC)"
+            "bytes of each: up 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB of QUIC), down 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB of QUIC)"
         );
         // Who is not there any more sends nothing.
         later.close(BTreeMap::new());

@@ -29,7 +29,7 @@ pub(super) fn beat_probabilities_under_skew(lab: &Lab) -> Vec<Finding> {
             "a mean of logits hears low ones",
         )
         .of(&[("FedMD", &logits), ("SA", &of_students)])
-        .explained_where(lab.is_beyond_digits()),
+        .explained_where(!lab.is_quick()),
         Finding::new(
             "logit mean by KL less SA, shards:2, server, points",
             by_kl.less(&probabilities),
