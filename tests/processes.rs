@@ -205,8 +205,8 @@ distillation-epochs = 1
     );
 }
 
-/// A teacher that `teacher train` made is measured by its own labelled samples, without a word in the
-/// configuration; what is about other samples than those is refused before anybody is let in.
+/// A teacher that `teacher train` made is measured by its own labelled samples, where the configuration lets
+/// them travel; what is about other samples than those is refused before anybody is let in.
 #[test]
 fn a_teacher_that_was_trained_here_is_measured_by_the_samples_that_it_has_learnt() {
     let round = "[round]\nleast = 2\nsamples = 100\n[training]\ndistillation-epochs = 1\n";
@@ -280,5 +280,18 @@ fn a_teacher_that_was_trained_here_is_measured_by_the_samples_that_it_has_learnt
     let ended = run(deployment.coordinator("run").arg("--config").arg(&config));
     assert_eq!(ended.code, Some(7), "{}", ended.told);
     let why = "no labelled samples to measure the teacher by, so its weight stays at the default";
+    assert!(ended.told.contains(why), "{}", ended.told);
+
+    // What was said is no leave to let samples travel.
+    let mut train = deployment.coordinator("teacher");
+    let trained = run(train
+        .args(["train", "--force", "--epochs", "2", "--config"])
+        .arg(&config));
+    assert_eq!(trained.code, Some(0), "{}", trained.told);
+    assert!(deployment.path("federation/teacher.probes").exists());
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("probes = true\n", "")).unwrap();
+    let ended = run(deployment.coordinator("run").arg("--config").arg(&config));
+    assert_eq!(ended.code, Some(7), "{}", ended.told);
     assert!(ended.told.contains(why), "{}", ended.told);
 }

@@ -75,8 +75,9 @@ pub struct TeacherConfig {
     /// What `teacher train` trains it on.
     pub labelled: Option<Source>,
     /// Whether a method may measure by those samples what the teacher is worth, where there are no
-    /// other probes. The first 200 of them then travel with the transfer set, without their labels.
-    #[serde(default = "yes")]
+    /// other probes. The first 200 of them then travel with the transfer set, without their labels: only
+    /// who says so lets them.
+    #[serde(default)]
     pub probes: bool,
 }
 
@@ -142,10 +143,6 @@ impl Default for TrainingConfig {
 
 fn teacher_file() -> PathBuf {
     "teacher.safetensors".into()
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn anywhere() -> SocketAddr {
@@ -340,9 +337,10 @@ file = "teacher.safetensors"        # written by `teacher train` or `teacher imp
 model = "mlp-m"                     # mlp-s, mlp-m, mlp-l; of images conv-s, conv-m, conv-l, fedavg-cnn, resnet-8, resnet-20, mobilenet-v2
 labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "labelled-labels-idx1-ubyte.gz" }} }}
 # Method adaptive measures how much the teacher is to be believed by up to 200 of its labelled samples and
-# by what stand-ins, which `teacher train` trains too, say of those that they have not seen. They travel
-# to clients, unmarked among those of the transfer set and without labels. To keep them here:
-# probes = false
+# by what stand-ins, which `teacher train` trains too, say of those that they have not seen. So these
+# travel to clients, unmarked among those of the transfer set and without labels. Where they must not, take
+# this out: the teacher then has a weight that is right for a good one.
+probes = true
 
 # Other labelled samples to measure the teacher by, in place of those: some that it has not been trained
 # on. They travel in the same way. For teachers that `teacher import` has written, and where labelled

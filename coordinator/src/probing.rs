@@ -59,21 +59,22 @@ fn learnt(config: &Config, settings: &Settings) -> Result<Option<(Dataset, Label
     let Some(teacher) = &config.teacher else {
         return Ok(None);
     };
-    if teacher.untrained || !teacher.probes {
+    if teacher.untrained {
         return Ok(None);
     }
     let path = file::beside(&teacher.file);
-    let source = teacher.labelled.as_ref().filter(|_| path.exists());
+    let may = teacher.probes && path.exists();
+    let source = teacher.labelled.as_ref().filter(|_| may);
     let Some(source) = source else {
         let method = settings.method.name();
         tracing::info!(
-            "{method} has no labelled samples to measure the teacher by, so its weight stays at the default: name some that it has not seen in [probes], or train it with `fedistill-coordinator teacher train`"
+            "{method} has no labelled samples to measure the teacher by, so its weight stays at the default: name some that it has not seen in [probes], or set probes = true in [teacher] and train it with `fedistill-coordinator teacher train`"
         );
         return Ok(None);
     };
     let (data, labelled) = said(config, teacher, source, &path)?;
     tracing::info!(
-        "{} of the teacher's labelled samples travel unmarked, without labels, with the transfer set, to measure the teacher by ([teacher] probes = false keeps them here)",
+        "{} of the teacher's labelled samples travel unmarked, without labels, with the transfer set, to measure the teacher by, as [teacher] probes = true says",
         data.len().min(Labelled::MOST)
     );
     Ok(Some((data, labelled)))

@@ -45,6 +45,7 @@ idx = {{ images = "../data/transfer/images.gz" }}
 file = "teacher.safetensors"
 model = "mlp-s"
 labelled = {{ idx = {{ images = "../data/labelled/images.gz", labels = "../data/labelled/labels.gz" }} }}
+probes = true
 [held-out]
 idx = {{ images = "../data/test/images.gz", labels = "../data/test/labels.gz" }}
 {round}
