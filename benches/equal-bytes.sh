@@ -20,9 +20,9 @@ methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-u
 skews=iid,dirichlet:1,dirichlet:0.1,shards:2,classes:1
 case $table in
 fashion-mlp) set -- --rounds 30 --models mlp-s --partitions $skews "$@" ;;
-fashion-cnn) set -- --rounds 8 --models conv-s --partitions $skews "$@" ;;
+fashion-cnn) set -- --config benches/cnn.toml --rounds 6 --models conv-s --partitions $skews "$@" ;;
 mnist-mlp) set -- --data mnist --rounds 15 --models mlp-s --partitions $skews "$@" ;;
-mnist-cnn) set -- --data mnist --rounds 5 --models conv-s --partitions $skews "$@" ;;
+mnist-cnn) set -- --config benches/cnn.toml --data mnist --rounds 3 --models conv-s --partitions $skews "$@" ;;
 watch-mlp) set -- --data watch --rounds 10 --models mlp-s --partition natural "$@" ;;
 watch-cnn) set -- --data watch --rounds 10 --models sensor-conv --partition natural "$@" ;;
 fashion-fedavg-cnn)
