@@ -16,8 +16,11 @@ shift
 # what their papers do; the default is there with fewer bytes too.
 methods=local,teacher-only,fedavg,adaptive,adaptive@packing=u8,adaptive@packing=u1
 methods+=,logit-mean,fedntd,ds-fl:sa,ds-fl:era,ds-fl:enhanced-era,fedmd,fedmd,digest-batch=50,digest-epochs=10
-methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-up=4,bits-down=4,fd,fedproto,fedtgp
+methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-up=4,bits-down=4,fd
+# Prototypes are as wide as the net's features: 64 for an MLP, which is what is asked for without a word.
+prototypes=fedproto,fedtgp
 skews=iid,dirichlet:1,dirichlet:0.1,shards:2,classes:1
+case $table in fashion-cnn | mnist-cnn) prototypes=fedproto,width=784,fedtgp,width=784 ;; esac
 case $table in
 fashion-mlp) set -- --rounds 30 --models mlp-s --partitions $skews "$@" ;;
 fashion-cnn) set -- --config benches/cnn.toml --rounds 6 --models conv-s --partitions $skews "$@" ;;
@@ -26,7 +29,7 @@ mnist-cnn) set -- --config benches/cnn.toml --data mnist --rounds 3 --models con
 watch-mlp) set -- --data watch --rounds 10 --models mlp-s --partition natural "$@" ;;
 watch-cnn) set -- --data watch --rounds 10 --models sensor-conv --partition natural "$@" ;;
 fashion-fedavg-cnn)
-  methods=local,fedavg,adaptive@packing=u8,samples=500,distillation-epochs=2
+  methods=local,fedavg prototypes=adaptive@packing=u8,samples=500,distillation-epochs=2
   set -- --rounds 24 --models fedavg-cnn --partitions shards:2 "$@"
   ;;
 *)
@@ -34,4 +37,4 @@ fashion-fedavg-cnn)
   exit 2
   ;;
 esac
-exec cargo run --quiet --bin fedistill-simulate -- compare --methods "$methods" --transport memory --out "fedistill-report/$table" "$@"
+exec cargo run --quiet --bin fedistill-simulate -- compare --methods "$methods,$prototypes" --transport memory --out "fedistill-report/$table" "$@"
