@@ -1,3 +1,5 @@
+mod snapshot;
+
 use fedistill_protocol::{Loss, LossTerm, Optimiser, Toward};
 use rand_chacha::ChaCha20Rng;
 use thiserror::Error;

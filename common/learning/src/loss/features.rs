@@ -36,6 +36,22 @@ impl Adaptor {
         }
     }
 
+    /// One with these parameters; `None` if they are not as many as it has.
+    pub(crate) fn with_weights(from: u64, to: u64, weights: Vec<f32>) -> Option<Self> {
+        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
+        (from.checked_mul(to)? == weights.len()).then(|| Self {
+            gradients: vec![0.0; weights.len()],
+            weights,
+            from,
+            to,
+        })
+    }
+
+    /// The widths of what goes in and of what comes out.
+    pub(crate) fn widths(&self) -> (usize, usize) {
+        (self.from, self.to)
+    }
+
     pub(crate) fn fits(&self, from: usize, to: usize) -> bool {
         (self.from, self.to) == (from, to)
     }
