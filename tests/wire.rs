@@ -91,12 +91,14 @@ impl Puppet {
             name: name(own),
         };
         let connection = door.dialer(peer).dial().await.unwrap();
-        let mut frames = Frames::new(connection.open().await.unwrap());
+        let mut frames = Frames::new(connection.open().await.unwrap(), connection.version());
         let hello = Hello {
             federation: name("clinic"),
             software: "puppet".to_owned(),
             classes,
             transfer: None,
+            epoch: 0,
+            parameters: 0,
         };
         frames.writer.send(&hello.into()).await.unwrap();
         Self { connection, frames }
@@ -271,7 +273,7 @@ async fn of_thousands_of_transfer_sets_a_client_fetches_one_at_a_time() {
     let (listener, door) = memory::listen();
     let deceive = async move {
         let connection = listener.accept().await.unwrap();
-        let mut frames = Frames::new(connection.accept().await.unwrap());
+        let mut frames = Frames::new(connection.accept().await.unwrap(), connection.version());
         assert!(frames.reader.next().await.unwrap().is_some());
         let mut streams = Vec::new();
         for number in 0..1_000u32 {
@@ -346,12 +348,14 @@ async fn what_is_no_client_of_this_federation_is_turned_away() {
         name: name("ward-1"),
     };
     let connection = door.dialer(stranger).dial().await.unwrap();
-    let mut frames = Frames::new(connection.open().await.unwrap());
+    let mut frames = Frames::new(connection.open().await.unwrap(), connection.version());
     let hello = Hello {
         federation: name("bank"),
         software: String::new(),
         classes: classes(),
         transfer: None,
+        epoch: 0,
+        parameters: 0,
     };
     frames.writer.send(&hello.into()).await.unwrap();
     let (reason, detail) = rejection(frames.reader.next().await.unwrap().unwrap());
@@ -435,7 +439,7 @@ async fn meet_frame(frame: Vec<u8>) -> (Result<Ended, ClientError>, TransportErr
     let (listener, door) = memory::listen();
     let send = async move {
         let connection = listener.accept().await.unwrap();
-        let mut frames = Frames::new(connection.accept().await.unwrap());
+        let mut frames = Frames::new(connection.accept().await.unwrap(), connection.version());
         assert!(frames.reader.next().await.unwrap().is_some());
         frames.writer.send(&welcome().into()).await.unwrap();
         let mut stream = connection.accept().await.unwrap();
@@ -456,7 +460,7 @@ async fn meet_frame(frame: Vec<u8>) -> (Result<Ended, ClientError>, TransportErr
 
 async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {
     let connection = listener.accept().await.unwrap();
-    let mut frames = Frames::new(connection.accept().await.unwrap());
+    let mut frames = Frames::new(connection.accept().await.unwrap(), connection.version());
     assert!(matches!(
         frames.reader.next().await,
         Ok(Some(Message::Hello(_)))
@@ -481,6 +485,7 @@ fn welcome() -> Welcome {
             classes: classes(),
         },
         heartbeat_ms: 1000,
+        epoch: 1,
     }
 }
 

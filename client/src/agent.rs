@@ -1,19 +1,23 @@
 //! The machine of a client, without IO.
 
+mod done;
 mod said;
 mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fedistill_learning::Samples;
 use fedistill_protocol::{
-    Answers, Contribution, Digest, Hello, Message, Receipt, Refusal, RejectReason, Rejected,
-    RoundId, RoundPlan, TransferManifest, TransferSet, Update, Welcome,
+    Answers, Digest, Hello, Message, Receipt, Refusal, RejectReason, Rejected, RoundId, RoundPlan,
+    TransferManifest, TransferSet, Welcome,
 };
 
+use self::done::Done;
 pub use self::said::{AgentConfig, Blob, Input, Job, Output, Stop};
 use self::waiting::Waiting;
+use crate::journal::{Entry, Finished};
 use crate::{Held, Wanted};
 
 /// Follows the protocol on behalf of a student: sans-IO, and without ever seeing a sample of its own.
@@ -29,6 +33,12 @@ pub struct Agent {
     known: Vec<(Digest, Arc<Answers>)>,
     /// What this side gave back last, as it is on the other side.
     given: Option<(Digest, Arc<Answers>)>,
+    /// The latest epoch of the federation that it has seen.
+    epoch: u64,
+    /// Of its student.
+    parameters: u64,
+    /// Whether what it keeps outlives it: what counts is then held on to, in case it is asked for again.
+    durable: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -38,12 +48,7 @@ enum Work {
     /// A plan waits for the transfer set or its knowledge.
     Waiting(Waiting),
     Training(Arc<RoundPlan>),
-    Done {
-        contribution: Contribution,
-        blobs: Vec<Blob>,
-        /// The answers as they are on the other side, where the next ones may be an update of them.
-        answers: Option<Arc<Answers>>,
-    },
+    Done(Done),
 }
 
 impl Agent {
@@ -56,6 +61,9 @@ impl Agent {
             work: Work::Idle,
             known: Vec::new(),
             given: None,
+            epoch: 0,
+            parameters: 0,
+            durable: false,
             outputs: VecDeque::new(),
         }
     }
@@ -75,6 +83,20 @@ impl Agent {
         self.transfer = Some((blob, transfer));
     }
 
+    /// Says of how many parameters its student is made.
+    pub fn of_size(&mut self, parameters: u64) {
+        self.parameters = parameters;
+    }
+
+    /// Begins where another one left off, which had kept this: what it says in [`Output::Keep`] outlives it.
+    pub fn restore(&mut self, epoch: u64, finished: Option<Finished>) {
+        self.durable = true;
+        self.epoch = epoch;
+        if let Some(finished) = finished {
+            self.work = Work::Done(Done::restored(finished));
+        }
+    }
+
     /// The next thing to do; call until `None` after each input.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -92,7 +114,7 @@ impl Agent {
     /// The blobs of the contribution that waits for its receipt.
     pub fn offered(&self) -> &[Blob] {
         match &self.work {
-            Work::Done { blobs, .. } => blobs,
+            Work::Done(done) => done.blobs(),
             _ => &[],
         }
     }
@@ -112,6 +134,8 @@ impl Agent {
                     software: concat!("fedistill ", env!("CARGO_PKG_VERSION")).to_owned(),
                     classes: self.config.classes.clone(),
                     transfer: self.transfer.as_ref().map(|(digest, _)| *digest),
+                    epoch: self.epoch,
+                    parameters: self.parameters,
                 })));
             }
             Input::Lost => {
@@ -141,12 +165,11 @@ impl Agent {
             Message::Plan(plan) => self.plan(plan),
             Message::Receipt(receipt) => self.counted(receipt),
             Message::Rejected(rejected) => self.rejected(rejected),
-            Message::Goodbye(goodbye) if goodbye.back => {
-                self.put(Output::Note(format!(
-                    "the coordinator is away: {}",
-                    goodbye.why
-                )));
-            }
+            Message::Goodbye(goodbye) if goodbye.back => self.put(Output::Leave {
+                why: format!("the coordinator is away: {}", goodbye.why),
+                after: Duration::from_millis(goodbye.after_ms.into()),
+                outdated: false,
+            }),
             Message::Goodbye(goodbye) => self.put(Output::Stop(Stop::Finished(goodbye.why))),
             other => {
                 let kind = other.kind().name();
@@ -158,6 +181,23 @@ impl Agent {
     }
 
     fn greet(&mut self, welcome: Welcome) {
+        // A coordinator of an older version says none.
+        if (1..self.epoch).contains(&welcome.epoch) {
+            let (seen, epoch) = (self.epoch, welcome.epoch);
+            return self.put(Output::Leave {
+                why: format!(
+                    "the coordinator is of epoch {epoch}, one of epoch {seen} was here before: its state is an old copy, or another one runs"
+                ),
+                after: Duration::ZERO,
+                outdated: true,
+            });
+        }
+        if welcome.epoch > self.epoch {
+            self.epoch = welcome.epoch;
+            if self.durable {
+                self.put(Output::Keep(Entry::Epoch(self.epoch)));
+            }
+        }
         let TransferManifest {
             blob,
             bytes,
@@ -201,9 +241,11 @@ impl Agent {
             {
                 return;
             }
-            Work::Done { contribution, .. } if contribution.id == plan.id => {
-                // The connection broke before the receipt came.
-                let again = *contribution;
+            Work::Done(done) if done.answers(&plan) => {
+                // The connection broke before the receipt came, or this side did, or the other.
+                let again = *done.contribution();
+                let blobs = done.blobs().to_vec();
+                self.put(Output::Offer(blobs));
                 return self.put(Output::Send(again.into()));
             }
             _ => self.drop_work(),
@@ -337,6 +379,9 @@ impl Agent {
             knowledge: got,
             transfer: Arc::clone(transfer),
         };
+        if self.durable {
+            self.put(Output::Keep(Entry::Begun(Arc::clone(&plan))));
+        }
         self.work = Work::Training(plan);
         self.put(Output::Train(Box::new(job)));
     }
@@ -359,67 +404,60 @@ impl Agent {
                 return self.put(Output::Send(Refusal { id, why }.into()));
             }
         };
-        let bytes: Arc<[u8]> = match (&plan.report, &answers) {
-            (Some(report), Some(answers)) => answers.pack(report.precision).into(),
-            _ => Arc::new([]),
-        };
-        let mut contribution = Contribution {
-            id,
-            blob: Digest::of(&bytes),
-            bytes: bytes.len() as u64,
-            update: None,
-        };
-        let mut blobs = vec![(contribution.blob, Arc::clone(&bytes))];
-        let mut rounded = None;
-        if let (Some(report), Some(answers)) = (&plan.report, answers)
-            && report.update
-        {
-            let (kind, rows) = (answers.kind(), answers.rows());
-            rounded = Answers::unpack(&bytes, kind, rows, answers.classes()).ok();
-            if let Some((base, given)) = &self.given
-                && let Some(update) = answers.update(given, report.precision)
-                && update.len() < bytes.len()
-            {
-                let blob = Digest::of(&update);
-                contribution.update = Some(Update {
-                    base: *base,
-                    blob,
-                    bytes: update.len() as u64,
-                });
-                blobs.push((blob, update.into()));
+        let done = Done::of(plan, answers, self.given.as_ref());
+        if self.durable {
+            // Another answer to the same plan must never be given, so this one is kept first.
+            match done.finished() {
+                Ok(finished) => self.put(Output::Keep(Entry::Finished(finished))),
+                Err(error) => {
+                    self.work = Work::Idle;
+                    let why = cut(error.to_string());
+                    return self.put(Output::Send(Refusal { id, why }.into()));
+                }
             }
         }
-        self.put(Output::Offer(blobs.clone()));
-        self.work = Work::Done {
-            contribution,
-            blobs,
-            answers: rounded.map(Arc::new),
-        };
+        self.put(Output::Offer(done.blobs().to_vec()));
+        let contribution = *done.contribution();
+        self.work = Work::Done(done);
         if self.welcome.is_some() {
             self.put(Output::Send(contribution.into()));
         }
     }
 
     fn counted(&mut self, receipt: Receipt) {
-        if let Work::Done {
-            contribution,
-            answers,
-            ..
-        } = &self.work
-            && (contribution.id, contribution.blob) == (receipt.id, receipt.blob)
-        {
-            if let Some(answers) = answers {
-                self.given = Some((contribution.blob, Arc::clone(answers)));
-            }
-            self.work = Work::Idle;
-            self.put(Output::Retract);
-            self.put(Output::Counted(receipt.id));
+        let Work::Done(done) = &mut self.work else {
+            return;
+        };
+        if !done.is(&receipt) || done.counted() {
+            return;
         }
+        if let Some(given) = done.given() {
+            self.given = Some(given);
+        }
+        done.count();
+        let Receipt { id, blob } = receipt;
+        match self.durable {
+            true => self.put(Output::Keep(Entry::Counted { id, blob })),
+            false => {
+                self.work = Work::Idle;
+                self.put(Output::Retract);
+            }
+        }
+        self.put(Output::Counted(id));
     }
 
     fn rejected(&mut self, rejected: Rejected) {
-        let Rejected { reason, detail } = rejected;
+        let Rejected {
+            reason,
+            detail,
+            after_ms,
+        } = rejected;
         match reason {
+            RejectReason::OldEpoch => self.put(Output::Leave {
+                why: detail,
+                after: Duration::from_millis(after_ms.into()),
+                outdated: true,
+            }),
             RejectReason::WrongFederation | RejectReason::WrongClasses => {
                 self.put(Output::Stop(Stop::NotWelcome(detail)));
             }
@@ -435,7 +473,7 @@ impl Agent {
     fn drop_work(&mut self) {
         match std::mem::replace(&mut self.work, Work::Idle) {
             Work::Training(plan) => self.put(Output::Cancel(plan.id)),
-            Work::Done { .. } => self.put(Output::Retract),
+            Work::Done(_) => self.put(Output::Retract),
             Work::Idle | Work::Waiting(_) => {}
         }
     }

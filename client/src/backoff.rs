@@ -47,6 +47,14 @@ impl Backoff {
         most.mul_f64(0.5 + 0.5 * rng.random::<f64>())
     }
 
+    /// The wait where the other side has asked to stay away for `asked`: that, and up to half of it more,
+    /// so that not all come back at once.
+    pub fn after(&self, asked: Duration, rng: &mut impl Rng) -> Duration {
+        // Nobody may ask for more than a day.
+        let asked = asked.min(Duration::from_secs(24 * 3600));
+        asked.mul_f64(1.0 + 0.5 * rng.random::<f64>())
+    }
+
     /// Something worked: the next wait is a short one again.
     pub fn reset(&mut self) {
         self.failures = 0;
@@ -70,6 +78,15 @@ mod tests {
         assert!(late.iter().any(|wait| *wait > most * 9 / 10));
         let long = backoff.long(&mut rng);
         assert!(long >= most * 5 && long <= most * 10, "{long:?}");
+        let asked = Duration::from_secs(8);
+        let after: Vec<Duration> = (0..100).map(|_| backoff.after(asked, &mut rng)).collect();
+        assert!(
+            after
+                .iter()
+                .all(|wait| *wait >= asked && *wait <= asked * 3 / 2)
+        );
+        assert!(after.iter().any(|wait| *wait > asked * 5 / 4));
+        assert_eq!(backoff.after(Duration::ZERO, &mut rng), Duration::ZERO);
         backoff.reset();
         assert!(backoff.next(&mut rng) <= base);
     }

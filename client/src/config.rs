@@ -1,11 +1,12 @@
 //! The client's configuration.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fedistill_learning::{Architecture, Source};
 use fedistill_program::ConfigError;
 use fedistill_program::config;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::Policy;
 
@@ -30,6 +31,10 @@ pub struct Config {
     pub classes: Vec<String>,
     /// What the student's first parameters are drawn under; by default, the client's name.
     pub seed: Option<u64>,
+    /// Least time between two checkpoints of a training that is under way, in seconds: what a crash costs at
+    /// most, beside a pass over the samples.
+    #[serde(default = "ten_seconds", deserialize_with = "seconds")]
+    pub checkpoint_seconds: Duration,
     /// The private samples. They never leave.
     pub data: Source,
     /// Private samples that the student never learns from, to tell how good it is.
@@ -41,6 +46,22 @@ pub struct Config {
 
 fn state() -> PathBuf {
     "state".into()
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+/// From 0 to a day.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    match (0.0..=86_400.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => {
+            let why = format!("{seconds} seconds are not within 0 to 86400");
+            Err(serde::de::Error::custom(why))
+        }
+    }
 }
 
 fn mlp_s() -> Architecture {
@@ -88,7 +109,23 @@ mod tests {
         let config = written(LEAST).unwrap();
         assert_eq!(config.model, Architecture::MlpS);
         assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.checkpoint_seconds, Duration::from_secs(10));
         assert!(config.bundle.is_absolute() && config.state.is_absolute());
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_within_a_day() {
+        let with = |line: &str| written(&format!("{line}\n{LEAST}"));
+        let config = with("checkpoint-seconds = 0.5").unwrap();
+        assert_eq!(config.checkpoint_seconds, Duration::from_millis(500));
+        for wrong in ["-1.0", "nan", "inf", "86401.0"] {
+            let error = with(&format!("checkpoint-seconds = {wrong}")).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains("client.toml, line 1") && error.contains("86400"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

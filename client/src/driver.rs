@@ -1,24 +1,29 @@
 //! Drives an [`Agent`] over connections: all the IO of a client.
 
+mod streams;
+mod work;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedistill_learning::{Samples, seed};
-use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{Answers, Digest, Heartbeat, Message, Name, ProtocolError, RoundId};
 use fedistill_transport::{
-    CloseCode, Connection, Dial, Direction, FrameReader, Frames, Meter, Metered, NetworkBytes,
-    Payload, Traffic, TransportError, blobs,
+    CloseCode, Connection, Dial, Direction, Frames, Meter, Metered, NetworkBytes, Traffic,
+    TransportError,
 };
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, AgentConfig, Blob, Input, Job, Output, Stop};
-use crate::held::Unshared;
-use crate::train::{Bench, Carried, Hands, Likeness, Watcher};
-use crate::{Backoff, Blobs, Policy, PrivateData, Student, Wanted};
+use self::streams::{Errand, Parking, read_all, serve};
+use self::work::{Trained, lock};
+use crate::agent::{Agent, AgentConfig, Blob, Input, Output, Stop};
+use crate::journal::{Entry, Journal, Kept};
+use crate::train::{Bench, Journaled, Likeness, Watcher};
+use crate::{Backoff, BlobFolder, Blobs, Policy, PrivateData, Student, StudentError};
 
 /// A device of a federation: a student, its private data, and how to reach the coordinator.
 pub struct Client {
@@ -32,20 +37,17 @@ pub struct Client {
     backoff: Backoff,
     permits: Option<Arc<Semaphore>>,
     blobs: Option<Arc<Blobs>>,
+    folder: Option<Arc<BlobFolder>>,
+    parking: Parking,
+    journal: Option<Arc<Journal>>,
+    /// How long the coordinator has asked to stay away.
+    away: Duration,
     events: Option<Box<dyn Fn(Event) + Send + Sync>>,
     results: (
         mpsc::UnboundedSender<Box<Trained>>,
         mpsc::UnboundedReceiver<Box<Trained>>,
     ),
     cancel: Arc<AtomicBool>,
-}
-
-/// What came of a round's training.
-struct Trained {
-    id: RoundId,
-    /// Bytes that its answers take whole and uncoded.
-    raw: u64,
-    result: Result<Option<Answers>, String>,
 }
 
 /// What a client lives through; see [`Client::events`].
@@ -86,6 +88,8 @@ pub enum Event {
 pub enum Ended {
     /// The coordinator says that the federation is over.
     Finished(String),
+    /// It was told to stop; what it keeps in a journal goes on when it is started again.
+    Stopped,
 }
 
 /// Why a client cannot take part.
@@ -122,17 +126,19 @@ impl Client {
         if private.is_empty() {
             return Err(ClientError::NoData(name));
         }
-        let agent = Agent::new(AgentConfig {
+        let mut agent = Agent::new(AgentConfig {
             federation,
             classes: private.classes().to_vec(),
             shape: private.shape().to_vec(),
             policy,
         });
+        agent.of_size(student.parameters().len() as u64);
         let bench = Bench {
             name: name.clone(),
             student: Box::new(student),
             private: Box::new(private),
             watcher: Box::new(()),
+            checkpoints: Box::new(()),
             likeness: Likeness::default(),
         };
         Ok(Self {
@@ -145,6 +151,10 @@ impl Client {
             backoff: Backoff::default(),
             permits: None,
             blobs: None,
+            folder: None,
+            parking: Parking::default(),
+            journal: None,
+            away: Duration::ZERO,
             events: None,
             results: mpsc::unbounded_channel(),
             cancel: Arc::default(),
@@ -184,6 +194,37 @@ impl Client {
     pub fn sharing(mut self, blobs: Arc<Blobs>) -> Self {
         self.blobs = Some(blobs);
         self
+    }
+
+    /// Keeps the transfer set in `folder`, so that it is fetched once and not at each start.
+    #[must_use]
+    pub fn caching(mut self, folder: BlobFolder) -> Self {
+        self.folder = Some(Arc::new(folder));
+        self
+    }
+
+    /// Keeps in a journal what has to outlive the process, and goes on from what is in it. A training
+    /// that is under way is kept after a pass over its samples, at most once in `every`.
+    ///
+    /// # Errors
+    /// A student that cannot go on from what was kept of it.
+    pub fn journaled(
+        mut self,
+        journal: Journal,
+        kept: Kept,
+        every: Duration,
+    ) -> Result<Self, StudentError> {
+        let journal = Arc::new(journal);
+        {
+            let mut bench = lock(&self.bench);
+            if let Some(student) = &kept.student {
+                bench.student.restore(student)?;
+            }
+            bench.checkpoints = Box::new(Journaled::new(Arc::clone(&journal), every));
+        }
+        self.agent.restore(kept.epoch, kept.finished);
+        self.journal = Some(journal);
+        Ok(self)
     }
 
     /// Begins with the transfer set of this digest in hand, as one who was here before.
@@ -228,13 +269,27 @@ impl Client {
     ///
     /// # Errors
     /// A coordinator that will not have this client, or a federation that it does not fit.
-    pub async fn run(mut self) -> Result<Ended, ClientError> {
+    pub async fn run(self) -> Result<Ended, ClientError> {
+        self.run_until(CancellationToken::new()).await
+    }
+
+    /// As [`Self::run`], until `stop`: then the coordinator is told, and training that is under way is
+    /// left at its last checkpoint.
+    ///
+    /// # Errors
+    /// A coordinator that will not have this client, or a federation that it does not fit.
+    pub async fn run_until(mut self, stop: CancellationToken) -> Result<Ended, ClientError> {
         // Jitter has to differ between runs and devices, and nothing has to repeat it.
         let entropy = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
         let mut jitter = seed::stream(entropy, self.name.as_str());
         loop {
-            let error = match self.session().await {
-                Ok(stop) => {
+            let error = match self.session(&stop).await {
+                Ok(None) => {
+                    self.cancel.store(true, Ordering::Relaxed);
+                    self.dial.told().await;
+                    return Ok(Ended::Stopped);
+                }
+                Ok(Some(stop)) => {
                     self.dial.told().await;
                     return match stop {
                         Stop::Finished(why) => Ok(Ended::Finished(why)),
@@ -265,21 +320,42 @@ impl Client {
                     );
                     (why, self.backoff.long(&mut jitter))
                 }
+                TransportError::Closed {
+                    code: CloseCode::Outdated,
+                    why,
+                } => (why.clone(), self.backoff.long(&mut jitter)),
                 error => (error.to_string(), self.backoff.next(&mut jitter)),
             };
+            let again = again
+                + self
+                    .backoff
+                    .after(std::mem::take(&mut self.away), &mut jitter);
             tracing::warn!(client = %self.name, "{why}; next try in {} ms", again.as_millis());
             self.tell(Event::Lost { why, again });
-            tokio::time::sleep(again).await;
+            tokio::select! {
+                () = tokio::time::sleep(again) => {}
+                () = stop.cancelled() => {
+                    self.cancel.store(true, Ordering::Relaxed);
+                    return Ok(Ended::Stopped);
+                }
+            }
         }
     }
 
-    /// One connection, from dialling to its end.
-    async fn session(&mut self) -> Result<Stop, TransportError> {
-        let inner = self.dial.dial().await?;
+    /// One connection, from dialling to its end; `None` where this side was told to stop.
+    async fn session(&mut self, stop: &CancellationToken) -> Result<Option<Stop>, TransportError> {
+        let inner = tokio::select! {
+            dialled = self.dial.dial() => dialled?,
+            () = stop.cancelled() => return Ok(None),
+        };
         let connection: Arc<dyn Connection> =
             Arc::new(Metered::new(inner, Arc::clone(&self.meter)));
-        let result = self.converse(&connection).await;
+        let result = tokio::select! {
+            result = self.converse(&connection) => result.map(Some),
+            () = stop.cancelled() => Ok(None),
+        };
         match &result {
+            Ok(None) => connection.close(CloseCode::Stopping, "the client stops"),
             Ok(_) => connection.close(CloseCode::Done, "done"),
             Err(TransportError::Protocol(error)) => {
                 connection.close(CloseCode::Violation, &error.to_string());
@@ -309,7 +385,8 @@ impl Client {
         let shelf: Shelf = Arc::default();
         // They end with the session.
         let mut tasks = JoinSet::new();
-        let Frames { mut writer, reader } = Frames::new(connection.open().await?);
+        let Frames { mut writer, reader } =
+            Frames::new(connection.open().await?, connection.version());
         let (frames, mut incoming) = mpsc::channel(16);
         tasks.spawn(read_all(reader, Arc::clone(&self.meter), frames));
         tasks.spawn(serve(
@@ -325,20 +402,34 @@ impl Client {
             while let Some(output) = self.agent.poll_output() {
                 match output {
                     Output::Send(message) => writer.send(&message).await?,
+                    Output::Keep(entry) => self.keep(&entry).await,
+                    Output::Leave {
+                        why,
+                        after,
+                        outdated,
+                    } => {
+                        self.away = after;
+                        let code = match outdated {
+                            true => CloseCode::Outdated,
+                            false => CloseCode::Done,
+                        };
+                        connection.close(code, &why);
+                        return Err(TransportError::Closed { code, why });
+                    }
                     Output::Fetch { blob, bytes } => {
                         let connection = Arc::clone(connection);
-                        let wanted = self.agent.wanted(blob);
-                        let payload = match wanted {
-                            Some(Wanted::Transfer) => Payload::TransferSet,
-                            _ => Payload::Answers,
+                        let errand = Errand {
+                            blob,
+                            bytes,
+                            wanted: self.agent.wanted(blob),
+                            shared: self.blobs.clone(),
+                            parking: Arc::clone(&self.parking),
+                            folder: self.folder.clone(),
+                            meter: Arc::clone(&self.meter),
                         };
-                        let shared = self.blobs.clone().zip(wanted);
-                        let meter = Arc::clone(&self.meter);
                         fetching = JoinSet::new();
                         fetching.spawn(async move {
-                            let booked = (payload, meter.as_ref());
-                            let got = fetch(connection.as_ref(), blob, bytes, shared, booked);
-                            (blob, Box::new(got.await))
+                            (blob, Box::new(errand.run(connection.as_ref()).await))
                         });
                     }
                     Output::Train(job) => self.train(*job),
@@ -421,6 +512,20 @@ impl Client {
         }
     }
 
+    /// Makes an entry durable. Nothing goes on before it is: what cannot be written is tried again.
+    async fn keep(&self, entry: &Entry) {
+        const AGAIN: Duration = Duration::from_secs(5);
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        while let Err(error) = journal.keep(entry) {
+            let seconds = AGAIN.as_secs();
+            tracing::error!(client = %self.name, "{error}: nothing is said before it is written; tried again in {seconds} s");
+            self.tell(Event::Note(error.to_string()));
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     /// A contribution from before the connection broke is offered on the new one too.
     fn shelve_again(&self, shelf: &Shelf) {
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
@@ -429,149 +534,9 @@ impl Client {
         }
     }
 
-    fn train(&mut self, job: Job) {
-        let classes = self
-            .agent
-            .welcome()
-            .map_or(0, |welcome| welcome.transfer.classes.len() as u32);
-        let lessons = job.plan.knowledge.iter();
-        let lessons = lessons.map(|knowledge| knowledge.raw_bytes(classes)).sum();
-        self.meter.uncoded(Direction::Received, lessons);
-        let report = job.plan.report.as_ref();
-        let raw = report.map_or(0, |report| report.raw_bytes(classes));
-        self.cancel = Arc::default();
-        let (bench, cancel) = (Arc::clone(&self.bench), Arc::clone(&self.cancel));
-        let (results, permits) = (self.results.0.clone(), self.permits.clone());
-        tracing::info!(client = %self.name, "trains for round {}", job.plan.id);
-        self.tell(Event::Training(job.plan.id));
-        tokio::spawn(async move {
-            let permit = match permits {
-                Some(permits) => permits.acquire_owned().await.ok(),
-                None => None,
-            };
-            let id = job.plan.id;
-            let work = move || {
-                let _permit = permit;
-                train(&mut lock(&bench), &job, &cancel)
-            };
-            let result = tokio::task::spawn_blocking(work).await;
-            let result = match result {
-                Ok(Ok(Carried::Cancelled)) => return,
-                Ok(Ok(Carried::Out(answers))) => Ok(answers),
-                Ok(Err(why)) => Err(why),
-                Err(error) => Err(format!("the student failed: {error}")),
-            };
-            // Nobody listens once the client has ended.
-            let _ = results.send(Box::new(Trained { id, raw, result }));
-        });
-    }
-
     fn tell(&self, event: Event) {
         if let Some(hear) = &self.events {
             hear(event);
         }
-    }
-}
-
-fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, String> {
-    let Bench {
-        name,
-        student,
-        private,
-        watcher,
-        likeness,
-    } = bench;
-    let carried = student.wake().and_then(|()| {
-        let hands = Hands {
-            name,
-            student: student.as_mut(),
-            private: private.as_ref(),
-            watcher: watcher.as_mut(),
-            likeness,
-        };
-        hands.carry_out(&job.plan, &job.knowledge, &job.transfer, cancel)
-    });
-    let rested = student.rest();
-    carried
-        .and_then(|carried| rested.map(|()| carried))
-        .map_err(|error| error.to_string())
-}
-
-/// A student that panicked in one round may still learn in the next.
-fn lock(bench: &Mutex<Bench>) -> std::sync::MutexGuard<'_, Bench> {
-    bench.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Hands on each message with the bytes that had come until its end.
-async fn read_all(
-    mut reader: FrameReader,
-    meter: Arc<Meter>,
-    frames: mpsc::Sender<Box<Result<(Message, u64), TransportError>>>,
-) {
-    while let Some(next) = reader.next().await.transpose() {
-        let failed = next.is_err();
-        let next = next.map(|message| (message, meter.received()));
-        if frames.send(Box::new(next)).await.is_err() || failed {
-            return;
-        }
-    }
-}
-
-/// Lets the coordinator fetch what is offered, and nothing else.
-async fn serve(connection: Arc<dyn Connection>, shelf: Shelf, meter: Arc<Meter>) {
-    while let Ok(mut stream) = connection.accept().await {
-        let give = async {
-            let request = blobs::requested(&mut stream).await?;
-            let offered = shelf.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let found = offered.iter().find(|(blob, _)| *blob == request.blob);
-            let bytes: &[u8] = found.map_or(&[], |(_, bytes)| bytes);
-            let crossed = |bytes| meter.carried(Direction::Sent, Payload::Answers, bytes);
-            blobs::send(&mut stream, bytes, request.offset, crossed).await
-        };
-        // On the heap, so that a client that gives nothing takes no room for it.
-        if let Err(error) = Box::pin(give).await {
-            tracing::warn!("a contribution was not taken: {error}");
-        }
-    }
-}
-
-/// What the agent is to hear of a blob, which other clients of this process may hold already.
-async fn fetch(
-    connection: &dyn Connection,
-    blob: Digest,
-    bytes: u64,
-    shared: Option<(Arc<Blobs>, Wanted)>,
-    (payload, meter): (Payload, &Meter),
-) -> Result<Input, TransportError> {
-    let crossed = |bytes| meter.carried(Direction::Received, payload, bytes);
-    let fetch = async {
-        let mut assembler = Assembler::new(blob, bytes, bytes)?;
-        blobs::fetch(connection, blob, &mut assembler, crossed).await?;
-        Ok::<_, TransportError>(assembler.finish()?)
-    };
-    let Some((others, wanted)) = shared else {
-        return Ok(Input::Fetched(blob, fetch.await?));
-    };
-    if let Some(turns) = &others.turns {
-        // Nobody closes it; without a turn a client would but fetch with one more beside it.
-        let _turn = turns.acquire().await;
-        let bytes = fetch.await?;
-        return match others.get(blob, wanted, async { Ok(bytes) }).await {
-            Ok((held, _)) => Ok(Input::Held(blob, held)),
-            Err(Unshared::Bytes(bytes)) => Ok(Input::Fetched(blob, bytes)),
-            Err(Unshared::Transport(error)) => Err(error),
-        };
-    }
-    match others.get(blob, wanted, fetch).await {
-        Ok((held, true)) => Ok(Input::Held(blob, held)),
-        Ok((held, false)) => {
-            let (up, down) = blobs::crossing(bytes);
-            meter.spared(Direction::Sent, up);
-            meter.spared(Direction::Received, down);
-            crossed(bytes);
-            Ok(Input::Held(blob, held))
-        }
-        Err(Unshared::Bytes(bytes)) => Ok(Input::Fetched(blob, bytes)),
-        Err(Unshared::Transport(error)) => Err(error),
     }
 }

@@ -16,10 +16,12 @@
 
 mod agent;
 mod backoff;
+mod blob_folder;
 mod card;
 pub mod config;
 mod driver;
 mod held;
+pub mod journal;
 mod keeper;
 mod policy;
 mod private;
@@ -28,6 +30,7 @@ mod train;
 
 pub use agent::{Agent, AgentConfig, Blob, Input, Job, Output, Stop};
 pub use backoff::Backoff;
+pub use blob_folder::BlobFolder;
 pub use card::ModelCard;
 pub use driver::{Client, ClientError, Ended, Event, Shelf};
 pub use held::{Blobs, Held, Wanted};

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fedistill_client::config::Config;
-use fedistill_client::{Client, ClientError, Ended, Keeper, ModelCard, kept};
+use fedistill_client::journal::Journal;
+use fedistill_client::{BlobFolder, Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
@@ -16,8 +17,12 @@ use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::QuicDialer;
 use fedistill_transport::{Peer, TransportError};
 use rand::RngExt;
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, Command, ConfigFlag};
+
+/// In the state folder.
+const JOURNAL: &str = "journal.redb";
 
 fn main() -> ExitCode {
     log::start("info");
@@ -92,9 +97,22 @@ fn run(config: Config) -> Result<(), Failure> {
         data.len(),
         config.model
     );
+    let (journal, kept) =
+        Journal::open(&state.join(JOURNAL), &federation, &name).or_exit(Exit::Data)?;
+    let every = config.checkpoint_seconds;
     let client = Client::new(federation, name, student, data, config.policy, dialer)
         .or_exit(Exit::Data)?
-        .watched_by(keeper);
+        .watched_by(keeper)
+        .caching(BlobFolder::new(state.join("blobs")))
+        .journaled(journal, kept, every)
+        .map_err(|error| {
+            let why = format!(
+                "{}: it is of another student than the configuration describes ({error}): move {} away to begin afresh",
+                state.join(JOURNAL).display(),
+                state.display()
+            );
+            Failure::new(Exit::Data, why)
+        })?;
     // One thread talks, one trains.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -102,16 +120,19 @@ fn run(config: Config) -> Result<(), Failure> {
         .build()
         .or_exit(Exit::Failed)?;
     let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = client.run() => ended.map(Some),
-            () = told_to_stop() => Ok(None),
-        }
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        tokio::spawn(async move {
+            told_to_stop().await;
+            told.cancel();
+        });
+        client.run_until(stop).await
     });
     // Training that is under way is not waited for: the round counts without it.
     runtime.shutdown_background();
     match ended {
-        Ok(Some(Ended::Finished(why))) => tracing::info!("done: {why}"),
-        Ok(None) => tracing::info!("stopped"),
+        Ok(Ended::Finished(why)) => tracing::info!("done: {why}"),
+        Ok(Ended::Stopped) => tracing::info!("stopped; started again, it goes on from here"),
         Err(error @ ClientError::NoData(_)) => return Err(Failure::new(Exit::Data, error)),
         Err(error) => return Err(Failure::new(Exit::NotWelcome, error)),
     }

@@ -73,6 +73,21 @@ pub trait Student: Send {
         Ok(())
     }
 
+    /// All that its next step depends on, as bytes that [`Self::restore`] understands: with them its
+    /// training goes on after a crash. `None` from one that cannot tell, which trains for a plan anew.
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Goes back to a snapshot: before [`Self::begin`] to what it had learnt, after it to the very step.
+    ///
+    /// # Errors
+    /// What the student reports, such as bytes of another one.
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), StudentError> {
+        let _ = snapshot;
+        Err("this student cannot go on from a snapshot".into())
+    }
+
     /// All that it has learnt, for who saves it; empty where the student sees to that itself.
     fn parameters(&self) -> &[f32] {
         &[]
@@ -113,6 +128,14 @@ impl Student for Learner {
         rows: &[usize],
     ) -> Result<(Vec<f32>, usize), StudentError> {
         Ok(Self::features_of(self, samples, rows)?)
+    }
+
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        Some(Self::snapshot(self))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), StudentError> {
+        Ok(Self::restore(self, snapshot)?)
     }
 
     fn parameters(&self) -> &[f32] {
@@ -156,6 +179,14 @@ impl Student for Box<dyn Student> {
 
     fn rest(&mut self) -> Result<(), StudentError> {
         self.as_mut().rest()
+    }
+
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        self.as_ref().snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), StudentError> {
+        self.as_mut().restore(snapshot)
     }
 
     fn parameters(&self) -> &[f32] {

@@ -1,3 +1,4 @@
+mod checkpoints;
 mod gauge;
 mod lessons;
 mod likeness;
@@ -10,10 +11,12 @@ use fedistill_learning::{Objective, Samples, Schedule, Soft, Targets, seed};
 use fedistill_protocol::{Answers, Name, Phase, PhaseData, RoundId, RoundPlan, Rounding, Toward};
 use rand::RngExt;
 
+pub(crate) use self::checkpoints::{Checkpoints, Journaled};
 use self::gauge::Gauge;
 use self::lessons::{ClassLessons, Lessons, Picked};
 pub(crate) use self::likeness::Likeness;
 use self::report::Reporting;
+use crate::journal::Progress;
 use crate::{PrivateData, Student, StudentError};
 
 /// Looks over a student's shoulder, on the thread on which it learns.
@@ -33,6 +36,7 @@ pub(crate) struct Bench {
     pub(crate) student: Box<dyn Student>,
     pub(crate) private: Box<dyn PrivateData>,
     pub(crate) watcher: Box<dyn Watcher>,
+    pub(crate) checkpoints: Box<dyn Checkpoints>,
     pub(crate) likeness: Likeness,
 }
 
@@ -74,6 +78,7 @@ pub fn carry_out(
         student,
         private,
         watcher,
+        checkpoints: &mut (),
         likeness: &mut Likeness::default(),
     };
     hands.carry_out(plan, knowledge, transfer, cancelled)
@@ -85,6 +90,7 @@ pub(crate) struct Hands<'a> {
     pub(crate) student: &'a mut dyn Student,
     pub(crate) private: &'a dyn PrivateData,
     pub(crate) watcher: &'a mut dyn Watcher,
+    pub(crate) checkpoints: &'a mut dyn Checkpoints,
     pub(crate) likeness: &'a mut Likeness,
 }
 
@@ -101,6 +107,7 @@ impl Hands<'_> {
             student,
             private,
             watcher,
+            checkpoints,
             likeness,
         } = self;
         if knowledge.len() != plan.knowledge.len() {
@@ -115,12 +122,40 @@ impl Hands<'_> {
             of_classes: ClassLessons::of(plan, knowledge)?,
             held: None,
         };
-        for (index, phase) in plan.phases.iter().enumerate() {
-            let done = table.phase(index, phase, name, student, cancelled)?;
-            if !done {
+        let mut resumed = checkpoints.resume(plan)?;
+        let first = resumed
+            .as_ref()
+            .map_or(0, |progress| progress.phase as usize);
+        if let Some(progress) = resumed.take_if(|_| first >= plan.phases.len()) {
+            // All is trained; what looks on may not have seen the end.
+            student.restore(&progress.now)?;
+            if let Some(phase) = plan.phases.last() {
+                watcher.phase_done(plan.id, phase, true, student);
+            }
+        }
+        for (index, phase) in plan.phases.iter().enumerate().skip(first) {
+            let mut stint = Stint {
+                index,
+                phase,
+                resumed: resumed.take(),
+                checkpoints,
+            };
+            if !table.phase(&mut stint, name, student, cancelled)? {
                 return Ok(Carried::Cancelled);
             }
-            watcher.phase_done(plan.id, phase, index + 1 == plan.phases.len(), student);
+            let last = index + 1 == plan.phases.len();
+            let due = last || checkpoints.due();
+            if let Some(now) = checkpoints.snapshot(student).filter(|_| due) {
+                let progress = Progress {
+                    phase: index as u32 + 1,
+                    now,
+                    ..Progress::default()
+                };
+                if !checkpoints.keep(plan, &progress, last, cancelled) && last {
+                    return Ok(Carried::Cancelled);
+                }
+            }
+            watcher.phase_done(plan.id, phase, last, student);
         }
         let Some(report) = &plan.report else {
             return Ok(Carried::Out(None));
@@ -158,6 +193,14 @@ struct Table<'a> {
     held: Option<Vec<f32>>,
 }
 
+/// A phase, and where it goes on.
+struct Stint<'a> {
+    index: usize,
+    phase: &'a Phase,
+    resumed: Option<Progress>,
+    checkpoints: &'a mut dyn Checkpoints,
+}
+
 /// Values of one batch, to be filled again for the next.
 #[derive(Default)]
 struct Batch {
@@ -185,12 +228,24 @@ impl Table<'_> {
     /// Trains one phase; whether it came to its end.
     fn phase(
         &mut self,
-        index: usize,
-        phase: &Phase,
+        stint: &mut Stint<'_>,
         name: &Name,
         student: &mut dyn Student,
         cancelled: &AtomicBool,
     ) -> Result<bool, StudentError> {
+        let (index, phase) = (stint.index, stint.phase);
+        let resumed = stint.resumed.take();
+        if let Some(progress) = &resumed {
+            student.restore(match progress.epochs {
+                0 => &progress.now,
+                _ => &progress.began,
+            })?;
+        }
+        let began = match phase.epochs {
+            // There is nothing to go on with in the middle of it.
+            0 | 1 => None,
+            _ => stint.checkpoints.snapshot(student),
+        };
         student.begin(phase.start, phase.optimiser)?;
         let stream = |what: &str| seed::stream(self.plan.seed, &format!("{what}/{name}/{index}"));
         let (mut order, mut noise) = (stream("order"), stream("noise"));
@@ -212,7 +267,17 @@ impl Table<'_> {
             batch: phase.batch.into(),
         };
         let mut batch = Batch::default();
-        for epoch in 0..usize::from(phase.epochs) {
+        let mut first = 0;
+        if let Some(progress) = resumed.filter(|progress| progress.epochs > 0) {
+            // What the passes before have drawn is drawn again, and their steps are not taken.
+            first = usize::from(progress.epochs);
+            for _ in 0..first {
+                schedule.batches(count, &mut order).for_each(drop);
+            }
+            noise.set_word_pos(progress.noise);
+            student.restore(&progress.now)?;
+        }
+        for epoch in first..usize::from(phase.epochs) {
             for indices in schedule.batches(count, &mut order) {
                 if cancelled.load(Ordering::Relaxed) {
                     return Ok(false);
@@ -257,6 +322,22 @@ impl Table<'_> {
                 }
                 let objective = Objective::new(&phase.objective, targets).at_epoch(epoch);
                 student.step(&batch.samples, &objective, &mut noise)?;
+            }
+            if epoch + 1 < usize::from(phase.epochs)
+                && stint.checkpoints.due()
+                && let Some(began) = &began
+                && let Some(now) = stint.checkpoints.snapshot(student)
+            {
+                let progress = Progress {
+                    phase: index as u32,
+                    epochs: epoch as u16 + 1,
+                    noise: noise.get_word_pos(),
+                    began: began.clone(),
+                    now,
+                };
+                stint
+                    .checkpoints
+                    .keep(self.plan, &progress, false, cancelled);
             }
         }
         Ok(true)

@@ -62,6 +62,10 @@ pub(crate) enum Command {
         /// Listen here instead of where the configuration says.
         #[arg(long, env = "FEDISTILL_LISTEN")]
         listen: Option<std::net::SocketAddr>,
+        /// Run under this epoch at least: where the state is a copy of an older one on purpose, clients
+        /// have seen a later epoch than it has, and take no part before this one is above theirs.
+        #[arg(long)]
+        epoch: Option<u64>,
     },
     /// Tell how far the rounds are.
     Status {

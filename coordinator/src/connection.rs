@@ -58,7 +58,7 @@ async fn converse(
     let Frames {
         mut writer,
         mut reader,
-    } = Frames::new(stream);
+    } = Frames::new(stream, connection.version());
     let first = timeout(GREETING, reader.next()).await.map_err(late)??;
     let Some(Message::Hello(hello)) = first else {
         let why = "the first message is no Hello".to_owned();
@@ -76,6 +76,7 @@ async fn converse(
         federation: hub.federation.clone(),
         transfer: hub.manifest.clone(),
         heartbeat_ms: hub.heartbeat_ms,
+        epoch: hub.epoch,
     };
     writer.send(&welcome.into()).await?;
     let software: String = hello
@@ -85,7 +86,7 @@ async fn converse(
         .filter(|c| !c.is_control())
         .collect();
     tracing::info!(client = %name, "connected with {software}");
-    let (serial, messages) = hub.join(name, Arc::clone(connection));
+    let (serial, messages) = hub.join(name, Arc::clone(connection), hello.parameters);
     let mut tasks = JoinSet::new();
     tasks.spawn(write_all(writer, messages));
     tasks.spawn(offer(Arc::clone(hub), Arc::clone(connection)));
@@ -108,23 +109,28 @@ fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {
         } else {
             federation
         };
-        return Err(Rejected {
-            reason: RejectReason::WrongFederation,
-            detail: format!(
-                "this is federation {ours}, not {asked}: use a bundle of this federation, or dial its own coordinator"
-            ),
-        });
+        let detail = format!(
+            "this is federation {ours}, not {asked}: use a bundle of this federation, or dial its own coordinator"
+        );
+        return Err(Rejected::new(RejectReason::WrongFederation, detail));
     }
     if hello.classes != hub.manifest.classes {
         let list = |classes: &[String]| classes.join(", ").chars().take(300).collect::<String>();
-        return Err(Rejected {
-            reason: RejectReason::WrongClasses,
-            detail: format!(
-                "the federation's classes are {}; the client's are {}: make them the same, in the same order",
-                list(&hub.manifest.classes),
-                list(&hello.classes)
-            ),
-        });
+        let detail = format!(
+            "the federation's classes are {}; the client's are {}: make them the same, in the same order",
+            list(&hub.manifest.classes),
+            list(&hello.classes)
+        );
+        return Err(Rejected::new(RejectReason::WrongClasses, detail));
+    }
+    if hello.epoch > hub.epoch {
+        let detail = format!(
+            "this coordinator is of epoch {}, the client has seen one of epoch {}: another one runs, or this one's state is an old copy; if that is meant, start it with --epoch {}",
+            hub.epoch,
+            hello.epoch,
+            hello.epoch.saturating_add(1)
+        );
+        return Err(Rejected::new(RejectReason::OldEpoch, detail));
     }
     Ok(())
 }
@@ -265,8 +271,7 @@ async fn collect(
         Err(TransportError::Protocol(error)) => {
             let detail = error.to_string().chars().take(300).collect();
             tracing::warn!(client = %name, "contribution to round {id} rejected: {detail}");
-            let reason = RejectReason::Malformed;
-            hub.send(name, &Rejected { reason, detail }.into());
+            hub.send(name, &Rejected::new(RejectReason::Malformed, detail).into());
             arrive(hub, Arrival::Malformed(name.clone(), id)).await;
         }
         // It will come again with the next connection.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::between::Work;
 use crate::hub::{Arrival, Hub};
-use crate::plan::{Planner, without_updates};
+use crate::plan::Planner;
 use crate::probes::Hidden;
 use crate::store::OpenRound;
 use crate::{CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection};
@@ -141,6 +141,7 @@ impl Coordinator {
             self.settings.federation.clone(),
             self.manifest.clone(),
             silence.try_into().unwrap_or(u32::MAX),
+            self.store.epoch(),
             arrivals,
         ));
         hub.offer([Arc::clone(&self.set)]);
@@ -253,6 +254,7 @@ impl Coordinator {
                 "round {id} is over, with {} contributions",
                 contributors.len()
             );
+            self.observer.models(&hub.parameters());
             self.observer.crossed(id, &|| hub.traffic());
             self.observer.decided(&state.decided);
             let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
@@ -267,7 +269,7 @@ impl Coordinator {
         let planned = self
             .planner
             .plan(saved.plan.id, ask.clone(), state, &saved.cohort, &[]);
-        planned.plan == without_updates(&saved.plan)
+        planned.plan == saved.plan.without_updates()
     }
 
     /// What round `round` asks; `None` after the last one.

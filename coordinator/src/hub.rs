@@ -18,6 +18,7 @@ pub(crate) struct Hub {
     pub(crate) federation: Name,
     pub(crate) manifest: TransferManifest,
     pub(crate) heartbeat_ms: u32,
+    pub(crate) epoch: u64,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     state: Mutex<State>,
 }
@@ -33,6 +34,8 @@ struct State {
     /// What each client gave back last, where that may be updated.
     given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
     books: Books,
+    /// Of each client's student, as it says; 0 where it does not.
+    parameters: BTreeMap<Name, u64>,
 }
 
 struct Member {
@@ -69,12 +72,14 @@ impl Hub {
         federation: Name,
         manifest: TransferManifest,
         heartbeat_ms: u32,
+        epoch: u64,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Self {
         Self {
             federation,
             manifest,
             heartbeat_ms,
+            epoch,
             arrivals,
             state: Mutex::default(),
         }
@@ -90,9 +95,11 @@ impl Hub {
         &self,
         name: &Name,
         connection: Arc<Metered>,
+        parameters: u64,
     ) -> (u64, mpsc::Receiver<Arc<[u8]>>) {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let mut state = self.state();
+        state.parameters.insert(name.clone(), parameters);
         state.serial += 1;
         let serial = state.serial;
         let member = Member {
@@ -212,6 +219,11 @@ impl Hub {
         state.books.sum(open)
     }
 
+    /// How many parameters each client's student has, where it says so.
+    pub(crate) fn parameters(&self) -> BTreeMap<Name, u64> {
+        self.state().parameters.clone()
+    }
+
     /// What clients gave back before this process began.
     pub(crate) fn remember(&self, given: BTreeMap<Name, (Digest, Arc<[u8]>)>) {
         self.state().given = given;
@@ -234,7 +246,12 @@ impl Hub {
 
     pub(crate) fn goodbye(&self, why: &str, back: bool) {
         let why = why.to_owned();
-        let Some(frame) = encode(&Goodbye { why, back }.into()) else {
+        let goodbye = Goodbye {
+            why,
+            back,
+            after_ms: 0,
+        };
+        let Some(frame) = encode(&goodbye.into()) else {
             return;
         };
         for name in self.connected() {

@@ -95,6 +95,10 @@ pub struct Entry {
     pub last_round: Traffic,
     /// In all rounds.
     pub total: Traffic,
+    /// Parameters of its student, where it says so: federated averaging would send them all each way in
+    /// each round, as f32.
+    #[serde(default)]
+    pub parameters: u64,
 }
 
 /// What has crossed for each client, as `status.json` has it.
@@ -111,6 +115,14 @@ impl Ledger {
     /// What has crossed for this client.
     pub fn of(&self, client: &str) -> Option<&Entry> {
         self.clients.get(client)
+    }
+
+    /// What students clients have.
+    pub(crate) fn models(&mut self, parameters: &BTreeMap<Name, u64>) {
+        for (name, &parameters) in parameters.iter().filter(|(_, count)| **count > 0) {
+            let entry = self.clients.entry(name.to_string()).or_default();
+            entry.parameters = parameters;
+        }
     }
 
     /// A round has ended; this had crossed in this process by then.
@@ -148,9 +160,21 @@ impl Ledger {
                 mean(flow.framing)
             )
         };
+        let models = clients.iter().filter_map(|client| self.of(client));
+        let models: Vec<f64> = models
+            .filter(|entry| entry.parameters > 0)
+            .map(|entry| 4.0 * entry.parameters as f64)
+            .collect();
+        let averaging = match models.len() {
+            0 => String::new(),
+            known => format!(
+                "; federated averaging of their models would take {} each way",
+                size(models.iter().sum::<f64>() / known as f64)
+            ),
+        };
         (!rounds.is_empty()).then(|| {
             format!(
-                "bytes of each: up {}, down {}",
+                "bytes of each: up {}, down {}{averaging}",
                 way(|traffic| traffic.up),
                 way(|traffic| traffic.down)
             )

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use clap::Parser;
 use fedistill_coordinator::config::{Config, TeacherConfig, check_classes, template};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
-use fedistill_coordinator::{Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Teacher};
+use fedistill_coordinator::{
+    Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Store, Teacher,
+};
 use fedistill_federation::MethodError;
 use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
@@ -45,11 +47,15 @@ fn main() -> ExitCode {
             client_cert(&name, &folder, &out, days)
         }
         Command::Teacher(command) => teacher_command::run(command),
-        Command::Run { config, listen } => Config::from_file(&config.config)
+        Command::Run {
+            config,
+            listen,
+            epoch,
+        } => Config::from_file(&config.config)
             .or_exit(Exit::Usage)
             .and_then(|mut config| {
                 config.listen = listen.unwrap_or(config.listen);
-                run(config)
+                run(config, epoch)
             }),
         Command::Status { config, json } => show(&config.config, json),
     };
@@ -119,7 +125,7 @@ fn show(config: &Path, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn run(config: Config) -> Result<(), Failure> {
+fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     let identity = identify(&config)?;
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
     let count = samples.len().try_into().unwrap_or(u32::MAX);
@@ -144,7 +150,11 @@ fn run(config: Config) -> Result<(), Failure> {
         )
     })?;
     let _lock = lock::take(folder)?;
-    let store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Data)?;
+    let mut store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Data)?;
+    if let Some(least) = epoch {
+        store.advance(least).or_exit(Exit::Data)?;
+    }
+    let epoch = store.epoch();
     let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
     let mut coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
         .map_err(failure)?
@@ -157,7 +167,10 @@ fn run(config: Config) -> Result<(), Failure> {
         let listener = QuicListener::bind(config.listen, &identity, Limits::default())
             .or_exit(Exit::Network)?;
         let address = listener.address().or_exit(Exit::Network)?;
-        tracing::info!("federation {} listens on {address}", config.federation);
+        tracing::info!(
+            "epoch {epoch} of federation {} listens on {address}",
+            config.federation
+        );
         let stop = CancellationToken::new();
         tokio::spawn(until_told(stop.clone()));
         coordinator

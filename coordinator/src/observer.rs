@@ -40,6 +40,11 @@ pub trait Observer: Send {
         let _ = (id, traffic);
     }
 
+    /// How many parameters each client's student has, where it says so. Comes before [`Self::crossed`].
+    fn models(&mut self, parameters: &BTreeMap<Name, u64>) {
+        let _ = parameters;
+    }
+
     /// What the method has decided by itself so far, by name. Comes before [`Self::started`] and
     /// before each [`Self::round_done`].
     fn decided(&mut self, decided: &BTreeMap<String, f64>) {

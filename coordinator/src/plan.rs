@@ -73,13 +73,6 @@ impl Planned {
     }
 }
 
-/// A plan without its short ways, which depend on what was sent by this very process.
-pub(crate) fn without_updates(plan: &RoundPlan) -> RoundPlan {
-    let mut plan = plan.clone();
-    plan.knowledge.iter_mut().for_each(|k| k.update = None);
-    plan
-}
-
 impl Planner {
     /// The transfer samples that a round speaks about: a fresh choice for each.
     pub(crate) fn rows(&self, round: u32) -> Rows {

@@ -128,6 +128,10 @@ impl Observer for Bookkeeper {
         self.update(teacher);
     }
 
+    fn models(&mut self, parameters: &BTreeMap<Name, u64>) {
+        self.status.ledger.models(parameters);
+    }
+
     fn crossed(&mut self, _: RoundId, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
         self.status.ledger.close(traffic());
     }

@@ -1,10 +1,12 @@
 //! What is said to an agent, and what it says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fedistill_learning::Samples;
 use fedistill_protocol::{Answers, Digest, Message, Name, RoundId, RoundPlan};
 
+use crate::journal::Entry;
 use crate::{Held, Policy};
 
 /// Who the agent speaks for.
@@ -42,6 +44,8 @@ pub enum Input {
 pub enum Output {
     /// Send a message.
     Send(Message),
+    /// Make this durable before anything that comes after it is done.
+    Keep(Entry),
     /// Fetch a blob from the coordinator.
     Fetch {
         /// Its name.
@@ -61,6 +65,15 @@ pub enum Output {
     Counted(RoundId),
     /// Something did not come about; one line for a person, life goes on.
     Note(String),
+    /// Close the connection and come back, at the earliest after this time.
+    Leave {
+        /// Why, as one line.
+        why: String,
+        /// How long to stay away; zero where nothing is said.
+        after: Duration,
+        /// Whether another coordinator has to come first: this one is of an epoch that is over.
+        outdated: bool,
+    },
     /// Close the connection and do not come back.
     Stop(Stop),
 }

@@ -1,7 +1,9 @@
 use fedistill_protocol::{
-    About, AnswerKind, Elements, Goodbye, Knowledge, Loss, LossTerm, Optimiser, Phase, PhaseData,
-    Precision, Report, Rounding, Rows, Silence, Start, Toward, Update,
+    About, AnswerKind, Contribution, Elements, Goodbye, Knowledge, Loss, LossTerm, Optimiser,
+    Phase, PhaseData, Precision, Report, Rounding, Rows, Silence, Start, Toward, Update,
 };
+
+mod durable;
 
 use super::*;
 use crate::Policy;
@@ -77,6 +79,7 @@ fn welcome() -> Welcome {
             classes: vec!["a".to_owned(), "b".to_owned()],
         },
         heartbeat_ms: 1000,
+        epoch: 1,
     }
 }
 
@@ -101,15 +104,20 @@ fn hear(agent: &mut Agent, message: impl Into<Message>) -> Vec<Output> {
 /// An agent that trains for round 0.
 fn at_work() -> Agent {
     let mut agent = agent();
-    step(&mut agent, Input::Connected);
-    hear(&mut agent, welcome());
-    let set = set().pack();
-    step(&mut agent, Input::Fetched(Digest::of(&set), set));
-    hear(&mut agent, plan(0));
-    let bytes = knowledge().pack(Precision::F32);
-    let outputs = step(&mut agent, Input::Fetched(Digest::of(&bytes), bytes));
+    let outputs = begin(&mut agent);
     assert!(matches!(outputs[..], [Output::Train(_)]), "{outputs:?}");
     agent
+}
+
+/// From the connection to all that round 0 needs; what comes of the last of it.
+fn begin(agent: &mut Agent) -> Vec<Output> {
+    step(agent, Input::Connected);
+    hear(agent, welcome());
+    let set = set().pack();
+    step(agent, Input::Fetched(Digest::of(&set), set));
+    hear(agent, plan(0));
+    let bytes = knowledge().pack(Precision::F32);
+    step(agent, Input::Fetched(Digest::of(&bytes), bytes))
 }
 
 fn sent(outputs: &[Output]) -> Vec<&Message> {
@@ -274,15 +282,13 @@ fn a_federation_that_does_not_fit_is_left_for_good() {
         matches!(&outputs[..], [Output::Stop(Stop::Unfit(why))] if why.contains("announced")),
         "{outputs:?}"
     );
-    let rejected = Rejected {
-        reason: RejectReason::WrongClasses,
-        detail: "classes".to_owned(),
-    };
+    let rejected = Rejected::new(RejectReason::WrongClasses, "classes".to_owned());
     let outputs = hear(&mut at_work(), rejected);
     assert!(matches!(outputs[..], [Output::Stop(Stop::NotWelcome(_))]));
     let goodbye = |back| Goodbye {
         why: "done".to_owned(),
         back,
+        after_ms: 7000,
     };
     assert!(matches!(
         hear(&mut at_work(), goodbye(false))[..],
@@ -290,7 +296,7 @@ fn a_federation_that_does_not_fit_is_left_for_good() {
     ));
     assert!(matches!(
         hear(&mut at_work(), goodbye(true))[..],
-        [Output::Note(_)]
+        [Output::Leave { after, outdated: false, .. }] if after == Duration::from_secs(7)
     ));
 }
 

@@ -364,7 +364,7 @@ impl Round {
         blob: Digest,
         answers: Option<Answers>,
     ) -> Result<Option<Receipt>, Rejected> {
-        let reject = |reason, detail: String| Err(Rejected { reason, detail });
+        let reject = |reason, detail: String| Err(Rejected::new(reason, detail));
         if id != self.config.id {
             let open = self.config.id;
             let detail = format!("round {id} is not open: round {open} is");
@@ -404,16 +404,10 @@ impl Round {
 
     /// Adds a contribution to the sum, or leaves the sum as it is.
     fn add(&mut self, client: &Name, answers: Option<&Answers>) -> Result<(), Rejected> {
-        let malformed = |detail| Rejected {
-            reason: RejectReason::Malformed,
-            detail,
-        };
+        let malformed = |detail| Rejected::new(RejectReason::Malformed, detail);
         let Some(&weight) = self.config.cohort.get(client) else {
             let detail = format!("client {client} was not selected");
-            return Err(Rejected {
-                reason: RejectReason::NotSelected,
-                detail,
-            });
+            return Err(Rejected::new(RejectReason::NotSelected, detail));
         };
         let actual = answers.map(|answers| (answers.rows(), answers.classes()));
         if actual != self.config.answers {

@@ -140,6 +140,11 @@ impl Assembler {
         })
     }
 
+    /// The blob that is awaited.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// The offset to ask for: how many bytes have come.
     pub fn offset(&self) -> u64 {
         self.bytes.len() as u64

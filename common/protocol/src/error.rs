@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use crate::{AnswerKind, Digest};
+use crate::{AnswerKind, Digest, Version};
 
 /// What can be wrong with bytes or values that cross the wire.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -63,8 +63,8 @@ pub enum ProtocolError {
     Version {
         /// The peer's version.
         actual: u8,
-        /// Our version.
-        expected: u8,
+        /// What is spoken here: the latest version, or that which the sides have agreed on.
+        expected: Version,
     },
     /// No message has this number.
     #[error("unknown message kind {0}")]

@@ -31,6 +31,27 @@ impl fmt::Display for Digest {
     }
 }
 
+impl std::str::FromStr for Digest {
+    type Err = ProtocolError;
+
+    /// All 64 hexadecimal digits, as they are displayed.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let malformed = || ProtocolError::Malformed {
+            what: "digest",
+            why: "it does not have 64 hexadecimal digits".to_owned(),
+        };
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(malformed());
+        }
+        let mut bytes = [0; 32];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let digits = text.get(2 * at..2 * at + 2).ok_or_else(malformed)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
 impl fmt::Debug for Digest {
     /// The first eight digits: enough to tell two apart in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,7 @@ mod plan;
 mod rows;
 pub mod simplex;
 mod transfer;
+mod version;
 
 pub use error::ProtocolError;
 pub use ids::{Digest, Name, RoundId};
@@ -39,6 +40,4 @@ pub use plan::{
 };
 pub use rows::Rows;
 pub use transfer::{Elements, TransferSet};
-
-/// Version of frames and messages; both ends of a connection must speak the same one.
-pub const VERSION: u8 = 3;
+pub use version::Version;

@@ -1,5 +1,8 @@
+mod version3;
+
+use self::version3::{Goodbye3, Hello3, Rejected3, Welcome3};
 use crate::codec::{self, Decode, Encode};
-use crate::{Digest, Name, ProtocolError, RoundId, RoundPlan, Update};
+use crate::{Digest, Name, ProtocolError, RoundId, RoundPlan, Update, Version};
 
 /// The first message of a client on a connection.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
@@ -12,6 +15,11 @@ pub struct Hello {
     pub classes: Vec<String>,
     /// The transfer set it already holds, so that none is sent twice.
     pub transfer: Option<Digest>,
+    /// The latest epoch of this federation that it has seen, from 1; 0 if none. Since version 4.
+    pub epoch: u64,
+    /// Number of its student's parameters, which federated averaging would send each way; 0 where that
+    /// is not known. Since version 4.
+    pub parameters: u64,
 }
 
 /// The coordinator's answer to a [`Hello`] it accepts.
@@ -23,6 +31,9 @@ pub struct Welcome {
     pub transfer: TransferManifest,
     /// Longest silence of a client at work, in milliseconds, before it counts as gone.
     pub heartbeat_ms: u32,
+    /// Which process this is of all that ever ran this federation, from 1; 0 where that is not known. A
+    /// client takes no part under one that is below one it has seen. Since version 4.
+    pub epoch: u64,
 }
 
 /// What the transfer set is, before its bytes are fetched.
@@ -85,6 +96,19 @@ pub struct Rejected {
     pub reason: RejectReason,
     /// One line for a person: what, where, what to do.
     pub detail: String,
+    /// Milliseconds after which to come back, at the earliest; 0 where nothing is said. Since version 4.
+    pub after_ms: u32,
+}
+
+impl Rejected {
+    /// One that says nothing of when to come back.
+    pub const fn new(reason: RejectReason, detail: String) -> Self {
+        Self {
+            reason,
+            detail,
+            after_ms: 0,
+        }
+    }
 }
 
 /// Why the coordinator does not accept something. New reasons are only ever added at the end.
@@ -107,6 +131,8 @@ pub enum RejectReason {
     TooLate,
     /// The client did something that the protocol does not allow.
     ProtocolViolation,
+    /// The client has seen a later coordinator of this federation than this one. Since version 4.
+    OldEpoch,
 }
 
 /// One side ends the conversation in good order.
@@ -116,11 +142,13 @@ pub struct Goodbye {
     pub why: String,
     /// Whether it will be back; a client of a stopped coordinator connects again.
     pub back: bool,
+    /// Milliseconds after which to come back, at the earliest; 0 where nothing is said. Since version 4.
+    pub after_ms: u32,
 }
 
 /// Writes the enum of messages, the enum of their kinds and what ties the two together.
 macro_rules! messages {
-    ($($(#[$doc:meta])* $name:ident($type:ty) = $number:literal, limit $limit:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident($type:ty $(, in version 3 $older:ty)?) = $number:literal, limit $limit:expr;)*) => {
         /// A control message.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
@@ -156,12 +184,25 @@ macro_rules! messages {
             /// Which message this is.
             pub const fn kind(&self) -> Kind { match self { $(Self::$name(_) => Kind::$name,)* } }
 
-            pub(crate) fn encode_body(&self) -> Result<Vec<u8>, ProtocolError> {
-                match self { $(Self::$name(body) => codec::encode(stringify!($name), body),)* }
+            pub(crate) fn encode_body(&self, version: Version) -> Result<Vec<u8>, ProtocolError> {
+                match self { $(Self::$name(body) => {
+                    $(if version == Version::OLDEST {
+                        return codec::encode(stringify!($name), &<$older>::from(body));
+                    })?
+                    codec::encode(stringify!($name), body)
+                })* }
             }
 
-            pub(crate) fn decode_body(kind: Kind, body: &[u8]) -> Result<Self, ProtocolError> {
+            pub(crate) fn decode_body(
+                kind: Kind,
+                version: Version,
+                body: &[u8],
+            ) -> Result<Self, ProtocolError> {
                 match kind { $(Kind::$name => {
+                    $(if version == Version::OLDEST {
+                        let older = codec::decode::<$older, { 32 * $limit + 4096 }>(stringify!($name), body)?;
+                        return Ok(Self::$name(older.into()));
+                    })?
                     // A value may take more room than its bytes (a `String` of one byte does), so
                     // the decoder gets some more than the wire.
                     codec::decode::<$type, { 32 * $limit + 4096 }>(stringify!($name), body)
@@ -176,9 +217,9 @@ macro_rules! messages {
 
 messages! {
     /// Client to coordinator: the first message.
-    Hello(Hello) = 1, limit 64 * 1024;
+    Hello(Hello, in version 3 Hello3) = 1, limit 64 * 1024;
     /// Coordinator to client: accepted.
-    Welcome(Welcome) = 2, limit 64 * 1024;
+    Welcome(Welcome, in version 3 Welcome3) = 2, limit 64 * 1024;
     /// Coordinator to client: what the round asks.
     Plan(RoundPlan) = 3, limit 1024 * 1024;
     /// Client to coordinator: still at work.
@@ -190,7 +231,7 @@ messages! {
     /// Coordinator to client: counted.
     Receipt(Receipt) = 7, limit 64;
     /// Coordinator to client: not accepted.
-    Rejected(Rejected) = 8, limit 1024;
+    Rejected(Rejected, in version 3 Rejected3) = 8, limit 1024;
     /// Either way: the end.
-    Goodbye(Goodbye) = 9, limit 1024;
+    Goodbye(Goodbye, in version 3 Goodbye3) = 9, limit 1024;
 }

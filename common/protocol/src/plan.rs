@@ -1,3 +1,5 @@
+mod identity;
+
 use crate::codec::{Decode, Encode};
 use crate::{
     AnswerKind, Answers, Digest, LossTerm, Name, Precision, ProtocolError, RoundId, Rounding, Rows,

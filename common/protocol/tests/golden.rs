@@ -9,7 +9,7 @@ use fedistill_protocol::{
     About, AnswerKind, Answers, Contribution, Digest, Elements, Goodbye, Heartbeat, Hello,
     Knowledge, Loss, LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Ramp, Receipt,
     Refusal, RejectReason, Rejected, Report, RoundId, RoundPlan, Rounding, Rows, Silence, Start,
-    Toward, TransferManifest, TransferSet, Update, Welcome,
+    Toward, TransferManifest, TransferSet, Update, Version, Welcome,
 };
 
 const ID: RoundId = RoundId {
@@ -156,6 +156,7 @@ fn messages() -> Vec<Message> {
                 classes: classes(),
             },
             heartbeat_ms: 20_000,
+            epoch: 4_000,
         }),
         plan().into(),
         Heartbeat { id: ID }.into(),
@@ -169,11 +170,13 @@ fn messages() -> Vec<Message> {
         Rejected {
             reason: RejectReason::ProtocolViolation,
             detail: why(),
+            after_ms: 70_000,
         }
         .into(),
         Goodbye {
             why: why(),
             back: true,
+            after_ms: 200,
         }
         .into(),
     ]
@@ -185,6 +188,8 @@ fn hello() -> Hello {
         software: "fedistill 0.1.0".to_owned(),
         classes: vec!["cat".to_owned(), "dog".to_owned()],
         transfer: Some(digest(9)),
+        epoch: 3,
+        parameters: 50_890,
     }
 }
 
@@ -219,6 +224,8 @@ fn unhex(text: &str) -> Vec<u8> {
 
 /// Lines of `name hex`, in the order of kinds.
 const FRAMES: &str = include_str!("golden/frames.txt");
+/// The same of version 3.
+const FRAMES_3: &str = include_str!("golden/frames-3.txt");
 const ANSWERS: &str = include_str!("golden/answers.txt");
 
 fn lines(text: &'static str) -> Vec<(&'static str, Vec<u8>)> {
@@ -229,22 +236,49 @@ fn lines(text: &'static str) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn frames_have_the_bytes_of_version_3() {
-    let golden = lines(FRAMES);
-    assert_eq!(golden.len(), messages().len());
-    for (message, (name, bytes)) in messages().into_iter().zip(golden) {
-        assert_eq!(message.kind().name(), name);
-        assert_eq!(
-            hex(&frame::encode(&message).unwrap()),
-            hex(&bytes),
-            "{name}"
-        );
-        let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
-        assert_eq!(
-            frame::decode(Header::parse(*header).unwrap(), body).unwrap(),
-            message
-        );
+fn frames_have_the_bytes_of_each_version() {
+    for (version, golden) in Version::ALL.into_iter().zip([FRAMES, FRAMES_3]) {
+        let golden = lines(golden);
+        assert_eq!(golden.len(), messages().len());
+        for (message, (name, bytes)) in messages().into_iter().zip(golden) {
+            assert_eq!(message.kind().name(), name);
+            let frame = frame::encode_in(version, &message).unwrap();
+            assert_eq!(hex(&frame), hex(&bytes), "{name}, version {version}");
+            let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
+            let header = Header::parse(*header).unwrap();
+            assert_eq!(header.version(), version);
+            let read = frame::decode(header, body).unwrap();
+            assert_eq!(read, known_in(version, message.clone()));
+            // One frame is enough for peers of all versions.
+            let latest = frame::encode(&message).unwrap();
+            assert_eq!(frame::translate(version, &latest).unwrap(), bytes);
+        }
     }
+}
+
+/// What is left of a message in this version.
+fn known_in(version: Version, mut message: Message) -> Message {
+    if version == Version::LATEST {
+        return message;
+    }
+    match &mut message {
+        Message::Hello(hello) => (hello.epoch, hello.parameters) = (0, 0),
+        Message::Welcome(welcome) => welcome.epoch = 0,
+        Message::Rejected(rejected) => rejected.after_ms = 0,
+        Message::Goodbye(goodbye) => goodbye.after_ms = 0,
+        _ => {}
+    }
+    message
+}
+
+#[test]
+fn what_version_3_has_no_number_for_is_said_with_another() {
+    let rejected = Rejected::new(RejectReason::OldEpoch, "epoch 1".to_owned());
+    let frame = frame::encode_in(Version::OLDEST, &rejected.into()).unwrap();
+    let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().unwrap();
+    let read = frame::decode(Header::parse(*header).unwrap(), body).unwrap();
+    let expected = Rejected::new(RejectReason::ProtocolViolation, "epoch 1".to_owned());
+    assert_eq!(read, expected.into());
 }
 
 #[test]
@@ -336,6 +370,8 @@ mod mirror {
         pub(crate) software: String,
         pub(crate) classes: Vec<String>,
         pub(crate) transfer: Option<[u8; 32]>,
+        pub(crate) epoch: u64,
+        pub(crate) parameters: u64,
     }
 
     #[derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite)]
@@ -365,6 +401,8 @@ fn another_crate_reads_and_writes_the_same_bytes() {
         software: hello().software,
         classes: hello().classes,
         transfer: Some([9; 32]),
+        epoch: 3,
+        parameters: 50_890,
     };
     let bytes = body(hello().into());
     let read: mirror::Hello = wincode::config::deserialize_exact(&bytes, config).unwrap();

@@ -6,7 +6,7 @@ use fedistill_protocol::blob::{Assembler, CHUNK_BYTES, CHUNK_HEADER_BYTES, Chunk
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
     AnswerKind, Answers, Contribution, Digest, Elements, Hello, Kind, Message, Name, Precision,
-    ProtocolError, RoundId, TransferSet, VERSION,
+    ProtocolError, RoundId, TransferSet, Version,
 };
 use proptest::prelude::*;
 
@@ -14,6 +14,8 @@ fn read(bytes: &[u8]) -> Result<Message, ProtocolError> {
     let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
     frame::decode(Header::parse(*header)?, body)
 }
+
+const VERSION: u8 = Version::LATEST.number();
 
 fn header(version: u8, kind: u8, length: u32) -> [u8; HEADER_BYTES] {
     let [a, b, c, d] = length.to_le_bytes();
@@ -43,7 +45,7 @@ fn other_versions_and_unknown_kinds_are_refused() {
         other,
         Err(ProtocolError::Version {
             actual: VERSION + 1,
-            expected: VERSION
+            expected: Version::LATEST
         })
     );
     assert_eq!(
@@ -161,9 +163,10 @@ fn blobs_out_of_place_too_long_or_of_another_digest_are_refused() {
 prop_compose! {
     fn hello()(name in "[a-z0-9][a-z0-9._-]{0,63}", software in ".{0,40}",
         classes in prop::collection::vec(".{0,12}", 0..20), held in any::<Option<[u8; 32]>>(),
+        epoch in any::<u64>(), parameters in any::<u64>(),
     ) -> Hello {
         let transfer = held.map(Digest::from_bytes);
-        Hello { federation: name.parse().unwrap(), software, classes, transfer }
+        Hello { federation: name.parse().unwrap(), software, classes, transfer, epoch, parameters }
     }
 }
 

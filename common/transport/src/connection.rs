@@ -3,7 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use fedistill_protocol::Name;
+use fedistill_protocol::{Name, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{NetworkBytes, TransportError};
@@ -46,6 +46,8 @@ pub enum CloseCode {
     Stopping,
     /// No room for more.
     Busy,
+    /// The coordinator is of an epoch that is over: another one has run since.
+    Outdated,
     /// A number of a later version.
     Other(u32),
 }
@@ -60,6 +62,7 @@ impl CloseCode {
             Self::Superseded => 3,
             Self::Stopping => 4,
             Self::Busy => 5,
+            Self::Outdated => 6,
             Self::Other(number) => number,
         }
     }
@@ -73,6 +76,7 @@ impl CloseCode {
             3 => Self::Superseded,
             4 => Self::Stopping,
             5 => Self::Busy,
+            6 => Self::Outdated,
             other => Self::Other(other),
         }
     }
@@ -82,6 +86,9 @@ impl CloseCode {
 pub trait Connection: fmt::Debug + Send + Sync {
     /// Who is at the other end.
     fn peer(&self) -> &Peer;
+
+    /// The version of the protocol that both sides have agreed on.
+    fn version(&self) -> Version;
 
     /// Opens a stream.
     fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>>;

@@ -1,4 +1,4 @@
-use fedistill_protocol::{Message, frame};
+use fedistill_protocol::{Message, ProtocolError, Version, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{Reader, Stream, TransportError, Writer};
@@ -12,17 +12,29 @@ pub struct Frames {
 }
 
 /// Sends messages.
-pub struct FrameWriter(Writer);
+pub struct FrameWriter {
+    version: Version,
+    stream: Writer,
+}
 
 /// Receives messages.
-pub struct FrameReader(Reader);
+pub struct FrameReader {
+    version: Version,
+    stream: Reader,
+}
 
 impl Frames {
-    /// Speaks frames on a stream.
-    pub fn new((writer, reader): Stream) -> Self {
+    /// Speaks frames on a stream, in the version that both sides have agreed on.
+    pub fn new((writer, reader): Stream, version: Version) -> Self {
         Self {
-            writer: FrameWriter(writer),
-            reader: FrameReader(reader),
+            writer: FrameWriter {
+                version,
+                stream: writer,
+            },
+            reader: FrameReader {
+                version,
+                stream: reader,
+            },
         }
     }
 }
@@ -33,16 +45,23 @@ impl FrameWriter {
     /// # Errors
     /// A message over its limit, or a connection that is lost.
     pub async fn send(&mut self, message: &Message) -> Result<(), TransportError> {
-        self.send_encoded(&frame::encode(message)?).await
+        let frame = frame::encode_in(self.version, message)?;
+        self.send_encoded(&frame).await
     }
 
-    /// Sends what [`frame::encode`] has made of a message.
+    /// Sends what [`frame::encode`] has made of a message, in the version of this stream.
     ///
     /// # Errors
-    /// A connection that is lost.
+    /// Bytes that are no frame, or a connection that is lost.
     pub async fn send_encoded(&mut self, frame: &[u8]) -> Result<(), TransportError> {
-        self.0.write_all(frame).await?;
-        Ok(self.0.flush().await?)
+        // Most speak the latest: one encoding serves them all.
+        let other = frame.first() != Some(&self.version.number());
+        let translated = other.then(|| frame::translate(self.version, frame));
+        let translated = translated.transpose()?;
+        self.stream
+            .write_all(translated.as_deref().unwrap_or(frame))
+            .await?;
+        Ok(self.stream.flush().await?)
     }
 }
 
@@ -55,13 +74,20 @@ impl FrameReader {
     /// Bytes that are no message, one over its limit, or a connection that is lost.
     pub async fn next(&mut self) -> Result<Option<Message>, TransportError> {
         let mut header = [0; frame::HEADER_BYTES];
-        match self.0.read(&mut header[..1]).await? {
+        match self.stream.read(&mut header[..1]).await? {
             0 => return Ok(None),
-            _ => self.0.read_exact(&mut header[1..]).await?,
+            _ => self.stream.read_exact(&mut header[1..]).await?,
         };
         let header = frame::Header::parse(header)?;
+        if header.version() != self.version {
+            return Err(ProtocolError::Version {
+                actual: header.version().number(),
+                expected: self.version,
+            }
+            .into());
+        }
         let mut body = vec![0; header.length()];
-        self.0.read_exact(&mut body).await?;
+        self.stream.read_exact(&mut body).await?;
         Ok(Some(frame::decode(header, &body)?))
     }
 }

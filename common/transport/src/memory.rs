@@ -5,6 +5,7 @@ mod pipe;
 use std::fmt;
 use std::sync::Arc;
 
+use fedistill_protocol::Version;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use self::pipe::pipe;
@@ -158,6 +159,10 @@ impl MemoryConnection {
 impl Connection for MemoryConnection {
     fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    fn version(&self) -> Version {
+        Version::LATEST
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use fedistill_protocol::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{BoxFuture, CloseCode, Connection, Flow, NetworkBytes, Peer, Stream, TransportError};
@@ -164,6 +165,10 @@ impl Metered {
 impl Connection for Metered {
     fn peer(&self) -> &Peer {
         self.inner.peer()
+    }
+
+    fn version(&self) -> Version {
+        self.inner.version()
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedistill_protocol::Version;
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, Endpoint, VarInt};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -16,8 +18,6 @@ use crate::{
     BoxFuture, CloseCode, Connection, Dial, Listen, NetworkBytes, Peer, Stream, TransportError,
 };
 
-/// What both sides must speak; the number is the protocol's version.
-pub const ALPN: &[u8] = b"fedistill/1";
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes under way above which a newcomer must first prove its address.
@@ -31,6 +31,8 @@ pub struct Limits {
     /// Whether every newcomer must first prove its address by a retry: a round trip more, and
     /// nothing is spent on forged addresses.
     pub always_retry: bool,
+    /// The latest version of the protocol that is spoken; older ones that this program knows are too.
+    pub latest: Version,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             always_retry: false,
+            latest: Version::LATEST,
         }
     }
 }
@@ -59,7 +62,7 @@ impl QuicListener {
         identity: &Identity,
         limits: Limits,
     ) -> Result<Self, TransportError> {
-        let config = settings::server(identity)?;
+        let config = settings::server(identity, limits.latest)?;
         let open = || {
             let socket = std::net::UdpSocket::bind(address)?;
             let runtime = Arc::new(quinn::TokioRuntime);
@@ -141,18 +144,33 @@ async fn handshake(incoming: quinn::Incoming) -> Result<QuicConnection, Transpor
     let late = |_| TransportError::Timeout("finished its handshake");
     let connection = timeout(HANDSHAKE, connecting).await.map_err(late)?;
     let inner = connection.map_err(|error| explain(&error))?;
+    let version = agreed(&inner)?;
     let chain = inner
         .peer_identity()
         .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
     let peer = chain.and_then(|chain| peer_of(chain.first()?));
     match peer {
-        Some(peer) => Ok(QuicConnection { inner, peer }),
+        Some(peer) => Ok(QuicConnection {
+            inner,
+            peer,
+            version,
+        }),
         None => {
             let why = "the certificate names no client of a federation";
             inner.close(CloseCode::NotWelcome.number().into(), why.as_bytes());
             Err(TransportError::Refused(why.to_owned()))
         }
     }
+}
+
+/// The version that the handshake has come to.
+fn agreed(connection: &quinn::Connection) -> Result<Version, TransportError> {
+    let data = connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<HandshakeData>().ok());
+    let name = data.and_then(|data| data.protocol);
+    name.and_then(|name| Version::from_alpn(&name))
+        .ok_or_else(|| TransportError::Refused("no version was agreed on".to_owned()))
 }
 
 /// The time it takes to tell everyone that a conversation is over; who does not answer finds out
@@ -199,13 +217,26 @@ impl QuicDialer {
         }
         Ok(Self {
             endpoints: Endpoints {
-                config: settings::client(identity)?,
+                config: settings::client(identity, Version::LATEST)?,
                 v4: std::sync::OnceLock::new(),
                 v6: std::sync::OnceLock::new(),
             },
             server_name: server_name.unwrap_or(host),
             address,
         })
+    }
+
+    /// Speaks no later version than this one.
+    ///
+    /// # Errors
+    /// An identity that TLS cannot use.
+    pub fn speaking(
+        mut self,
+        latest: Version,
+        identity: &Identity,
+    ) -> Result<Self, TransportError> {
+        self.endpoints.config = settings::client(identity, latest)?;
+        Ok(self)
     }
 
     /// Moves all connections to a new local port, as a device does that changes networks.
@@ -291,7 +322,9 @@ impl Dial for QuicDialer {
             };
             let connection = timeout(HANDSHAKE, connecting).await.map_err(late)?;
             let inner = connection.map_err(|error| explain(&error))?;
+            let version = agreed(&inner)?;
             let connection: Arc<dyn Connection> = Arc::new(QuicConnection {
+                version,
                 inner,
                 peer: Peer::Coordinator,
             });
@@ -313,11 +346,16 @@ impl Dial for QuicDialer {
 struct QuicConnection {
     inner: quinn::Connection,
     peer: Peer,
+    version: Version,
 }
 
 impl Connection for QuicConnection {
     fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    fn version(&self) -> Version {
+        self.version
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {

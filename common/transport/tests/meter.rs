@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fedistill_protocol::blob::{Assembler, CHUNK_BYTES, CHUNK_HEADER_BYTES, REQUEST_BYTES};
-use fedistill_protocol::{Digest, Heartbeat, Message, RoundId, frame};
+use fedistill_protocol::{Digest, Heartbeat, Message, RoundId, Version, frame};
 use fedistill_transport::{
     Connection, Dial, Direction, Frames, Listen, Meter, Metered, Payload, Peer, blobs, memory,
 };
@@ -60,7 +60,7 @@ fn headers(length: usize) -> u64 {
 #[tokio::test]
 async fn parts_add_up_to_what_streams_carry() {
     let ends = ends().await;
-    let mut frames = Frames::new(ends.near.open().await.unwrap());
+    let mut frames = Frames::new(ends.near.open().await.unwrap(), Version::LATEST);
     let id = RoundId {
         round: 70_000,
         attempt: 3,
@@ -69,7 +69,7 @@ async fn parts_add_up_to_what_streams_carry() {
     frames.writer.send(&message).await.unwrap();
     let mut framing = (frame::encode(&message).unwrap().len() as u64, 0);
     let mut payloads = (0, 0);
-    let mut accepted = Frames::new(ends.far.accept().await.unwrap());
+    let mut accepted = Frames::new(ends.far.accept().await.unwrap(), Version::LATEST);
     assert!(accepted.reader.next().await.unwrap().is_some());
     for (payload, length, breaks) in [
         (Payload::TransferSet, 300_000, None),

@@ -64,9 +64,9 @@ async fn talk(near: Arc<dyn Connection>, far: Arc<dyn Connection>) {
         },
     }
     .into();
-    let mut frames = Frames::new(near.open().await.unwrap());
+    let mut frames = Frames::new(near.open().await.unwrap(), near.version());
     frames.writer.send(&message).await.unwrap();
-    let mut other = Frames::new(far.accept().await.unwrap());
+    let mut other = Frames::new(far.accept().await.unwrap(), far.version());
     assert_eq!(other.reader.next().await.unwrap(), Some(message.clone()));
     other.writer.send(&message).await.unwrap();
     assert_eq!(frames.reader.next().await.unwrap(), Some(message));
@@ -333,7 +333,7 @@ fn a_coordinator_that_crashed_tells_its_clients_once_it_is_back() {
                 round: 0,
                 attempt: 0,
             };
-            let _ = Frames::new(stream)
+            let _ = Frames::new(stream, connection.version())
                 .writer
                 .send(&Heartbeat { id }.into())
                 .await;

@@ -189,8 +189,10 @@ impl Coordinator {
                 // Too late, and no machine is there to say so.
                 use fedistill_protocol::{RejectReason, Rejected};
                 let detail = format!("round {id} is over: await the next one");
-                let reason = RejectReason::TooLate;
-                hub.send(&client, &Rejected { reason, detail }.into());
+                hub.send(
+                    &client,
+                    &Rejected::new(RejectReason::TooLate, detail).into(),
+                );
             }
             if patience.is_some_and(|patience| begun.elapsed() >= patience) {
                 return Err(CoordinatorError::TooFewClients {

@@ -19,7 +19,7 @@ pub(crate) async fn hub(
         classes: vec!["well".to_owned(), "ill".to_owned()],
     };
     let (arrivals, incoming) = mpsc::channel(64);
-    let hub = Hub::new(name("clinic"), manifest, 1000, arrivals);
+    let hub = Hub::new(name("clinic"), manifest, 1000, 1, arrivals);
     let (listener, door) = memory::listen();
     let mut mailboxes = Vec::new();
     for client in clients {
@@ -30,7 +30,7 @@ pub(crate) async fn hub(
         let _theirs = door.dialer(peer).dial().await.unwrap();
         let connection = listener.accept().await.unwrap();
         let connection = Arc::new(Metered::new(connection, Arc::default()));
-        mailboxes.push(hub.join(&name(client), connection).1);
+        mailboxes.push(hub.join(&name(client), connection, 0).1);
     }
     (hub, mailboxes, incoming)
 }

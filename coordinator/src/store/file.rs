@@ -9,7 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use serde::{Deserialize, Serialize};
 
 use super::history::ClosedRecord;
-use super::record::{Fail, KindRecord, digest};
+use super::record::{Fail, KindRecord};
 use super::{Closed, OpenRound, Outcome, Saved, StateRecord, Store, StoreError};
 
 /// `state`, `lessons`, `teacher`, `plan`, `cohort`: one value each.
@@ -90,18 +90,31 @@ impl FileStore {
             database,
             epoch: 0,
         };
-        this.epoch = this.claim().map_err(|error| this.failed(error))?;
+        this.epoch = this.claim(1).map_err(|error| this.failed(error))?;
         Ok(this)
     }
 
-    /// The next epoch, on disk before anything is done in it.
-    fn claim(&self) -> Result<u64, Fail> {
+    /// Goes on under epoch `least`, or the one that it has if that is later.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn advance(&mut self, least: u64) -> Result<(), StoreError> {
+        if least > self.epoch {
+            let claimed = self.claim(least);
+            self.epoch = claimed.map_err(|error| self.failed(error))?;
+        }
+        Ok(())
+    }
+
+    /// The next epoch, `least` at least, on disk before anything is done in it.
+    fn claim(&self, least: u64) -> Result<u64, Fail> {
         let transaction = self.database.begin_write()?;
         let epoch = {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let before = numbers.get("epoch")?.map_or(0, |epoch| epoch.value());
-            numbers.insert("epoch", before + 1)?;
-            before + 1
+            let next = least.max(before.saturating_add(1));
+            numbers.insert("epoch", next)?;
+            next
         };
         transaction.commit()?;
         Ok(epoch)
@@ -119,7 +132,7 @@ impl FileStore {
             for entry in events.iter()? {
                 let line: Line = serde_json::from_slice(entry?.1.value())?;
                 if let Line::Taken { client, blob, .. } = line {
-                    acknowledged.insert(client.parse()?, digest(&blob)?);
+                    acknowledged.insert(client.parse()?, blob.parse()?);
                 }
             }
             let closed = ClosedRecord::from(&Closed {
@@ -351,7 +364,7 @@ fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
             };
             Event::Taken {
                 client: client.parse()?,
-                blob: digest(&blob)?,
+                blob: blob.parse()?,
                 answers,
             }
         }

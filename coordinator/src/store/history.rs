@@ -4,7 +4,7 @@ use fedistill_federation::Event;
 use fedistill_protocol::{Digest, Name, RoundId};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Fail, digest};
+use super::record::Fail;
 
 /// A try at a round that is over: what a federation can be held to afterwards.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -82,13 +82,13 @@ impl ClosedRecord {
     pub(super) fn closed(self, id: RoundId) -> Result<Closed, Fail> {
         let acknowledged = self.acknowledged.iter();
         let acknowledged =
-            acknowledged.map(|(name, blob)| Ok((name.parse::<Name>()?, digest(blob)?)));
+            acknowledged.map(|(name, blob)| Ok((name.parse::<Name>()?, blob.parse()?)));
         let outcome = self.outcome.map(|outcome| -> Result<Outcome, Fail> {
             let names = outcome.contributors.iter().map(|name| name.parse());
             Ok(Outcome {
                 contributors: names.collect::<Result<_, _>>()?,
-                aggregate: digest(&outcome.aggregate)?,
-                teacher: outcome.teacher.as_deref().map(digest).transpose()?,
+                aggregate: outcome.aggregate.parse()?,
+                teacher: outcome.teacher.as_deref().map(str::parse).transpose()?,
             })
         });
         Ok(Closed {

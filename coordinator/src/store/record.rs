@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fedistill_federation::{Lesson, State};
-use fedistill_protocol::{About, AnswerKind, Answers, Digest, Name, Precision, Rows};
+use fedistill_protocol::{About, AnswerKind, Answers, Name, Precision, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::Exchange;
@@ -165,14 +165,14 @@ impl StateRecord {
         state.decided = self.decided;
         let mut exchange = Exchange::default();
         for (blob, lesson) in self.sent {
-            let blob = digest(&blob)?;
+            let blob = blob.parse()?;
             let lesson = reader.lesson(lesson)?;
             exchange.sent.push(Sent { blob, lesson });
         }
         for (name, (blob, length)) in self.given {
             let packed: Arc<[u8]> = reader.take(length)?.into();
             let name: Name = name.parse()?;
-            exchange.given.insert(name, (digest(&blob)?, packed));
+            exchange.given.insert(name, (blob.parse()?, packed));
         }
         match reader.0 {
             [] => Ok((state, exchange)),
@@ -181,20 +181,10 @@ impl StateRecord {
     }
 }
 
-pub(super) fn digest(text: &str) -> Result<Digest, Fail> {
-    let mut bytes = [0; 32];
-    let byte = |at: usize| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok();
-    for (at, value) in bytes.iter_mut().enumerate() {
-        *value = byte(at).ok_or("a digest is none")?;
-    }
-    match text.len() == 64 {
-        true => Ok(Digest::from_bytes(bytes)),
-        false => Err("a digest is none".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use fedistill_protocol::Digest;
+
     use super::*;
 
     fn lesson(kind: AnswerKind, about: About) -> Lesson {

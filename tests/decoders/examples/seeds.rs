@@ -18,6 +18,7 @@ use fedistill_protocol::blob::{Request, chunks};
 use fedistill_protocol::{AnswerKind, Answers, Digest, Message, Precision, ans, entropy, frame};
 
 const FRAMES: &str = include_str!("../../../common/protocol/tests/golden/frames.txt");
+const FRAMES_3: &str = include_str!("../../../common/protocol/tests/golden/frames-3.txt");
 const ANSWERS: &str = include_str!("../../../common/protocol/tests/golden/answers.txt");
 
 fn main() {
@@ -44,6 +45,9 @@ fn golden(text: &'static str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
 }
 
 fn wire(write: &impl Fn(&str, &str, &[u8])) {
+    for (name, bytes) in golden(FRAMES_3) {
+        write("frame", &format!("{name}-3"), &bytes);
+    }
     for (name, bytes) in golden(FRAMES) {
         write("frame", name, &bytes);
         let (header, body) = bytes.split_first_chunk().unwrap();

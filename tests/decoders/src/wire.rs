@@ -5,34 +5,43 @@ use fedistill_protocol::blob::{
 };
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
-    About, AnswerKind, Answers, Digest, Kind, Message, Precision, RoundPlan, TransferSet, VERSION,
+    About, AnswerKind, Answers, Digest, Kind, Message, Precision, RoundPlan, TransferSet, Version,
     ans, entropy,
 };
 
 /// More values than this are decoded in other tests: bytes that say so take long and show nothing new.
 const MANY_VALUES: u64 = 1 << 16;
 
-fn message(bytes: &[u8]) -> Option<Message> {
+fn message(bytes: &[u8]) -> Option<(Version, Message)> {
     let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
     let header = Header::parse(*header).ok()?;
     assert!(header.length() <= header.kind().limit());
-    frame::decode(header, body).ok()
+    Some((header.version(), frame::decode(header, body).ok()?))
 }
 
 /// A frame, whole.
 pub(crate) fn frame(bytes: &[u8]) -> bool {
-    let Some(read) = message(bytes) else {
+    let Some((version, read)) = message(bytes) else {
         return false;
     };
-    let written = frame::encode(&read).expect("what was read can be written");
+    let written = frame::encode_in(version, &read).expect("what was read can be written");
     // Numbers have one form when written; of the two forms of a list one is taken, which may be some bytes longer.
     assert!(
         written.len() <= bytes.len() + bytes.len() / 8 + 16,
         "it grew"
     );
-    let again = message(&written).expect("what was written can be read");
+    let (_, again) = message(&written).expect("what was written can be read");
     // Bytes, as a plan may hold what equals nothing, not even itself.
-    assert_eq!(frame::encode(&again).ok(), Some(written));
+    assert_eq!(frame::encode_in(version, &again).ok(), Some(written));
+    // Whoever speaks another version gets it too, unless that makes it too long.
+    for other in Version::ALL {
+        if let Ok(translated) = frame::translate(other, bytes) {
+            assert_eq!(
+                message(&translated).map(|(version, _)| version),
+                Some(other)
+            );
+        }
+    }
     true
 }
 
@@ -40,10 +49,10 @@ pub(crate) fn frame(bytes: &[u8]) -> bool {
 pub(crate) fn plan(body: &[u8]) -> bool {
     const SAMPLES: u32 = 80_000;
     const CLASSES: u32 = 2;
-    let mut bytes = vec![VERSION, Kind::Plan.number()];
+    let mut bytes = vec![Version::LATEST.number(), Kind::Plan.number()];
     bytes.extend((body.len() as u32).to_le_bytes());
     bytes.extend(body);
-    let Some(Message::Plan(plan)) = message(&bytes) else {
+    let Some((_, Message::Plan(plan))) = message(&bytes) else {
         return false;
     };
     if plan.check(plan.transfer, SAMPLES, CLASSES).is_err() {

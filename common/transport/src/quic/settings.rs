@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::aws_lc_rs::hmac;
+use fedistill_protocol::Version;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -13,14 +14,13 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 
-use super::ALPN;
 use crate::TransportError;
 use crate::identity::Identity;
 
 const KIB: u32 = 1024;
 const MIB: u32 = 1024 * KIB;
 
-pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TransportError> {
+pub(super) fn server(identity: &Identity, latest: Version) -> Result<ServerConfig, TransportError> {
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
             .build()
@@ -31,7 +31,7 @@ pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TransportError
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(unusable)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = protocols(latest);
     // A resumed session is not verified anew, so a revoked client could come back; and 0-RTT data
     // can be replayed.
     tls.send_tls13_tickets = 0;
@@ -47,14 +47,14 @@ pub(super) fn server(identity: &Identity) -> Result<ServerConfig, TransportError
     Ok(config)
 }
 
-pub(super) fn client(identity: &Identity) -> Result<ClientConfig, TransportError> {
+pub(super) fn client(identity: &Identity, latest: Version) -> Result<ClientConfig, TransportError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?
         .with_root_certificates(roots(identity)?)
         .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(unusable)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = protocols(latest);
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(unusable)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
@@ -95,6 +95,13 @@ fn transport(streams: u32) -> TransportConfig {
         .send_window(4 * u64::from(MIB))
         .datagram_receive_buffer_size(None);
     config
+}
+
+/// What is offered, or let in, the latest version first.
+fn protocols(latest: Version) -> Vec<Vec<u8>> {
+    let spoken = Version::ALL.into_iter();
+    let spoken = spoken.filter(|version| *version <= latest);
+    spoken.map(|version| version.alpn().to_vec()).collect()
 }
 
 /// Always this one, never the process's default: another crate may have set that.

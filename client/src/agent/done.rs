@@ -1,0 +1,157 @@
+//! What a plan has come to, until the coordinator says that it counts.
+
+use std::sync::Arc;
+
+use fedistill_protocol::{
+    Answers, Contribution, Digest, ProtocolError, Receipt, RoundPlan, Update,
+};
+
+use super::Blob;
+use crate::journal::Finished;
+
+/// A contribution, and what the coordinator may fetch of it.
+#[derive(Debug)]
+pub(super) struct Done {
+    asked: Asked,
+    contribution: Contribution,
+    /// The answers whole, and what leads to them from earlier ones.
+    blobs: Vec<Blob>,
+    /// The answers as they are on the other side, where the next ones may be an update of them.
+    answers: Option<Arc<Answers>>,
+    counted: bool,
+}
+
+/// What is answered.
+#[derive(Debug)]
+enum Asked {
+    Plan(Arc<RoundPlan>),
+    /// As far as another process has kept it: [`RoundPlan::identity`].
+    Identity(Digest),
+}
+
+impl Asked {
+    fn identity(&self) -> Result<Digest, ProtocolError> {
+        match self {
+            Self::Plan(plan) => plan.identity(),
+            Self::Identity(identity) => Ok(*identity),
+        }
+    }
+}
+
+impl Done {
+    /// Packs what a plan has come to; as an update of what was `given` before too, where that is shorter.
+    pub(super) fn of(
+        plan: &Arc<RoundPlan>,
+        answers: Option<Answers>,
+        given: Option<&(Digest, Arc<Answers>)>,
+    ) -> Self {
+        let bytes: Arc<[u8]> = match (&plan.report, &answers) {
+            (Some(report), Some(answers)) => answers.pack(report.precision).into(),
+            _ => Arc::new([]),
+        };
+        let mut done = Self {
+            asked: Asked::Plan(Arc::clone(plan)),
+            contribution: Contribution {
+                id: plan.id,
+                blob: Digest::of(&bytes),
+                bytes: bytes.len() as u64,
+                update: None,
+            },
+            blobs: Vec::new(),
+            answers: None,
+            counted: false,
+        };
+        done.blobs
+            .push((done.contribution.blob, Arc::clone(&bytes)));
+        if let (Some(report), Some(answers)) = (&plan.report, answers)
+            && report.update
+        {
+            let (kind, rows) = (answers.kind(), answers.rows());
+            let rounded = Answers::unpack(&bytes, kind, rows, answers.classes()).ok();
+            done.answers = rounded.map(Arc::new);
+            if let Some((base, given)) = given
+                && let Some(update) = answers.update(given, report.precision)
+                && update.len() < bytes.len()
+            {
+                let blob = Digest::of(&update);
+                done.contribution.update = Some(Update {
+                    base: *base,
+                    blob,
+                    bytes: update.len() as u64,
+                });
+                done.blobs.push((blob, update.into()));
+            }
+        }
+        done
+    }
+
+    /// One that another process had kept.
+    pub(super) fn restored(finished: Finished) -> Self {
+        let Finished {
+            id,
+            plan,
+            blob,
+            packed,
+            counted,
+        } = finished;
+        Self {
+            asked: Asked::Identity(plan),
+            contribution: Contribution {
+                id,
+                blob,
+                bytes: packed.len() as u64,
+                update: None,
+            },
+            blobs: vec![(blob, packed)],
+            answers: None,
+            counted,
+        }
+    }
+
+    /// What has to outlive the process.
+    ///
+    /// # Errors
+    /// A plan that cannot be written.
+    pub(super) fn finished(&self) -> Result<Finished, ProtocolError> {
+        let Contribution { id, blob, .. } = self.contribution;
+        let whole = self.blobs.first();
+        Ok(Finished {
+            id,
+            plan: self.asked.identity()?,
+            blob,
+            packed: whole.map_or_else(Arc::default, |(_, packed)| Arc::clone(packed)),
+            counted: self.counted,
+        })
+    }
+
+    /// Whether it is this plan that it answers: of the same round, and asking the same.
+    pub(super) fn answers(&self, plan: &RoundPlan) -> bool {
+        self.contribution.id == plan.id && plan.identity().ok() == self.asked.identity().ok()
+    }
+
+    pub(super) fn contribution(&self) -> &Contribution {
+        &self.contribution
+    }
+
+    pub(super) fn blobs(&self) -> &[Blob] {
+        &self.blobs
+    }
+
+    pub(super) fn is(&self, receipt: &Receipt) -> bool {
+        (self.contribution.id, self.contribution.blob) == (receipt.id, receipt.blob)
+    }
+
+    pub(super) fn counted(&self) -> bool {
+        self.counted
+    }
+
+    pub(super) fn count(&mut self) {
+        self.counted = true;
+    }
+
+    /// What the other side now holds, where that may be updated.
+    pub(super) fn given(&self) -> Option<(Digest, Arc<Answers>)> {
+        let answers = self.answers.as_ref()?;
+        Some((self.contribution.blob, Arc::clone(answers)))
+    }
+}

@@ -1,0 +1,148 @@
+//! What an agent owes to, and does with, what outlives its process.
+
+use super::*;
+
+/// One whose process is the first.
+fn first() -> Agent {
+    let mut agent = agent();
+    agent.restore(0, None);
+    agent
+}
+
+/// One that has answered round 0, and what it kept of that.
+fn answered() -> (Agent, Finished) {
+    let mut agent = first();
+    let outputs = begin(&mut agent);
+    assert!(
+        matches!(&outputs[..], [Output::Keep(Entry::Begun(kept)), Output::Train(_)] if **kept == plan(0)),
+        "{outputs:?}"
+    );
+    let outputs = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    // Kept before it can be fetched, and before it is said.
+    let [
+        Output::Keep(Entry::Finished(finished)),
+        Output::Offer(_),
+        Output::Send(Message::Contribution(_)),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}");
+    };
+    let finished = finished.clone();
+    (agent, finished)
+}
+
+/// The contribution that is offered and announced, and nothing else.
+fn again(outputs: &[Output]) -> Digest {
+    let [
+        Output::Offer(blobs),
+        Output::Send(Message::Contribution(contribution)),
+    ] = outputs
+    else {
+        panic!("{outputs:?}");
+    };
+    assert!(blobs.iter().any(|(blob, _)| *blob == contribution.blob));
+    contribution.blob
+}
+
+#[test]
+fn another_process_gives_the_same_answer_and_trains_no_more() {
+    let (_, finished) = answered();
+    let mut later = agent();
+    later.restore(1, Some(finished.clone()));
+    step(&mut later, Input::Connected);
+    hear(&mut later, welcome());
+    assert_eq!(again(&hear(&mut later, plan(0))), finished.blob);
+    let receipt = Receipt {
+        id: finished.id,
+        blob: finished.blob,
+    };
+    let counted = Entry::Counted {
+        id: finished.id,
+        blob: finished.blob,
+    };
+    assert_eq!(
+        hear(&mut later, receipt),
+        [Output::Keep(counted), Output::Counted(finished.id)]
+    );
+    assert!(hear(&mut later, receipt).is_empty());
+    // A coordinator that has forgotten it gets it again; and one that asks something else does not.
+    assert_eq!(again(&hear(&mut later, plan(0))), finished.blob);
+    let outputs = hear(&mut later, plan(1));
+    assert!(outputs.contains(&Output::Retract), "{outputs:?}");
+    assert!(sent(&outputs).is_empty());
+}
+
+#[test]
+fn another_plan_under_the_same_number_is_trained_for() {
+    let (_, finished) = answered();
+    let mut later = agent();
+    later.restore(1, Some(finished));
+    step(&mut later, Input::Connected);
+    hear(&mut later, welcome());
+    let mut other = plan(0);
+    other.seed += 1;
+    let outputs = hear(&mut later, other);
+    assert!(sent(&outputs).is_empty(), "{outputs:?}");
+    assert!(later.offered().is_empty());
+}
+
+#[test]
+fn a_shorter_way_makes_no_other_plan() {
+    let (mut agent, finished) = answered();
+    let mut short = plan(0);
+    short.knowledge[0].update = Some(Update {
+        base: Digest::of(b"base"),
+        blob: Digest::of(b"update"),
+        bytes: 1,
+    });
+    assert_eq!(again(&hear(&mut agent, short)), finished.blob);
+}
+
+#[test]
+fn a_later_epoch_is_kept_and_an_earlier_one_left() {
+    let epoch = |epoch| Welcome { epoch, ..welcome() };
+    let mut agent = first();
+    let outputs = step(&mut agent, Input::Connected);
+    assert!(matches!(sent(&outputs)[..], [Message::Hello(hello)] if hello.epoch == 0));
+    let outputs = hear(&mut agent, epoch(5));
+    assert_eq!(outputs[0], Output::Keep(Entry::Epoch(5)));
+    step(&mut agent, Input::Lost);
+    let outputs = step(&mut agent, Input::Connected);
+    assert!(matches!(sent(&outputs)[..], [Message::Hello(hello)] if hello.epoch == 5));
+    let outputs = hear(&mut agent, epoch(4));
+    assert!(
+        matches!(&outputs[..], [Output::Leave { why, outdated: true, .. }] if why.contains("epoch 4")),
+        "{outputs:?}"
+    );
+    // It takes no part there.
+    assert!(matches!(hear(&mut agent, plan(0))[..], [Output::Note(_)]));
+    step(&mut agent, Input::Lost);
+    step(&mut agent, Input::Connected);
+    assert!(!hear(&mut agent, epoch(5)).contains(&Output::Keep(Entry::Epoch(5))));
+    // An older version says none, and is let be.
+    step(&mut agent, Input::Lost);
+    step(&mut agent, Input::Connected);
+    let outputs = hear(&mut agent, epoch(0));
+    assert!(
+        !outputs
+            .iter()
+            .any(|output| matches!(output, Output::Leave { .. })),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn a_coordinator_that_calls_itself_old_is_left() {
+    let rejected = Rejected {
+        reason: RejectReason::OldEpoch,
+        detail: "epoch 1".to_owned(),
+        after_ms: 2000,
+    };
+    let mut agent = first();
+    step(&mut agent, Input::Connected);
+    let outputs = hear(&mut agent, rejected);
+    assert!(
+        matches!(outputs[..], [Output::Leave { after, outdated: true, .. }] if after.as_secs() == 2),
+        "{outputs:?}"
+    );
+}

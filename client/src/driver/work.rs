@@ -1,0 +1,89 @@
+//! Training, beside the conversation.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fedistill_protocol::{Answers, RoundId};
+use fedistill_transport::Direction;
+
+use super::{Client, Event};
+use crate::agent::Job;
+use crate::train::{Bench, Carried, Hands};
+
+/// What came of a round's training.
+pub(super) struct Trained {
+    pub(super) id: RoundId,
+    /// Bytes that its answers take whole and uncoded.
+    pub(super) raw: u64,
+    pub(super) result: Result<Option<Answers>, String>,
+}
+
+impl Client {
+    pub(super) fn train(&mut self, job: Job) {
+        let classes = self
+            .agent
+            .welcome()
+            .map_or(0, |welcome| welcome.transfer.classes.len() as u32);
+        let lessons = job.plan.knowledge.iter();
+        let lessons = lessons.map(|knowledge| knowledge.raw_bytes(classes)).sum();
+        self.meter.uncoded(Direction::Received, lessons);
+        let report = job.plan.report.as_ref();
+        let raw = report.map_or(0, |report| report.raw_bytes(classes));
+        self.cancel = Arc::default();
+        let (bench, cancel) = (Arc::clone(&self.bench), Arc::clone(&self.cancel));
+        let (results, permits) = (self.results.0.clone(), self.permits.clone());
+        tracing::info!(client = %self.name, "trains for round {}", job.plan.id);
+        self.tell(Event::Training(job.plan.id));
+        tokio::spawn(async move {
+            let permit = match permits {
+                Some(permits) => permits.acquire_owned().await.ok(),
+                None => None,
+            };
+            let id = job.plan.id;
+            let work = move || {
+                let _permit = permit;
+                train(&mut lock(&bench), &job, &cancel)
+            };
+            let result = tokio::task::spawn_blocking(work).await;
+            let result = match result {
+                Ok(Ok(Carried::Cancelled)) => return,
+                Ok(Ok(Carried::Out(answers))) => Ok(answers),
+                Ok(Err(why)) => Err(why),
+                Err(error) => Err(format!("the student failed: {error}")),
+            };
+            // Nobody listens once the client has ended.
+            let _ = results.send(Box::new(Trained { id, raw, result }));
+        });
+    }
+}
+
+fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, String> {
+    let Bench {
+        name,
+        student,
+        private,
+        watcher,
+        checkpoints,
+        likeness,
+    } = bench;
+    let carried = student.wake().and_then(|()| {
+        let hands = Hands {
+            name,
+            student: student.as_mut(),
+            private: private.as_ref(),
+            watcher: watcher.as_mut(),
+            checkpoints: checkpoints.as_mut(),
+            likeness,
+        };
+        hands.carry_out(&job.plan, &job.knowledge, &job.transfer, cancel)
+    });
+    let rested = student.rest();
+    carried
+        .and_then(|carried| rested.map(|()| carried))
+        .map_err(|error| error.to_string())
+}
+
+/// A student that panicked in one round may still learn in the next.
+pub(super) fn lock(bench: &Mutex<Bench>) -> std::sync::MutexGuard<'_, Bench> {
+    bench.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,389 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fedistill_program::database::{self, DatabaseError};
+use fedistill_protocol::{Digest, Message, Name, RoundId, RoundPlan, frame};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Finished, JournalError, Kept, Line, Progress, What};
+
+/// `owner`, `plan` (a frame), `finished` and `progress` (JSON), and the bytes of `answer`, `student`,
+/// `began` and `now`.
+const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
+/// `epoch`: the latest that was seen.
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+/// Lines in their order, as JSON.
+const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
+
+/// Lines of history that are kept.
+const LINES: u64 = 100_000;
+/// Bytes of the file that are held in memory: all of it is written far more often than read.
+const CACHE: usize = 4 << 20;
+
+type Fail = Box<dyn std::error::Error + Send + Sync>;
+
+/// A client's journal: one file, written with transactions (redb). After a crash it is as after the last
+/// one.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    database: Database,
+}
+
+#[derive(Deserialize, Serialize)]
+struct FinishedRecord {
+    round: u32,
+    attempt: u32,
+    plan: String,
+    blob: String,
+    counted: bool,
+}
+
+#[derive(Deserialize, Serialize)]
+struct ProgressRecord {
+    round: u32,
+    attempt: u32,
+    plan: String,
+    phase: u32,
+    epochs: u16,
+    /// As text: JSON has no numbers of 128 bits.
+    noise: String,
+}
+
+impl Journal {
+    /// Opens the journal in `path`, or makes it, readable by its owner alone; it is that of client `name`
+    /// of this federation. Returns what it holds too.
+    ///
+    /// # Errors
+    /// A file that another process has open, that is another client's, or that cannot be used.
+    pub fn open(path: &Path, federation: &Name, name: &Name) -> Result<(Self, Kept), JournalError> {
+        let this = Self::open_any(path)?;
+        let owner = format!("client {name} of federation {federation}");
+        let kept = this
+            .claim(&owner)
+            .and_then(|found| match found == owner {
+                true => Ok(Ok(this.read()?)),
+                false => Ok(Err(found)),
+            })
+            .map_err(|error| this.failed(error))?;
+        match kept {
+            Ok(kept) => Ok((this, kept)),
+            Err(found) => Err(JournalError::Foreign {
+                path: this.path,
+                found,
+                owner,
+            }),
+        }
+    }
+
+    /// Opens a journal to look at it, whosever it is.
+    ///
+    /// # Errors
+    /// A file that is not there, that another process has open, or that cannot be used.
+    pub fn look_at(path: &Path) -> Result<Self, JournalError> {
+        if !path.exists() {
+            return Err(JournalError::Failed {
+                path: path.to_owned(),
+                why: "it is not there".to_owned(),
+            });
+        }
+        Self::open_any(path)
+    }
+
+    fn open_any(path: &Path) -> Result<Self, JournalError> {
+        let database = database::open(path, CACHE).map_err(|error| match error {
+            DatabaseError::InUse { path } => JournalError::InUse { path },
+            DatabaseError::Failed { path, why } => JournalError::Failed { path, why },
+            other => JournalError::Failed {
+                path: path.to_owned(),
+                why: other.to_string(),
+            },
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            database,
+        })
+    }
+
+    /// Whose it is: `owner`'s if it is nobody's yet.
+    fn claim(&self, owner: &str) -> Result<String, Fail> {
+        let transaction = self.database.begin_write()?;
+        let found = {
+            let mut values = transaction.open_table(VALUES)?;
+            let found = values.get("owner")?.map(|found| found.value().to_vec());
+            match found {
+                Some(found) => String::from_utf8(found)?,
+                None => {
+                    values.insert("owner", owner.as_bytes())?;
+                    owner.to_owned()
+                }
+            }
+        };
+        // All tables are there from now on.
+        transaction.open_table(NUMBERS)?;
+        transaction.open_table(HISTORY)?;
+        transaction.commit()?;
+        Ok(found)
+    }
+
+    /// Makes an entry durable.
+    ///
+    /// # Errors
+    /// A journal that cannot be written; nothing is changed then.
+    pub fn keep(&self, entry: &Entry) -> Result<(), JournalError> {
+        self.write(entry).map_err(|error| self.failed(error))
+    }
+
+    /// How far the training for this plan had come, if it was begun and did not come to its end.
+    ///
+    /// # Errors
+    /// A journal that cannot be read or written: that training goes on is noted.
+    pub fn resume(&self, plan: &RoundPlan) -> Result<Option<Progress>, JournalError> {
+        self.take_up(plan).map_err(|error| self.failed(error))
+    }
+
+    /// Makes durable how far the training for a plan has come.
+    ///
+    /// # Errors
+    /// A journal that cannot be written; nothing is changed then.
+    pub fn checkpoint(&self, plan: &RoundPlan, progress: &Progress) -> Result<(), JournalError> {
+        self.write_progress(plan, progress)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Whose journal it is.
+    ///
+    /// # Errors
+    /// A journal that cannot be read, or is nobody's.
+    pub fn owner(&self) -> Result<String, JournalError> {
+        let read = || -> Result<String, Fail> {
+            let transaction = self.database.begin_read()?;
+            let values = transaction.open_table(VALUES)?;
+            let owner = values.get("owner")?.ok_or("it is no client's journal")?;
+            Ok(String::from_utf8(owner.value().to_vec())?)
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    /// What has happened, in its order; the last [`LINES`] lines.
+    ///
+    /// # Errors
+    /// A journal that cannot be read.
+    pub fn history(&self) -> Result<Vec<Line>, JournalError> {
+        let read = || -> Result<Vec<Line>, Fail> {
+            let transaction = self.database.begin_read()?;
+            let history = transaction.open_table(HISTORY)?;
+            let lines = history.iter()?.map(|line| {
+                let (_, line) = line?;
+                Ok(serde_json::from_slice(line.value())?)
+            });
+            lines.collect()
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, why: impl ToString) -> JournalError {
+        JournalError::Failed {
+            path: self.path.clone(),
+            why: why.to_string(),
+        }
+    }
+
+    fn read(&self) -> Result<Kept, Fail> {
+        let transaction = self.database.begin_read()?;
+        let values = transaction.open_table(VALUES)?;
+        let numbers = transaction.open_table(NUMBERS)?;
+        let value = |key: &str| -> Result<Option<Vec<u8>>, Fail> {
+            Ok(values.get(key)?.map(|bytes| bytes.value().to_vec()))
+        };
+        let finished = match value("finished")? {
+            None => None,
+            Some(record) => {
+                let record: FinishedRecord = serde_json::from_slice(&record)?;
+                let packed: Arc<[u8]> = value("answer")?.unwrap_or_default().into();
+                let blob: Digest = record.blob.parse()?;
+                if Digest::of(&packed) != blob {
+                    return Err("the answer given last is damaged".into());
+                }
+                Some(Finished {
+                    id: id(record.round, record.attempt),
+                    plan: record.plan.parse()?,
+                    blob,
+                    packed,
+                    counted: record.counted,
+                })
+            }
+        };
+        // Work that was not finished has changed the student too.
+        let student = match value("now")? {
+            Some(now) => Some(now),
+            None => value("student")?,
+        };
+        Ok(Kept {
+            epoch: numbers.get("epoch")?.map_or(0, |epoch| epoch.value()),
+            finished,
+            student,
+        })
+    }
+
+    fn write(&self, entry: &Entry) -> Result<(), Fail> {
+        let transaction = self.database.begin_write()?;
+        match entry {
+            Entry::Epoch(epoch) => {
+                let mut numbers = transaction.open_table(NUMBERS)?;
+                numbers.insert("epoch", epoch)?;
+            }
+            Entry::Begun(plan) => begin(&transaction, plan)?,
+            Entry::Finished(finished) => {
+                {
+                    let mut values = transaction.open_table(VALUES)?;
+                    let record = FinishedRecord {
+                        round: finished.id.round,
+                        attempt: finished.id.attempt,
+                        plan: finished.plan.to_string(),
+                        blob: finished.blob.to_string(),
+                        counted: finished.counted,
+                    };
+                    values.insert("finished", serde_json::to_vec(&record)?.as_slice())?;
+                    values.insert("answer", finished.packed.as_ref())?;
+                    let now = values.remove("now")?.map(|now| now.value().to_vec());
+                    if let Some(now) = now {
+                        values.insert("student", now.as_slice())?;
+                    }
+                    for gone in ["plan", "progress", "began"] {
+                        values.remove(gone)?;
+                    }
+                }
+                let plan = Some(finished.plan.to_string());
+                let blob = Some(finished.blob.to_string());
+                note(&transaction, finished.id, What::Finished, plan, blob)?;
+            }
+            Entry::Counted { id, blob } => {
+                {
+                    let mut values = transaction.open_table(VALUES)?;
+                    let record = values.get("finished")?.map(|r| r.value().to_vec());
+                    if let Some(record) = record {
+                        let mut record: FinishedRecord = serde_json::from_slice(&record)?;
+                        if (record.round, record.attempt) == (id.round, id.attempt) {
+                            record.counted = true;
+                            values.insert("finished", serde_json::to_vec(&record)?.as_slice())?;
+                        }
+                    }
+                }
+                let blob = Some(blob.to_string());
+                note(&transaction, *id, What::Counted, None, blob)?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn take_up(&self, plan: &RoundPlan) -> Result<Option<Progress>, Fail> {
+        let identity = plan.identity()?.to_string();
+        let transaction = self.database.begin_write()?;
+        let progress = {
+            let values = transaction.open_table(VALUES)?;
+            let value = |key: &str| -> Result<Option<Vec<u8>>, Fail> {
+                Ok(values.get(key)?.map(|bytes| bytes.value().to_vec()))
+            };
+            let Some(record) = value("progress")? else {
+                return Ok(None);
+            };
+            let record: ProgressRecord = serde_json::from_slice(&record)?;
+            if !is_of(&record, plan, &identity) {
+                return Ok(None);
+            }
+            Progress {
+                phase: record.phase,
+                epochs: record.epochs,
+                noise: record.noise.parse()?,
+                began: value("began")?.unwrap_or_default(),
+                now: value("now")?.unwrap_or_default(),
+            }
+        };
+        note(&transaction, plan.id, What::Resumed, Some(identity), None)?;
+        transaction.commit()?;
+        Ok(Some(progress))
+    }
+
+    fn write_progress(&self, plan: &RoundPlan, progress: &Progress) -> Result<(), Fail> {
+        let record = ProgressRecord {
+            round: plan.id.round,
+            attempt: plan.id.attempt,
+            plan: plan.identity()?.to_string(),
+            phase: progress.phase,
+            epochs: progress.epochs,
+            noise: progress.noise.to_string(),
+        };
+        let transaction = self.database.begin_write()?;
+        {
+            let mut values = transaction.open_table(VALUES)?;
+            values.insert("progress", serde_json::to_vec(&record)?.as_slice())?;
+            values.insert("began", progress.began.as_slice())?;
+            values.insert("now", progress.now.as_slice())?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+const fn id(round: u32, attempt: u32) -> RoundId {
+    RoundId { round, attempt }
+}
+
+fn is_of(record: &ProgressRecord, plan: &RoundPlan, identity: &str) -> bool {
+    id(record.round, record.attempt) == plan.id && record.plan == identity
+}
+
+/// Work on a plan begins, or goes on from a checkpoint of it.
+fn begin(transaction: &WriteTransaction, plan: &RoundPlan) -> Result<(), Fail> {
+    let identity = plan.identity()?.to_string();
+    let mut values = transaction.open_table(VALUES)?;
+    let frame = frame::encode(&Message::Plan(plan.clone()))?;
+    values.insert("plan", frame.as_slice())?;
+    let progress = values.get("progress")?.map(|p| p.value().to_vec());
+    let progress = progress.map(|record| serde_json::from_slice(&record));
+    if let Some(progress) = progress.transpose()?
+        && is_of(&progress, plan, &identity)
+    {
+        // Noted when it is taken up.
+        return Ok(());
+    }
+    for gone in ["progress", "began"] {
+        values.remove(gone)?;
+    }
+    drop(values);
+    note(transaction, plan.id, What::Begun, Some(identity), None)
+}
+
+/// Adds a line to the history.
+fn note(
+    transaction: &WriteTransaction,
+    id: RoundId,
+    what: What,
+    plan: Option<String>,
+    blob: Option<String>,
+) -> Result<(), Fail> {
+    let numbers = transaction.open_table(NUMBERS)?;
+    let epoch = numbers.get("epoch")?.map_or(0, |epoch| epoch.value());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let line = Line {
+        at: since.map_or(0, |since| since.as_millis() as u64),
+        epoch,
+        round: id.round,
+        attempt: id.attempt,
+        what,
+        plan,
+        blob,
+    };
+    let mut history = transaction.open_table(HISTORY)?;
+    let next = history.last()?.map_or(0, |(number, _)| number.value() + 1);
+    history.insert(next, serde_json::to_vec(&line)?.as_slice())?;
+    if let Some(old) = next.checked_sub(LINES) {
+        history.remove(old)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

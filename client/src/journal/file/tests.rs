@@ -1,0 +1,136 @@
+use super::*;
+use crate::agent::tests::plan;
+
+fn names() -> (Name, Name) {
+    ("clinic".parse().unwrap(), "ward-7".parse().unwrap())
+}
+
+fn open(path: &Path) -> (Journal, Kept) {
+    let (federation, name) = names();
+    Journal::open(path, &federation, &name).unwrap()
+}
+
+fn finished(round: u32, packed: &[u8]) -> Finished {
+    Finished {
+        id: id(round, 0),
+        plan: plan(round).identity().unwrap(),
+        blob: Digest::of(packed),
+        packed: packed.into(),
+        counted: false,
+    }
+}
+
+fn progress(phase: u32) -> Progress {
+    Progress {
+        phase,
+        epochs: 2,
+        noise: u128::MAX,
+        began: vec![1],
+        now: vec![2, phase as u8],
+    }
+}
+
+#[test]
+fn what_is_kept_comes_back_to_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (journal, kept) = open(&path);
+    assert_eq!(kept, Kept::default());
+    let asked = Arc::new(plan(4));
+    journal.keep(&Entry::Epoch(3)).unwrap();
+    journal.keep(&Entry::Begun(Arc::clone(&asked))).unwrap();
+    assert_eq!(journal.resume(&asked).unwrap(), None);
+    journal.checkpoint(&asked, &progress(0)).unwrap();
+    journal.checkpoint(&asked, &progress(1)).unwrap();
+    drop(journal);
+
+    // Killed in the middle: another plan does not go on from there, this one does.
+    let (journal, kept) = open(&path);
+    assert_eq!((kept.epoch, kept.student), (3, Some(vec![2, 1])));
+    assert_eq!(journal.resume(&plan(5)).unwrap(), None);
+    let mut changed = plan(4);
+    changed.seed += 1;
+    assert_eq!(journal.resume(&changed).unwrap(), None);
+    journal.keep(&Entry::Begun(Arc::clone(&asked))).unwrap();
+    assert_eq!(journal.resume(&asked).unwrap(), Some(progress(1)));
+    let answer = finished(4, b"answer");
+    journal.keep(&Entry::Finished(answer.clone())).unwrap();
+    drop(journal);
+
+    let (journal, kept) = open(&path);
+    assert_eq!(kept.finished, Some(answer.clone()));
+    assert_eq!(kept.student, Some(vec![2, 1]));
+    assert_eq!(journal.resume(&asked).unwrap(), None);
+    let counted = Entry::Counted {
+        id: answer.id,
+        blob: answer.blob,
+    };
+    journal.keep(&counted).unwrap();
+    let what: Vec<(What, u64)> = journal
+        .history()
+        .unwrap()
+        .into_iter()
+        .map(|line| (line.what, line.epoch))
+        .collect();
+    let lines = [What::Begun, What::Resumed, What::Finished, What::Counted];
+    assert_eq!(what, lines.map(|what| (what, 3)));
+    drop(journal);
+    let (_, kept) = open(&path);
+    let counted = Finished {
+        counted: true,
+        ..answer
+    };
+    assert_eq!(kept.finished, Some(counted));
+}
+
+#[test]
+fn a_plan_that_is_begun_makes_an_older_ones_progress_void() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&folder.path().join("journal.redb"));
+    journal.checkpoint(&plan(4), &progress(1)).unwrap();
+    journal.keep(&Entry::Begun(Arc::new(plan(5)))).unwrap();
+    assert_eq!(journal.resume(&plan(4)).unwrap(), None);
+    assert_eq!(journal.resume(&plan(5)).unwrap(), None);
+}
+
+#[test]
+fn a_journal_is_one_client_s_and_one_process_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    assert!(Journal::look_at(&path).is_err());
+    let (journal, _) = open(&path);
+    let (federation, name) = names();
+    assert!(matches!(
+        Journal::open(&path, &federation, &name),
+        Err(JournalError::InUse { .. })
+    ));
+    assert_eq!(
+        journal.owner().unwrap(),
+        "client ward-7 of federation clinic"
+    );
+    drop(journal);
+    let other: Name = "ward-8".parse().unwrap();
+    let error = Journal::open(&path, &federation, &other)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("ward-7") && error.contains("state folder of its own"),
+        "{error}"
+    );
+    // It still is whose it was.
+    open(&path);
+}
+
+#[test]
+fn an_answer_that_was_damaged_is_not_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (journal, _) = open(&path);
+    let mut answer = finished(4, b"answer");
+    answer.packed = Arc::from(&b"another"[..]);
+    journal.keep(&Entry::Finished(answer)).unwrap();
+    drop(journal);
+    let (federation, name) = names();
+    let error = Journal::open(&path, &federation, &name).unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+}

@@ -1,0 +1,118 @@
+//! Where a training goes on after a crash.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fedistill_protocol::RoundPlan;
+
+use crate::journal::{Journal, Progress};
+use crate::{Student, StudentError};
+
+/// Keeps how far a training has come, and says where one goes on.
+pub(crate) trait Checkpoints: Send {
+    /// How far this plan's training had come when the process before ended.
+    fn resume(&mut self, plan: &RoundPlan) -> Result<Option<Progress>, StudentError> {
+        let _ = plan;
+        Ok(None)
+    }
+
+    /// Whether a pass that ends now is worth keeping.
+    fn due(&self) -> bool {
+        false
+    }
+
+    /// Keeps it. The last of a plan, once all its phases are done, has to be kept: what is answered then
+    /// must be what it answers after a crash too. Returns whether it was.
+    fn keep(
+        &mut self,
+        plan: &RoundPlan,
+        progress: &Progress,
+        last: bool,
+        cancelled: &AtomicBool,
+    ) -> bool {
+        let _ = (plan, progress, last, cancelled);
+        true
+    }
+
+    /// The student, if it is to be kept and can be.
+    fn snapshot(&self, student: &dyn Student) -> Option<Vec<u8>> {
+        let _ = student;
+        None
+    }
+}
+
+/// Nothing is kept: a simulated client's process does not end before the simulation's.
+impl Checkpoints for () {}
+
+/// Kept in a client's journal, at most once in a while.
+pub(crate) struct Journaled {
+    journal: Arc<Journal>,
+    /// Least time between two that need not be.
+    every: Duration,
+    kept: Instant,
+}
+
+impl Journaled {
+    /// The time after which a journal that could not be written is tried again.
+    const AGAIN: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new(journal: Arc<Journal>, every: Duration) -> Self {
+        Self {
+            journal,
+            every,
+            kept: Instant::now(),
+        }
+    }
+}
+
+impl Checkpoints for Journaled {
+    fn resume(&mut self, plan: &RoundPlan) -> Result<Option<Progress>, StudentError> {
+        self.kept = Instant::now();
+        Ok(self.journal.resume(plan)?)
+    }
+
+    fn due(&self) -> bool {
+        self.kept.elapsed() >= self.every
+    }
+
+    fn keep(
+        &mut self,
+        plan: &RoundPlan,
+        progress: &Progress,
+        last: bool,
+        cancelled: &AtomicBool,
+    ) -> bool {
+        loop {
+            match self.journal.checkpoint(plan, progress) {
+                Ok(()) => {
+                    self.kept = Instant::now();
+                    return true;
+                }
+                Err(error) if !last => {
+                    // Only what a crash would cost is more.
+                    tracing::warn!("{error}: training goes on without a checkpoint");
+                    self.kept = Instant::now();
+                    return false;
+                }
+                Err(error) => {
+                    let seconds = Self::AGAIN.as_secs();
+                    tracing::error!(
+                        "{error}: nothing is answered before it is written; tried again in {seconds} s"
+                    );
+                    std::thread::sleep(Self::AGAIN);
+                    if cancelled.load(Ordering::Relaxed) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn snapshot(&self, student: &dyn Student) -> Option<Vec<u8>> {
+        student.snapshot()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Coordinators and clients of which one side was updated and the other was not, and coordinators of
+//! which a later one has run, over real QUIC.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedistill_client::journal::Journal;
+use fedistill_client::{Client, Ended, Event, Policy};
+use fedistill_coordinator::{Closed, Coordinator, CoordinatorError, FileStore, Settings, Store};
+use fedistill_federation::{Quorum, Training, method};
+use fedistill_learning::{Architecture, Dataset, Learner, Samples};
+use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, Version};
+use fedistill_transport::identity::{Authority, Identity, Validity};
+use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn classes() -> Vec<String> {
+    ["well", "ill"].map(str::to_owned).to_vec()
+}
+
+fn samples(count: usize) -> Samples {
+    let values = (0..count * 4).map(|i| (i * 67 % 256) as u8).collect();
+    Samples::new(vec![4], Elements::U8(values)).unwrap()
+}
+
+fn private() -> Dataset {
+    let labels = (0..12).map(|at| at % 2).collect();
+    Dataset::new(Path::new("private"), samples(12), labels, classes()).unwrap()
+}
+
+fn coordinator(store: FileStore) -> Coordinator {
+    let settings = Settings {
+        federation: name("clinic"),
+        classes: classes(),
+        method: method::by_name("cfd").unwrap().into(),
+        training: Training {
+            private_epochs: 1,
+            distillation_epochs: 1,
+            batch: 4,
+            optimiser: Optimiser::Sgd {
+                learning_rate: 0.1,
+                momentum: 0.0,
+            },
+        },
+        rounds: 2,
+        cohort: 1,
+        open_with: 1,
+        quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
+        silence: Duration::from_secs(60),
+        patience: Some(Duration::from_secs(30)),
+        attempts: Some(1),
+        rows: 6,
+        precision: Precision::F32,
+        rounding: Rounding::Nearest,
+        seed: 1,
+        weights: BTreeMap::new(),
+    };
+    let transfer = samples(10).publish().unwrap();
+    Coordinator::new(settings, transfer, None, Box::new(store)).unwrap()
+}
+
+/// Certificates for both sides.
+struct Sides {
+    coordinator: Identity,
+    client: Identity,
+}
+
+impl Sides {
+    fn new() -> Self {
+        let authority = Authority::create(name("clinic")).unwrap();
+        let identity =
+            |bundle: &str| Identity::parse(Path::new("bundle"), bundle.as_bytes()).unwrap();
+        let hosts = ["127.0.0.1".to_owned()];
+        let day = || Validity::days(1);
+        Self {
+            coordinator: identity(&authority.coordinator(&hosts, day()).unwrap()),
+            client: identity(&authority.client(&name("ward-7"), day()).unwrap()),
+        }
+    }
+
+    fn listen(&self, latest: Version) -> QuicListener {
+        let limits = Limits {
+            latest,
+            ..Limits::default()
+        };
+        QuicListener::bind("127.0.0.1:0".parse().unwrap(), &self.coordinator, limits).unwrap()
+    }
+
+    fn client(&self, listener: &QuicListener, latest: Version) -> Client {
+        let address = listener.address().unwrap().to_string();
+        let dialer = QuicDialer::new(address, None, &self.client)
+            .and_then(|dialer| dialer.speaking(latest, &self.client));
+        let student = Learner::new(Architecture::MlpS.build(&[4], 2, 3).unwrap());
+        Client::new(
+            name("clinic"),
+            name("ward-7"),
+            student,
+            private(),
+            Policy::default(),
+            dialer.unwrap(),
+        )
+        .unwrap()
+    }
+}
+
+/// What a federation of these versions comes to.
+async fn federate(ours: Version, theirs: Version) -> Vec<Closed> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let sides = Sides::new();
+    let listener = sides.listen(ours);
+    let client = sides.client(&listener, theirs);
+    let store = FileStore::open_at(&path).unwrap();
+    let run = coordinator(store).run(Arc::new(listener), CancellationToken::new());
+    let (ended, left) = tokio::join!(run, client.run());
+    ended.unwrap();
+    assert!(matches!(left.unwrap(), Ended::Finished(_)));
+    FileStore::open_at(&path).unwrap().history().unwrap()
+}
+
+#[tokio::test]
+async fn sides_of_two_versions_come_to_the_same() {
+    let latest = federate(Version::LATEST, Version::LATEST).await;
+    // Two rounds, and one in which clients learn what the last came to.
+    assert_eq!(latest.len(), 3);
+    assert!(latest.iter().all(|closed| closed.outcome.is_some()));
+    for (ours, theirs) in [
+        (Version::LATEST, Version::OLDEST),
+        (Version::OLDEST, Version::LATEST),
+        (Version::OLDEST, Version::OLDEST),
+    ] {
+        assert_eq!(federate(ours, theirs).await, latest, "{ours}, {theirs}");
+    }
+}
+
+/// A client that has seen epoch 7 meets a coordinator of `epoch`; what the two say.
+async fn meet(epoch: u64, ours: Version, theirs: Version) -> (Result<(), String>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let sides = Sides::new();
+    let listener = sides.listen(ours);
+    let journal = || {
+        let path = folder.path().join("journal.redb");
+        Journal::open(&path, &name("clinic"), &name("ward-7")).unwrap()
+    };
+    let seen = fedistill_client::journal::Entry::Epoch(7);
+    journal().0.keep(&seen).unwrap();
+    let (events, mut told) = mpsc::unbounded_channel();
+    let (journal, kept) = journal();
+    let client = sides
+        .client(&listener, theirs)
+        .journaled(journal, kept, Duration::ZERO)
+        .unwrap()
+        .events(events);
+    let mut store = FileStore::open_at(&folder.path().join("rounds.redb")).unwrap();
+    store.advance(epoch).unwrap();
+    let stop = CancellationToken::new();
+    let run = coordinator(store).run(Arc::new(listener), stop.clone());
+    let client = async {
+        tokio::select! {
+            ended = client.run() => ended.map(|_| String::new()).unwrap(),
+            why = async {
+                loop {
+                    match told.recv().await.unwrap() {
+                        Event::Lost { why, again } => {
+                            // It does not come back at once.
+                            assert!(again > Duration::from_secs(60), "{again:?}");
+                            break why;
+                        }
+                        _ => continue,
+                    }
+                }
+            } => why,
+        }
+    };
+    let client = async {
+        let why = client.await;
+        stop.cancel();
+        why
+    };
+    let (ended, why) = tokio::join!(run, client);
+    let ended = ended
+        .map(|_| ())
+        .map_err(|error: CoordinatorError| error.to_string());
+    (ended, why)
+}
+
+#[tokio::test]
+async fn a_coordinator_of_an_epoch_that_is_over_gets_nothing() {
+    let (ended, why) = meet(6, Version::LATEST, Version::LATEST).await;
+    ended.unwrap();
+    assert!(
+        why.contains("epoch 6") && why.contains("epoch 7") && why.contains("--epoch 8"),
+        "{why}"
+    );
+    // The same epoch is the same coordinator, and a later one its successor.
+    for epoch in [7, 8] {
+        let (ended, why) = meet(epoch, Version::LATEST, Version::LATEST).await;
+        ended.unwrap();
+        assert_eq!(why, "");
+    }
+    // One that was not updated says no epoch: it cannot be told from its successor.
+    let (ended, why) = meet(6, Version::OLDEST, Version::LATEST).await;
+    ended.unwrap();
+    assert_eq!(why, "");
+}
