@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, Finished, JournalError, Kept, Line, Progress, What};
 
-/// `owner`, `plan` (a frame), `finished` and `progress` (JSON), and the bytes of `answer`, `student`,
+/// `owner`, `finished` and `progress` (JSON), `plan` (a frame), and the bytes of `answer`, `student`,
 /// `began` and `now`.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 /// `epoch`: the latest that was seen.
@@ -30,6 +31,20 @@ type Fail = Box<dyn std::error::Error + Send + Sync>;
 pub struct Journal {
     path: PathBuf,
     database: Database,
+}
+
+/// Whose journal it is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Owner {
+    federation: String,
+    client: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { federation, client } = self;
+        write!(f, "client {client} of federation {federation}")
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -60,22 +75,20 @@ impl Journal {
     /// A file that another process has open, that is another client's, or that cannot be used.
     pub fn open(path: &Path, federation: &Name, name: &Name) -> Result<(Self, Kept), JournalError> {
         let this = Self::open_any(path)?;
-        let owner = format!("client {name} of federation {federation}");
-        let kept = this
-            .claim(&owner)
-            .and_then(|found| match found == owner {
-                true => Ok(Ok(this.read()?)),
-                false => Ok(Err(found)),
-            })
-            .map_err(|error| this.failed(error))?;
-        match kept {
-            Ok(kept) => Ok((this, kept)),
-            Err(found) => Err(JournalError::Foreign {
+        let owner = Owner {
+            federation: federation.to_string(),
+            client: name.to_string(),
+        };
+        let found = this.claim(&owner).map_err(|error| this.failed(error))?;
+        if found != owner {
+            return Err(JournalError::Foreign {
                 path: this.path,
-                found,
-                owner,
-            }),
+                found: found.to_string(),
+                owner: owner.to_string(),
+            });
         }
+        let kept = this.read().map_err(|error| this.failed(error))?;
+        Ok((this, kept))
     }
 
     /// Opens a journal to look at it, whosever it is.
@@ -108,16 +121,16 @@ impl Journal {
     }
 
     /// Whose it is: `owner`'s if it is nobody's yet.
-    fn claim(&self, owner: &str) -> Result<String, Fail> {
+    fn claim(&self, owner: &Owner) -> Result<Owner, Fail> {
         let transaction = self.database.begin_write()?;
         let found = {
             let mut values = transaction.open_table(VALUES)?;
             let found = values.get("owner")?.map(|found| found.value().to_vec());
             match found {
-                Some(found) => String::from_utf8(found)?,
+                Some(found) => serde_json::from_slice(&found)?,
                 None => {
-                    values.insert("owner", owner.as_bytes())?;
-                    owner.to_owned()
+                    values.insert("owner", serde_json::to_vec(owner)?.as_slice())?;
+                    owner.clone()
                 }
             }
         };
@@ -153,16 +166,16 @@ impl Journal {
             .map_err(|error| self.failed(error))
     }
 
-    /// Whose journal it is.
+    /// The name of the client whose journal it is.
     ///
     /// # Errors
     /// A journal that cannot be read, or is nobody's.
-    pub fn owner(&self) -> Result<String, JournalError> {
+    pub fn client(&self) -> Result<String, JournalError> {
         let read = || -> Result<String, Fail> {
             let transaction = self.database.begin_read()?;
             let values = transaction.open_table(VALUES)?;
             let owner = values.get("owner")?.ok_or("it is no client's journal")?;
-            Ok(String::from_utf8(owner.value().to_vec())?)
+            Ok(serde_json::from_slice::<Owner>(owner.value())?.client)
         };
         read().map_err(|error| self.failed(error))
     }

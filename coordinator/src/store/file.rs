@@ -8,7 +8,7 @@ use fedistill_protocol::{Answers, Message, Name, Precision, RoundId, RoundPlan};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::history::ClosedRecord;
+use super::history::{ClosedRecord, now};
 use super::record::{Fail, KindRecord};
 use super::{Closed, OpenRound, Outcome, Saved, StateRecord, Store, StoreError};
 
@@ -76,6 +76,28 @@ impl FileStore {
     /// # Errors
     /// A file that another process has open, or that cannot be used.
     pub fn open_at(path: &Path) -> Result<Self, StoreError> {
+        let mut this = Self::open_as_it_is(path)?;
+        this.epoch = this.claim(1).map_err(|error| this.failed(error))?;
+        Ok(this)
+    }
+
+    /// Opens a store to look at it: its epoch is that of the process that had it last.
+    ///
+    /// # Errors
+    /// A file that is not there, that another process has open, or that cannot be used.
+    pub fn look_at(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Failed {
+                path: path.to_owned(),
+                why: "it is not there".to_owned(),
+            });
+        }
+        let mut this = Self::open_as_it_is(path)?;
+        this.epoch = this.last_epoch().map_err(|error| this.failed(error))?;
+        Ok(this)
+    }
+
+    fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
         let opened = database::open(path, CACHE);
         let database = opened.map_err(|error| match error {
             DatabaseError::InUse { path } => StoreError::InUse { path },
@@ -85,13 +107,20 @@ impl FileStore {
                 why: other.to_string(),
             },
         })?;
-        let mut this = Self {
+        Ok(Self {
             path: path.to_owned(),
             database,
             epoch: 0,
-        };
-        this.epoch = this.claim(1).map_err(|error| this.failed(error))?;
-        Ok(this)
+        })
+    }
+
+    fn last_epoch(&self) -> Result<u64, Fail> {
+        let transaction = self.database.begin_read()?;
+        match transaction.open_table(NUMBERS) {
+            Ok(numbers) => Ok(numbers.get("epoch")?.map_or(0, |epoch| epoch.value())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Goes on under epoch `least`, or the one that it has if that is later.
@@ -138,6 +167,7 @@ impl FileStore {
             let closed = ClosedRecord::from(&Closed {
                 id,
                 epoch: self.epoch,
+                at: now(),
                 acknowledged,
                 outcome: outcome.cloned(),
             });

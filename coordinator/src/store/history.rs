@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fedistill_federation::Event;
 use fedistill_protocol::{Digest, Name, RoundId};
@@ -13,6 +14,8 @@ pub struct Closed {
     pub id: RoundId,
     /// The epoch of the coordinator that closed it.
     pub epoch: u64,
+    /// When that was, in milliseconds since 1970, by the coordinator's clock; 0 where it is not known.
+    pub at: u64,
     /// Whose contributions were acknowledged, and the digest of each.
     pub acknowledged: BTreeMap<Name, Digest>,
     /// What it came to; `None` of one that was given up, in which no contribution counts.
@@ -39,11 +42,19 @@ pub(super) fn acknowledged(events: &[Event]) -> BTreeMap<Name, Digest> {
     taken.collect()
 }
 
+/// Now, in milliseconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
 /// As files have it.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClosedRecord {
     epoch: u64,
+    #[serde(default)]
+    at: u64,
     acknowledged: BTreeMap<String, String>,
     outcome: Option<OutcomeRecord>,
 }
@@ -61,6 +72,7 @@ impl From<&Closed> for ClosedRecord {
         let acknowledged = closed.acknowledged.iter();
         Self {
             epoch: closed.epoch,
+            at: closed.at,
             acknowledged: acknowledged
                 .map(|(name, blob)| (name.to_string(), blob.to_string()))
                 .collect(),
@@ -94,6 +106,7 @@ impl ClosedRecord {
         Ok(Closed {
             id,
             epoch: self.epoch,
+            at: self.at,
             acknowledged: acknowledged.collect::<Result<_, Fail>>()?,
             outcome: outcome.transpose()?,
         })

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use fedistill_federation::Event;
 use fedistill_protocol::{Name, RoundId, RoundPlan};
 
-use super::history::acknowledged;
+use super::history::{acknowledged, now};
 use super::{Closed, OpenRound, Outcome, Saved, Store, StoreError};
 
 /// Forgets everything with the process: for simulations.
@@ -22,6 +22,7 @@ impl MemoryStore {
             self.history.push(Closed {
                 id: open.plan.id,
                 epoch: EPOCH,
+                at: now(),
                 acknowledged: acknowledged(&open.events),
                 outcome: outcome.cloned(),
             });

@@ -104,10 +104,7 @@ fn a_journal_is_one_client_s_and_one_process_s() {
         Journal::open(&path, &federation, &name),
         Err(JournalError::InUse { .. })
     ));
-    assert_eq!(
-        journal.owner().unwrap(),
-        "client ward-7 of federation clinic"
-    );
+    assert_eq!(journal.client().unwrap(), "ward-7");
     drop(journal);
     let other: Name = "ward-8".parse().unwrap();
     let error = Journal::open(&path, &federation, &other)

@@ -1,0 +1,109 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fedistill_client::journal::{Journal, JournalError, Line};
+use fedistill_coordinator::{Closed, FileStore, Store, StoreError};
+use fedistill_federation::Event;
+use fedistill_protocol::{Digest, Name, RoundId};
+use thiserror::Error;
+
+/// What a coordinator has kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CoordinatorRecord {
+    /// Tries at rounds that are over, in the order of rounds and attempts.
+    pub history: Vec<Closed>,
+    /// The try that is under way, and whose contributions it has.
+    pub open: Option<(RoundId, BTreeMap<Name, Digest>)>,
+    /// The first round that is not over.
+    pub round: u32,
+    /// Whether the federation is.
+    pub over: bool,
+    /// The epoch of the process that ran last.
+    pub epoch: u64,
+}
+
+/// What a client has kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientRecord {
+    /// Who it is.
+    pub name: String,
+    /// What has happened to it, in its order.
+    pub lines: Vec<Line>,
+}
+
+/// What the processes of a federation have kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    /// The coordinator's, if it is there.
+    pub coordinator: Option<CoordinatorRecord>,
+    /// Those of clients.
+    pub clients: Vec<ClientRecord>,
+}
+
+/// Why records cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// A store that cannot be used, or is in use.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A journal that cannot be used, or is in use.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A folder with neither.
+    #[error("{0} has neither rounds.redb nor journal.redb: name state folders")]
+    Nothing(PathBuf),
+    /// More than one coordinator's.
+    #[error("{0} is a second coordinator's state: look at one federation at a time")]
+    Second(PathBuf),
+}
+
+impl Records {
+    /// Reads state folders. Their processes must have ended: each holds its file for itself.
+    ///
+    /// # Errors
+    /// A folder of something else, or a file that cannot be read or is in use.
+    pub fn read<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<Self, ReadError> {
+        let mut records = Self::default();
+        for folder in folders {
+            let (store, journal) = (folder.join("rounds.redb"), folder.join("journal.redb"));
+            let found = (store.exists(), journal.exists());
+            if found == (false, false) {
+                return Err(ReadError::Nothing(folder.to_owned()));
+            }
+            if found.0 {
+                if records.coordinator.is_some() {
+                    return Err(ReadError::Second(folder.to_owned()));
+                }
+                records.coordinator = Some(coordinator(&store)?);
+            }
+            if found.1 {
+                let journal = Journal::look_at(&journal)?;
+                records.clients.push(ClientRecord {
+                    name: journal.client()?,
+                    lines: journal.history()?,
+                });
+            }
+        }
+        Ok(records)
+    }
+}
+
+fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
+    let mut store = FileStore::look_at(path)?;
+    let saved = store.load()?;
+    let open = saved.open.map(|open| {
+        let taken = open.events.into_iter().filter_map(|event| match event {
+            Event::Taken { client, blob, .. } => Some((client, blob)),
+            _ => None,
+        });
+        (open.plan.id, taken.collect())
+    });
+    Ok(CoordinatorRecord {
+        history: store.history()?,
+        open,
+        round: saved.round,
+        over: saved.over,
+        epoch: store.epoch(),
+    })
+}

@@ -1,0 +1,257 @@
+use fedistill_client::journal::Line;
+use fedistill_coordinator::Outcome;
+use fedistill_protocol::{Digest, Name};
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn blob(of: &str, round: u32) -> Digest {
+    Digest::of(format!("{of}/{round}").as_bytes())
+}
+
+fn id(round: u32, attempt: u32) -> RoundId {
+    RoundId { round, attempt }
+}
+
+/// A try in which `ward-1` and `ward-2` took part.
+fn closed(round: u32, attempt: u32, epoch: u64, committed: bool) -> Closed {
+    let clients = || ["ward-1", "ward-2"].into_iter();
+    Closed {
+        id: id(round, attempt),
+        epoch,
+        at: 1000 * u64::from(round + 1),
+        acknowledged: clients()
+            .map(|client| (name(client), blob(client, round)))
+            .collect(),
+        outcome: committed.then(|| Outcome {
+            contributors: clients().map(name).collect(),
+            aggregate: Digest::of(b"sum"),
+            teacher: None,
+        }),
+    }
+}
+
+fn line(what: What, round: u32, attempt: u32, epoch: u64) -> Line {
+    let answer = matches!(what, What::Finished | What::Counted);
+    Line {
+        at: 0,
+        epoch,
+        round,
+        attempt,
+        what,
+        plan: (what != What::Counted).then(|| format!("plan {round}.{attempt}")),
+        blob: answer.then(|| blob("ward-1", round).to_string()),
+    }
+}
+
+/// Two rounds, the second at its second try and after a crash of both; a third is open.
+fn sound() -> Records {
+    let history = vec![
+        closed(0, 0, 1, true),
+        closed(1, 0, 1, false),
+        closed(1, 1, 2, true),
+    ];
+    let taken = [(name("ward-1"), blob("ward-1", 2))].into();
+    let lines = vec![
+        line(What::Begun, 0, 0, 1),
+        line(What::Finished, 0, 0, 1),
+        line(What::Counted, 0, 0, 1),
+        line(What::Begun, 1, 0, 1),
+        line(What::Finished, 1, 0, 1),
+        line(What::Counted, 1, 0, 1),
+        line(What::Begun, 1, 1, 2),
+        line(What::Resumed, 1, 1, 2),
+        line(What::Finished, 1, 1, 2),
+        line(What::Counted, 1, 1, 2),
+        line(What::Begun, 2, 0, 2),
+        line(What::Finished, 2, 0, 2),
+        line(What::Counted, 2, 0, 2),
+    ];
+    Records {
+        coordinator: Some(CoordinatorRecord {
+            history,
+            open: Some((id(2, 0), taken)),
+            round: 2,
+            over: false,
+            epoch: 2,
+        }),
+        clients: vec![ClientRecord {
+            name: "ward-1".to_owned(),
+            lines,
+        }],
+    }
+}
+
+#[test]
+fn a_sound_federation_with_crashes_is_found_sound() {
+    let liveness = Liveness {
+        quiet_since: 1500,
+        within: 500,
+    };
+    let report = verify(&sound(), Some(liveness));
+    assert_eq!(report.broken, []);
+    assert_eq!(
+        report.to_string(),
+        "2 rounds came about, 1 tries were given up; 6 contributions acknowledged, 4 receipts in the journals of 1 clients; nothing lost, nothing counted twice"
+    );
+}
+
+/// What breaks a sound federation, and the promise that is broken then.
+type Fault = (
+    &'static str,
+    fn(&mut CoordinatorRecord, &mut Vec<Line>),
+    Invariant,
+);
+
+const FAULTS: &[Fault] = &[
+    (
+        "a contribution that the open round forgot",
+        |coordinator, _| coordinator.open.as_mut().unwrap().1.clear(),
+        Invariant::Acknowledged,
+    ),
+    (
+        "one that an aborted try forgot",
+        |coordinator, _| {
+            coordinator.history[1].acknowledged.remove(&name("ward-1"));
+        },
+        Invariant::Acknowledged,
+    ),
+    (
+        "one that was acknowledged and is not counted",
+        |coordinator, _| {
+            coordinator.history[0]
+                .outcome
+                .as_mut()
+                .unwrap()
+                .contributors
+                .pop();
+        },
+        Invariant::Acknowledged,
+    ),
+    (
+        "another contribution than the client's",
+        |coordinator, _| {
+            let taken = &mut coordinator.history[0].acknowledged;
+            taken.insert(name("ward-1"), blob("ward-1", 9));
+        },
+        Invariant::Acknowledged,
+    ),
+    (
+        "a client that counts twice",
+        |coordinator, _| {
+            let outcome = coordinator.history[0].outcome.as_mut().unwrap();
+            outcome.contributors.push(name("ward-2"));
+        },
+        Invariant::Once,
+    ),
+    (
+        "a client that counts and never gave anything",
+        |coordinator, _| {
+            let outcome = coordinator.history[0].outcome.as_mut().unwrap();
+            outcome.contributors.push(name("ward-3"));
+        },
+        Invariant::Once,
+    ),
+    (
+        "a round that came about twice",
+        |coordinator, _| coordinator.history[1] = closed(1, 0, 1, true),
+        Invariant::Gapless,
+    ),
+    (
+        "a round that is missing",
+        |coordinator, lines| {
+            coordinator.history.remove(0);
+            lines.drain(..3);
+        },
+        Invariant::Gapless,
+    ),
+    (
+        "a state that is a round behind",
+        |coordinator, _| coordinator.round = 1,
+        Invariant::Gapless,
+    ),
+    (
+        "two processes that took turns",
+        |coordinator, _| coordinator.history[1].epoch = 3,
+        Invariant::Fenced,
+    ),
+    (
+        "a process that went on after its successor",
+        |coordinator, _| coordinator.epoch = 1,
+        Invariant::Fenced,
+    ),
+    (
+        "a client that went back to an earlier epoch",
+        |_, lines| lines[12].epoch = 1,
+        Invariant::Forward,
+    ),
+    (
+        "a client that went back to an earlier round",
+        |_, lines| lines.push(line(What::Begun, 1, 2, 2)),
+        Invariant::Forward,
+    ),
+    (
+        "a client that trained again",
+        |_, lines| lines.push(line(What::Begun, 2, 0, 2)),
+        Invariant::OneAnswer,
+    ),
+    (
+        "a client that gave two answers",
+        |_, lines| {
+            let mut other = line(What::Finished, 2, 0, 2);
+            other.blob = Some(blob("ward-1", 9).to_string());
+            lines.push(other);
+        },
+        Invariant::OneAnswer,
+    ),
+    (
+        "a receipt of what was never given",
+        |coordinator, lines| {
+            lines.remove(11);
+            let _ = coordinator;
+        },
+        Invariant::OneAnswer,
+    ),
+];
+
+#[test]
+fn each_fault_breaks_its_promise_and_no_other() {
+    for (what, fault, invariant) in FAULTS {
+        let mut records = sound();
+        let coordinator = records.coordinator.as_mut().unwrap();
+        fault(coordinator, &mut records.clients[0].lines);
+        let broken = verify(&records, None).broken;
+        let promises: Vec<Invariant> = broken.iter().map(|broken| broken.invariant).collect();
+        assert!(
+            !promises.is_empty() && promises.iter().all(|promise| promise == invariant),
+            "{what}: {broken:?}"
+        );
+    }
+}
+
+#[test]
+fn a_federation_that_stands_still_is_not_live() {
+    let late = |quiet_since, within| {
+        let liveness = Liveness {
+            quiet_since,
+            within,
+        };
+        let broken = verify(&sound(), Some(liveness)).broken;
+        broken
+            .iter()
+            .any(|broken| broken.invariant == Invariant::Live)
+    };
+    assert!(late(1001, 998));
+    assert!(!late(1001, 999));
+    assert!(late(2001, u64::MAX));
+    let mut over = sound();
+    over.coordinator.as_mut().unwrap().over = true;
+    let liveness = Liveness {
+        quiet_since: 2001,
+        within: 1,
+    };
+    assert_eq!(verify(&over, Some(liveness)).broken, []);
+}
