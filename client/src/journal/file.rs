@@ -1,11 +1,11 @@
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fedistill_program::database::{self, DatabaseError};
+use fedistill_program::database::{DatabaseError, Handle};
 use fedistill_protocol::{Digest, Message, Name, RoundId, RoundPlan, frame};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Finished, JournalError, Kept, Line, Progress, What};
@@ -29,8 +29,7 @@ type Fail = Box<dyn std::error::Error + Send + Sync>;
 /// one.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    database: Database,
+    database: Handle,
 }
 
 /// Whose journal it is.
@@ -82,7 +81,7 @@ impl Journal {
         let found = this.claim(&owner).map_err(|error| this.failed(error))?;
         if found != owner {
             return Err(JournalError::Foreign {
-                path: this.path,
+                path: path.to_owned(),
                 found: found.to_string(),
                 owner: owner.to_string(),
             });
@@ -106,7 +105,7 @@ impl Journal {
     }
 
     fn open_any(path: &Path) -> Result<Self, JournalError> {
-        let database = database::open(path, CACHE).map_err(|error| match error {
+        let database = Handle::open(path, CACHE).map_err(|error| match error {
             DatabaseError::InUse { path } => JournalError::InUse { path },
             DatabaseError::Failed { path, why } => JournalError::Failed { path, why },
             other => JournalError::Failed {
@@ -114,15 +113,12 @@ impl Journal {
                 why: other.to_string(),
             },
         })?;
-        Ok(Self {
-            path: path.to_owned(),
-            database,
-        })
+        Ok(Self { database })
     }
 
     /// Whose it is: `owner`'s if it is nobody's yet.
     fn claim(&self, owner: &Owner) -> Result<Owner, Fail> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         let found = {
             let mut values = transaction.open_table(VALUES)?;
             let found = values.get("owner")?.map(|found| found.value().to_vec());
@@ -172,7 +168,7 @@ impl Journal {
     /// A journal that cannot be read, or is nobody's.
     pub fn client(&self) -> Result<String, JournalError> {
         let read = || -> Result<String, Fail> {
-            let transaction = self.database.begin_read()?;
+            let transaction = self.database.read()?;
             let values = transaction.open_table(VALUES)?;
             let owner = values.get("owner")?.ok_or("it is no client's journal")?;
             Ok(serde_json::from_slice::<Owner>(owner.value())?.client)
@@ -186,7 +182,7 @@ impl Journal {
     /// A journal that cannot be read.
     pub fn history(&self) -> Result<Vec<Line>, JournalError> {
         let read = || -> Result<Vec<Line>, Fail> {
-            let transaction = self.database.begin_read()?;
+            let transaction = self.database.read()?;
             let history = transaction.open_table(HISTORY)?;
             let lines = history.iter()?.map(|line| {
                 let (_, line) = line?;
@@ -198,14 +194,15 @@ impl Journal {
     }
 
     fn failed(&self, why: impl ToString) -> JournalError {
+        self.database.failed();
         JournalError::Failed {
-            path: self.path.clone(),
+            path: self.database.path().to_owned(),
             why: why.to_string(),
         }
     }
 
     fn read(&self) -> Result<Kept, Fail> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database.read()?;
         let values = transaction.open_table(VALUES)?;
         let numbers = transaction.open_table(NUMBERS)?;
         let value = |key: &str| -> Result<Option<Vec<u8>>, Fail> {
@@ -242,7 +239,7 @@ impl Journal {
     }
 
     fn write(&self, entry: &Entry) -> Result<(), Fail> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         match entry {
             Entry::Epoch(epoch) => {
                 let mut numbers = transaction.open_table(NUMBERS)?;
@@ -294,7 +291,7 @@ impl Journal {
 
     fn take_up(&self, plan: &RoundPlan) -> Result<Option<Progress>, Fail> {
         let identity = plan.identity()?.to_string();
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         let progress = {
             let values = transaction.open_table(VALUES)?;
             let value = |key: &str| -> Result<Option<Vec<u8>>, Fail> {
@@ -329,7 +326,7 @@ impl Journal {
             epochs: progress.epochs,
             noise: progress.noise.to_string(),
         };
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         {
             let mut values = transaction.open_table(VALUES)?;
             values.insert("progress", serde_json::to_vec(&record)?.as_slice())?;

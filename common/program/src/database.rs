@@ -4,9 +4,10 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use redb::Database;
 use redb::backends::FileBackend;
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use thiserror::Error;
 
 /// Why a database cannot be opened.
@@ -63,6 +64,69 @@ pub fn open(path: &Path, cache: usize) -> Result<Database, DatabaseError> {
     })?;
     sweep(path);
     Ok(database)
+}
+
+/// A database that is opened again once it has failed: after a write that did not come about, for want of
+/// room, redb refuses all others for good, and what is on disk is as after the last transaction.
+#[derive(Debug)]
+pub struct Handle {
+    path: PathBuf,
+    cache: usize,
+    database: Mutex<Option<Database>>,
+}
+
+impl Handle {
+    /// As [`open`].
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(path: &Path, cache: usize) -> Result<Self, DatabaseError> {
+        let database = Mutex::new(Some(open(path, cache)?));
+        Ok(Self {
+            path: path.to_owned(),
+            cache,
+            database,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn read(&self) -> Result<ReadTransaction, Box<dyn Error + Send + Sync>> {
+        self.with(|database| Ok(database.begin_read()?))
+    }
+
+    /// Begins to write; waits for whoever else does.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn write(&self) -> Result<WriteTransaction, Box<dyn Error + Send + Sync>> {
+        self.with(|database| Ok(database.begin_write()?))
+    }
+
+    /// Something has failed: whoever comes next opens the file again.
+    pub fn failed(&self) {
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn with<T>(
+        &self,
+        begin: impl FnOnce(&Database) -> Result<T, Box<dyn Error + Send + Sync>>,
+    ) -> Result<T, Box<dyn Error + Send + Sync>> {
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = Some(open(&self.path, self.cache)?);
+        }
+        // It was filled just now.
+        slot.as_ref()
+            .map_or_else(|| Err("it is not open".into()), begin)
+    }
 }
 
 /// What an unfinished file's name ends with.

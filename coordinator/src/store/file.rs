@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fedistill_federation::Event;
-use fedistill_program::database::{self, DatabaseError};
+use fedistill_program::database::{DatabaseError, Handle};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{Answers, Message, Name, Precision, RoundId, RoundPlan};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::history::{ClosedRecord, now};
@@ -31,8 +31,7 @@ const CACHE: usize = 64 << 20;
 /// One file, written with transactions (redb): after a crash it is as after the last one.
 #[derive(Debug)]
 pub struct FileStore {
-    path: PathBuf,
-    database: Database,
+    database: Handle,
     epoch: u64,
 }
 
@@ -98,7 +97,7 @@ impl FileStore {
     }
 
     fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
-        let opened = database::open(path, CACHE);
+        let opened = Handle::open(path, CACHE);
         let database = opened.map_err(|error| match error {
             DatabaseError::InUse { path } => StoreError::InUse { path },
             DatabaseError::Failed { path, why } => StoreError::Failed { path, why },
@@ -107,15 +106,11 @@ impl FileStore {
                 why: other.to_string(),
             },
         })?;
-        Ok(Self {
-            path: path.to_owned(),
-            database,
-            epoch: 0,
-        })
+        Ok(Self { database, epoch: 0 })
     }
 
     fn last_epoch(&self) -> Result<u64, Fail> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database.read()?;
         match transaction.open_table(NUMBERS) {
             Ok(numbers) => Ok(numbers.get("epoch")?.map_or(0, |epoch| epoch.value())),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
@@ -137,7 +132,7 @@ impl FileStore {
 
     /// The next epoch, `least` at least, on disk before anything is done in it.
     fn claim(&self, least: u64) -> Result<u64, Fail> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         let epoch = {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let before = numbers.get("epoch")?.map_or(0, |epoch| epoch.value());
@@ -181,7 +176,7 @@ impl FileStore {
     }
 
     fn read_history(&self) -> Result<Vec<Closed>, Fail> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database.read()?;
         let history = match transaction.open_table(HISTORY) {
             Ok(history) => history,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -198,14 +193,15 @@ impl FileStore {
     }
 
     fn failed(&self, why: impl ToString) -> StoreError {
+        self.database.failed();
         StoreError::Failed {
-            path: self.path.clone(),
+            path: self.database.path().to_owned(),
             why: why.to_string(),
         }
     }
 
     fn read(&self) -> Result<Saved, Fail> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database.read()?;
         let values = match transaction.open_table(VALUES) {
             Ok(values) => values,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Saved::default()),
@@ -253,7 +249,7 @@ impl FileStore {
         let frame = frame::encode(&Message::Plan(plan.clone()))?;
         let cohort: BTreeMap<&str, u32> = cohort.iter().map(|(n, w)| (n.as_str(), *w)).collect();
         let cohort = serde_json::to_vec(&cohort)?;
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         self.end(&transaction, None)?;
         {
             let mut values = transaction.open_table(VALUES)?;
@@ -266,7 +262,7 @@ impl FileStore {
     fn write_event(&mut self, event: &Event) -> Result<(), Fail> {
         let (line, packed) = line(event);
         let line = serde_json::to_vec(&line)?;
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         {
             let mut events = transaction.open_table(EVENTS)?;
             let next = events.last()?.map_or(0, |(number, _)| number.value() + 1);
@@ -287,7 +283,7 @@ impl FileStore {
             over: next.over,
             state,
         };
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         self.end(&transaction, Some(outcome))?;
         {
             let mut values = transaction.open_table(VALUES)?;
