@@ -11,7 +11,7 @@ use fedistill_client::{Client, Policy};
 use fedistill_coordinator::status::Bookkeeper;
 use fedistill_coordinator::{Coordinator, FileStore, NetTeacher, Settings};
 use fedistill_federation::method;
-use fedistill_federation::{Quorum, Training};
+use fedistill_federation::{Missed, Quorum, Training};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding};
@@ -99,9 +99,10 @@ fn settings(classes: &[String]) -> Settings {
             },
         },
         rounds: 3,
-        cohort: 2,
+        asked: 2,
         open_with: 2,
         quorum: Quorum::new(2, 2, Duration::ZERO, Duration::from_secs(60)).unwrap(),
+        missed: Missed::Reopen,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
         attempts: Some(1),

@@ -104,6 +104,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
             blob: Digest::of(b""),
             answers: None,
         },
+        Event::Extended(1),
         Event::Committed(vec![name("ward-1"), name("ward-2")]),
     ];
     store.open(&plan(id), &cohort).unwrap();

@@ -77,7 +77,7 @@ fn configurations() {
         2,
         &[
             "round.least",
-            "only 2 clients",
+            "round.cohort aims for only 2",
             "lower the one or raise the other",
         ],
     );

@@ -13,7 +13,7 @@ use std::time::Duration;
 use fedistill_client::{Client, ClientError, Ended, Event, Policy};
 use fedistill_coordinator::{Coordinator, CoordinatorError, MemoryStore, Settings};
 use fedistill_federation::method;
-use fedistill_federation::{Quorum, Training};
+use fedistill_federation::{Missed, Quorum, Training};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{
     AnswerKind, Answers, Contribution, Digest, Elements, Hello, Loss, LossTerm, Message, Name,
@@ -56,9 +56,10 @@ fn settings() -> Settings {
             },
         },
         rounds: 1,
-        cohort: 2,
+        asked: 2,
         open_with: 1,
         quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
+        missed: Missed::Reopen,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
         attempts: Some(1),
@@ -143,7 +144,7 @@ async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() 
     let (listener, door) = memory::listen();
     let quorum = Quorum::new(1, 3, Duration::from_secs(60), Duration::from_secs(90)).unwrap();
     let coordinator = coordinator(Settings {
-        cohort: 3,
+        asked: 3,
         open_with: 3,
         quorum,
         ..settings()
@@ -175,6 +176,8 @@ async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() 
     let (reason, detail) = rejection(bad.contribute(other, length, fair.clone()).await);
     assert_eq!(reason, RejectReason::WrongRound);
     assert!(detail.contains("4.0") && detail.contains("0.0"), "{detail}");
+    // A rejection does not say of what: it is told once more what is open.
+    assert!(matches!(bad.next().await, Message::Plan(plan) if plan.id == id));
 
     // The wrong shape: a row too few.
     let short = fair[..fair.len() - 8].to_vec();

@@ -37,7 +37,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Takes in what came while round `open` is.
-    pub(crate) fn heard(&mut self, arrival: &Arrival, open: RoundId) {
+    pub(crate) fn heard(&mut self, hub: &Hub, arrival: &Arrival, open: RoundId) {
         match arrival {
             // Who comes back was told on another connection, and keeps its seat; who comes for the
             // first time may have been told already, before this arrival was read.
@@ -53,6 +53,12 @@ impl<'a> Asking<'a> {
                 client: name, id, ..
             } if *id == open => {
                 self.busy.remove(name);
+            }
+            // It is told that this is not open, and may take that for an answer to the round that is,
+            // and give that up: so it is asked again.
+            Arrival::Contributed { client: name, .. } if self.cohort.contains_key(name) => {
+                hub.forget_greeting(name);
+                self.queue.push_front(name.clone());
             }
             _ => {}
         }

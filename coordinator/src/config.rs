@@ -1,17 +1,19 @@
 //! The coordinator's configuration.
 
+mod round;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use fedistill_federation::{Quorum, Training, method};
+use fedistill_federation::{Training, method};
 use fedistill_learning::{Architecture, Source};
 use fedistill_program::ConfigError;
-use fedistill_program::config::{self, Packing, Rounding, Steps};
+use fedistill_program::config::{self, Steps};
 use fedistill_protocol::Name;
 use serde::Deserialize;
 
+pub use self::round::{MissedConfig, RoundConfig};
 use crate::{CoordinatorError, Settings};
 
 /// A coordinator, whole. Relative paths start from the folder of the file.
@@ -81,41 +83,6 @@ pub struct TeacherConfig {
     pub probes: bool,
 }
 
-/// What a round is; times in seconds.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RoundConfig {
-    /// The fewest contributions that a round can close with.
-    pub least: usize,
-    /// The most clients that a round asks.
-    #[serde(default = "everyone")]
-    pub cohort: usize,
-    /// A round opens once so many clients are connected; by default, `least`.
-    pub open_with: Option<usize>,
-    /// Before this time, a round waits for its whole cohort.
-    #[serde(default = "half_a_minute")]
-    pub least_seconds: f64,
-    /// At this time, a round closes with what it has.
-    #[serde(default = "ten_minutes")]
-    pub most_seconds: f64,
-    /// A client at work that is silent for so long is not waited for.
-    #[serde(default = "minute")]
-    pub silence_seconds: f64,
-    /// How long to wait for enough clients before giving up; by default, for ever.
-    pub patience_seconds: Option<f64>,
-    /// Tries at a round before giving up; by default, for ever.
-    pub attempts: Option<u32>,
-    /// Transfer samples that a round speaks about.
-    #[serde(default = "thousand")]
-    pub samples: u32,
-    /// How answers are packed.
-    #[serde(default)]
-    pub packing: Packing,
-    /// How clients round what they pack.
-    #[serde(default)]
-    pub rounding: Rounding,
-}
-
 /// How hard clients and teacher train in a round.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -165,26 +132,6 @@ fn mlp_m() -> Architecture {
     Architecture::MlpM
 }
 
-fn everyone() -> usize {
-    10_000
-}
-
-fn ten_minutes() -> f64 {
-    600.0
-}
-
-fn half_a_minute() -> f64 {
-    30.0
-}
-
-fn minute() -> f64 {
-    60.0
-}
-
-fn thousand() -> u32 {
-    1000
-}
-
 impl Config {
     /// Reads a file; all paths in what is returned are whole.
     ///
@@ -219,24 +166,6 @@ impl Config {
     /// # Errors
     /// Settings that contradict each other.
     pub fn settings(&self, samples: u32) -> Result<Settings, CoordinatorError> {
-        let RoundConfig {
-            least,
-            cohort,
-            open_with,
-            ..
-        } = self.round;
-        let seconds = |key: &str, value: f64| {
-            Duration::try_from_secs_f64(value).map_err(|_| {
-                CoordinatorError::Settings(format!("round.{key} is {value}: write seconds"))
-            })
-        };
-        let quorum = Quorum::new(
-            least,
-            cohort.max(least),
-            seconds("least-seconds", self.round.least_seconds)?,
-            seconds("most-seconds", self.round.most_seconds)?,
-        )?;
-        let patience = self.round.patience_seconds;
         let weights = self.weights.iter();
         let TrainingConfig {
             private_epochs,
@@ -268,13 +197,12 @@ impl Config {
                 optimiser: steps.into(),
             },
             rounds: self.rounds,
-            cohort,
-            open_with: open_with.unwrap_or(least),
-            quorum,
-            silence: seconds("silence-seconds", self.round.silence_seconds)?,
-            patience: patience
-                .map(|patience| seconds("patience-seconds", patience))
-                .transpose()?,
+            asked: self.round.asked()?,
+            open_with: self.round.open_with.unwrap_or(self.round.least),
+            quorum: self.round.quorum()?,
+            missed: self.round.missed(),
+            silence: self.round.silence()?,
+            patience: self.round.patience()?,
             attempts: self.round.attempts,
             rows: self.round.samples.min(samples),
             precision: self.round.packing.into(),
@@ -354,10 +282,14 @@ probes = true
 
 [round]
 least = 2                           # fewest contributions that a round can close with
-# cohort = 100                      # most clients that a round asks
+# cohort = 100                      # most contributions: a round that has them closes at once; by default, all clients
+# over-selection = 1.3              # ask so many times the cohort, so that a round does not wait for the slowest
 # open-with = 3                     # clients that must be connected before a round opens
 least-seconds = 30                  # before this time, a round waits for all that it asked
-most-seconds = 600                  # at this time, a round closes with what it has
+most-seconds = 600                  # at this time, a round closes with what it has, if that is `least`
+missed = "reopen"                   # where it is not: `reopen` gives it up and begins it anew, `extend` keeps what has come and
+                                    # waits most-seconds more, `settle` closes with what there is, even one contribution
+# extensions = 3                    # how often `extend` does so, before it gives up
 silence-seconds = 60                # a client at work that is silent for so long is not waited for
 # patience-seconds = 3600           # give up when too few clients come for so long
 # attempts = 10                     # give up when a round misses its quorum so often

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod between;
+mod missed;
 
 use std::sync::Arc;
 use std::time::Duration;

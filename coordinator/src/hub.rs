@@ -164,6 +164,14 @@ impl Hub {
         new
     }
 
+    /// What a client was told of a round may not have reached it as it was meant: [`Self::greet`] says
+    /// it once more.
+    pub(crate) fn forget_greeting(&self, of: &Name) {
+        if let Some(member) = self.state().members.get_mut(of) {
+            member.greeted = None;
+        }
+    }
+
     /// Waits until all clients have hung up, as they do once they have read a goodbye: as long as
     /// one more does within `quiet`, but no longer than `ending`, whatever the others say.
     pub(crate) async fn emptied(

@@ -56,7 +56,19 @@ pub trait Observer: Send {
         let _ = (id, drift);
     }
 
-    /// A try at a round has not met its quorum.
+    /// A try at a round has missed its quorum and goes on with what it has: for the how many-th time,
+    /// from 1.
+    fn round_extended(&mut self, id: RoundId, number: u32) {
+        let _ = (id, number);
+    }
+
+    /// A try at a round has missed its quorum and is over with so many contributions;
+    /// [`Self::round_done`] follows.
+    fn round_settled(&mut self, id: RoundId, contributions: usize) {
+        let _ = (id, contributions);
+    }
+
+    /// A try at a round has missed its quorum and is given up.
     fn round_aborted(&mut self, id: RoundId) {
         let _ = id;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedistill_federation::{Method, Partial, Quorum, Training};
+use fedistill_federation::{Method, Missed, Partial, Quorum, Training};
 use fedistill_protocol::{Name, Precision, Rounding};
 
 use crate::config::check_classes;
@@ -23,12 +23,15 @@ pub struct Settings {
     pub training: Training,
     /// Number of rounds.
     pub rounds: u32,
-    /// The most clients that a round asks.
-    pub cohort: usize,
+    /// The most clients that a round asks. Where that is more than the most contributions of its
+    /// quorum, it does not wait for the slowest.
+    pub asked: usize,
     /// A round opens once so many clients are connected.
     pub open_with: usize,
     /// When a round has enough.
     pub quorum: Quorum,
+    /// What becomes of a round that has missed it.
+    pub missed: Missed,
     /// Longest silence of a client at work before it is not waited for.
     pub silence: Duration,
     /// Longest wait for enough clients to open a round with; `None` waits for ever.
@@ -59,10 +62,10 @@ impl Settings {
     ) -> Result<(), CoordinatorError> {
         let wrong = |why: String| Err(CoordinatorError::Settings(why));
         let least = self.quorum.least();
-        if least > self.cohort {
+        if least > self.asked {
             return wrong(format!(
-                "round.least asks for {least} contributions, but round.cohort has only {} clients: lower the one or raise the other",
-                self.cohort
+                "round.least asks for {least} contributions, but only {} clients are asked: lower the one or raise the other",
+                self.asked
             ));
         }
         if self.rows == 0 || self.rows > samples {
@@ -98,8 +101,8 @@ impl Settings {
     fn heaviest(&self) -> u64 {
         let mut weights: Vec<u64> = self.weights.values().map(|&w| w.into()).collect();
         weights.sort_unstable_by(|a, b| b.cmp(a));
-        weights.truncate(self.cohort);
-        let others = self.cohort.saturating_sub(weights.len()) as u64;
+        weights.truncate(self.asked);
+        let others = self.asked.saturating_sub(weights.len()) as u64;
         // The teacher votes as one client does.
         let sum: u64 = weights.iter().map(|&weight| weight.max(1)).sum();
         sum.saturating_add(others).saturating_add(1)

@@ -50,12 +50,26 @@ pub struct Status {
     /// What the method has decided by itself so far, by name.
     #[serde(default)]
     pub decided: BTreeMap<String, f64>,
+    /// How often rounds have missed their quorum.
+    #[serde(default)]
+    pub missed: MissedCounts,
     /// How good the teacher is, where there are held-out samples.
     pub teacher: Option<Evaluation>,
     /// When this was written, in seconds since 1970.
     pub updated: u64,
     /// The process.
     pub process: u32,
+}
+
+/// How often rounds have missed their quorum since the federation began, by what came of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MissedCounts {
+    /// Tries that were given up, and opened again as the next.
+    pub reopened: u64,
+    /// Times that a try was given more time.
+    pub extended: u64,
+    /// Rounds that are over with fewer contributions than the quorum asks for.
+    pub settled: u64,
 }
 
 /// Keeps `status.json` and the teacher's file up to date.
@@ -79,6 +93,7 @@ impl Bookkeeper {
                 contributors: Vec::new(),
                 ledger: Ledger::default(),
                 decided: BTreeMap::new(),
+                missed: MissedCounts::default(),
                 teacher: None,
                 updated: 0,
                 process: std::process::id(),
@@ -119,11 +134,12 @@ impl Observer for Bookkeeper {
     fn started(&mut self, round: u32, teacher: Option<&mut dyn Teacher>) {
         self.status.done = round;
         // What goes on after a stop goes on counting.
-        if round > 0
-            && let Ok(before) = last(&self.folder)
+        if let Ok(before) = last(&self.folder)
             && before.federation == self.status.federation
+            && (round > 0 || before.done == 0)
         {
             self.status.ledger = before.ledger;
+            self.status.missed = before.missed;
         }
         self.update(teacher);
     }
@@ -138,6 +154,20 @@ impl Observer for Bookkeeper {
 
     fn decided(&mut self, decided: &BTreeMap<String, f64>) {
         self.status.decided.clone_from(decided);
+    }
+
+    fn round_extended(&mut self, _: RoundId, _: u32) {
+        self.status.missed.extended += 1;
+        self.write();
+    }
+
+    fn round_settled(&mut self, _: RoundId, _: usize) {
+        self.status.missed.settled += 1;
+    }
+
+    fn round_aborted(&mut self, _: RoundId) {
+        self.status.missed.reopened += 1;
+        self.write();
     }
 
     fn round_done(
@@ -219,6 +249,27 @@ impl std::fmt::Display for Status {
             if let Some(line) = self.ledger.line(&self.contributors) {
                 write!(f, "\n{line}")?;
             }
+        }
+        let MissedCounts {
+            reopened,
+            extended,
+            settled,
+        } = self.missed;
+        let missed = [
+            (reopened, "opened again"),
+            (extended, "given more time"),
+            (settled, "settled for fewer"),
+        ];
+        let missed = missed.iter().filter(|(count, _)| *count > 0);
+        let missed: Vec<String> = missed
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !missed.is_empty() {
+            write!(
+                f,
+                "\nrounds that missed their quorum: {}",
+                missed.join(", ")
+            )?;
         }
         if !self.decided.is_empty() {
             let decided = self.decided.iter();

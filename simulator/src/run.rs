@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use fedistill_client::{Blobs, Client, Policy, Student};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Saved, Settings, Teacher};
-use fedistill_federation::{Method, Quorum, Training};
+use fedistill_federation::{Method, Missed, Quorum, Training};
 use fedistill_learning::{Architecture, Evaluation, Learner, Model, Schedule};
 use fedistill_protocol::{Answers, Digest, Name, Precision, Rounding};
 use fedistill_transport::identity::{Authority, Identity, Validity};
@@ -280,9 +280,10 @@ async fn run(
         method: Arc::clone(&plan.method),
         training: plan.training,
         rounds: plan.rounds,
-        cohort,
+        asked: cohort,
         open_with: clients,
         quorum: Quorum::new(cohort, cohort, Duration::ZERO, patience)?,
+        missed: Missed::Reopen,
         silence: patience,
         patience: None,
         // The same seed would fail in the same way again.

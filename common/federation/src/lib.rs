@@ -23,5 +23,7 @@ pub use partial::{Partial, PartialError};
 pub use probes::Probes;
 pub use quorum::{Quorum, QuorumError};
 pub use robust::Robust;
-pub use round::{Committed, CorruptLog, Event, Fault, Input, Output, Round, RoundConfig, Ticket};
+pub use round::{
+    Committed, CorruptLog, Event, Fault, Input, Missed, Output, Round, RoundConfig, Ticket,
+};
 pub use state::{Lesson, State};

@@ -78,15 +78,23 @@ impl Quorum {
         self.least
     }
 
-    /// Time after which a round ends in any case.
+    /// Time after which a round ends, unless it is extended.
     pub fn most_time(&self) -> Duration {
         self.most_time
     }
 
-    /// `awaited`: clients that may still contribute.
-    pub(crate) fn judge(&self, count: usize, awaited: usize, elapsed: Duration) -> Verdict {
+    /// `awaited`: clients that may still contribute. `extended`: the most time has run out before,
+    /// and the least time with it.
+    pub(crate) fn judge(
+        &self,
+        count: usize,
+        awaited: usize,
+        elapsed: Duration,
+        extended: bool,
+    ) -> Verdict {
         let enough = count >= self.least;
-        if count >= self.most || (enough && (awaited == 0 || elapsed >= self.least_time)) {
+        let waited = extended || elapsed >= self.least_time;
+        if count >= self.most || (enough && (awaited == 0 || waited)) {
             Verdict::Commit
         } else if elapsed >= self.most_time || (!enough && count + awaited < self.least) {
             Verdict::GiveUp
@@ -123,20 +131,23 @@ mod tests {
     fn counts_and_times_decide_together() {
         let quorum = Quorum::new(2, 4, s(10), s(60)).unwrap();
         let cases = [
-            (4, 6, s(0), Verdict::Commit),
-            (2, 6, s(9), Verdict::WaitUntil(s(10))),
-            (2, 6, s(10), Verdict::Commit),
-            (2, 0, s(1), Verdict::Commit),
-            (1, 6, s(59), Verdict::WaitUntil(s(60))),
-            (1, 6, s(60), Verdict::GiveUp),
-            (1, 0, s(1), Verdict::GiveUp),
-            (0, 2, s(1), Verdict::WaitUntil(s(60))),
+            (4, 6, s(0), false, Verdict::Commit),
+            (2, 6, s(9), false, Verdict::WaitUntil(s(10))),
+            (2, 6, s(10), false, Verdict::Commit),
+            (2, 0, s(1), false, Verdict::Commit),
+            (1, 6, s(59), false, Verdict::WaitUntil(s(60))),
+            (1, 6, s(60), false, Verdict::GiveUp),
+            (1, 0, s(1), false, Verdict::GiveUp),
+            (0, 2, s(1), false, Verdict::WaitUntil(s(60))),
+            (1, 6, s(9), true, Verdict::WaitUntil(s(60))),
+            (2, 6, s(0), true, Verdict::Commit),
+            (1, 6, s(60), true, Verdict::GiveUp),
         ];
-        for (count, awaited, elapsed, verdict) in cases {
+        for (count, awaited, elapsed, extended, verdict) in cases {
             assert_eq!(
-                quorum.judge(count, awaited, elapsed),
+                quorum.judge(count, awaited, elapsed, extended),
                 verdict,
-                "{count} {awaited} {elapsed:?}"
+                "{count} {awaited} {elapsed:?} {extended}"
             );
         }
     }

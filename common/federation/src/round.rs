@@ -1,141 +1,19 @@
 mod members;
+mod said;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fedistill_protocol::{
     Answers, Digest, Message, Name, Receipt, RejectReason, Rejected, RoundId,
 };
-use thiserror::Error;
 
 use self::members::{Member, Members};
+pub use self::said::{
+    Committed, CorruptLog, Event, Fault, Input, Missed, Output, RoundConfig, Ticket,
+};
+use crate::Partial;
 use crate::quorum::Verdict;
-use crate::{Method, Partial, Quorum};
-
-/// What a round needs to know before it opens.
-#[derive(Clone, Debug)]
-pub struct RoundConfig {
-    /// Which round, and which try at it.
-    pub id: RoundId,
-    /// The clients that were selected, each with the weight of its contribution.
-    pub cohort: BTreeMap<Name, u32>,
-    /// When the round has enough.
-    pub quorum: Quorum,
-    /// Longest silence of a client at work before it no longer is waited for.
-    pub silence: Duration,
-    /// Rows and classes of each contribution; `None` where nothing goes up.
-    pub answers: Option<(u32, u32)>,
-    /// How contributions add up.
-    pub method: Arc<dyn Method>,
-}
-
-/// What happens to a round.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A client has (again) a connection.
-    Joined(Name),
-    /// A client's contribution has come, whole and of this digest.
-    Contributed {
-        /// Who sends it.
-        client: Name,
-        /// The round it is meant for.
-        id: RoundId,
-        /// Digest of its packed bytes.
-        blob: Digest,
-        /// The unpacked answers; `None` where the plan asks for none.
-        answers: Option<Answers>,
-    },
-    /// A client at work says that it still is.
-    Heartbeat(Name),
-    /// A client's connection is gone.
-    Left(Name),
-    /// A client's policy does not allow the plan.
-    Refused(Name),
-    /// An event is durable.
-    Stored(Ticket),
-}
-
-/// What the driver is to do. Outputs come in the order in which they must be begun.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// Make this event durable, then hand the ticket back with [`Input::Stored`].
-    Persist(Ticket, Event),
-    /// Send a message.
-    Send {
-        /// To whom.
-        to: Name,
-        /// What.
-        message: Message,
-    },
-    /// The round is over and its outcome durable.
-    Committed(Committed),
-    /// The round is over without enough contributions, and that is durable.
-    Aborted,
-}
-
-/// Ties a stored event to what waits for it.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Ticket(u64);
-
-/// A line of a round's log.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The round has opened.
-    Opened(RoundId),
-    /// A contribution counts.
-    Taken {
-        /// Whose.
-        client: Name,
-        /// Digest of its packed bytes.
-        blob: Digest,
-        /// Its answers.
-        answers: Option<Answers>,
-    },
-    /// The round is over, with these contributors.
-    Committed(Vec<Name>),
-    /// The round is over without enough.
-    Aborted,
-}
-
-/// The outcome of a round.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Committed {
-    /// Which round.
-    pub id: RoundId,
-    /// Whose contributions it has, in the order of names.
-    pub contributors: Vec<Name>,
-    /// Their sum.
-    pub sum: Partial,
-    /// Each of them, where the method needs that.
-    pub each: BTreeMap<Name, Answers>,
-}
-
-/// The driver misused a machine; it answers with the same fault ever after.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum Fault {
-    /// A ticket was handed back that is not out.
-    #[error("ticket {0:?} is not out")]
-    UnknownTicket(Ticket),
-}
-
-/// A log that this machine cannot have written.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum CorruptLog {
-    /// The first event is not the opening of this round.
-    #[error("log does not begin with the opening of round {0}")]
-    NotOpened(RoundId),
-    /// An event that cannot stand where it stands.
-    #[error("event {index} of round {id}: {why}")]
-    Event {
-        /// Its place, from 0.
-        index: usize,
-        /// Which round.
-        id: RoundId,
-        /// What is wrong with it.
-        why: String,
-    },
-}
 
 /// The machine of one round: who contributes, when it is enough, what it comes to.
 ///
@@ -149,7 +27,9 @@ pub enum CorruptLog {
 #[derive(Debug)]
 pub struct Round {
     config: RoundConfig,
-    opened: Instant,
+    /// When it was opened, restored or last extended: the quorum's times run from then.
+    began: Instant,
+    extensions: u32,
     members: Members,
     sum: Partial,
     each: BTreeMap<Name, Answers>,
@@ -170,6 +50,7 @@ enum Stage {
 enum Waiting {
     Opening,
     Receipt(Name),
+    Extension(u32),
     Outcome(Box<Output>),
 }
 
@@ -184,7 +65,8 @@ impl Round {
     }
 
     /// Goes on with a round from its log: the contributions in it count, everyone else is awaited
-    /// from `now` on, and the quorum's times run anew from `now`.
+    /// from `now` on, and the quorum's times run anew from `now`; those of its last extension, where
+    /// it was extended.
     ///
     /// # Errors
     /// A log that no round with this configuration can have written.
@@ -257,14 +139,10 @@ impl Round {
         }
         let silent = self.members.most_silent();
         let silent = silent.map(|(last, _)| last + self.config.silence);
-        let verdict =
-            self.config
-                .quorum
-                .judge(self.members.taken(), self.members.working(), Duration::ZERO);
-        let quorum = match verdict {
-            Verdict::WaitUntil(after) => Some(self.opened + after),
+        let quorum = match self.verdict(Duration::ZERO) {
+            Verdict::WaitUntil(after) => Some(self.began + after),
             // Somebody who is gone may come back until then.
-            Verdict::GiveUp => Some(self.opened + self.config.quorum.most_time()),
+            Verdict::GiveUp => Some(self.began + self.config.quorum.most_time()),
             Verdict::Commit => None,
         };
         silent.into_iter().chain(quorum).min()
@@ -294,7 +172,8 @@ impl Round {
     fn blank(config: RoundConfig, now: Instant) -> Self {
         let (rows, classes) = config.answers.unwrap_or_default();
         Self {
-            opened: now,
+            began: now,
+            extensions: 0,
             members: Members::new(config.cohort.keys(), now),
             sum: Partial::new(rows as usize, classes as usize),
             each: BTreeMap::new(),
@@ -325,6 +204,13 @@ impl Round {
                     .map_err(|rejected| rejected.detail)?;
                 let durable = true;
                 self.members.set(&client, Member::Taken { blob, durable });
+            }
+            Event::Extended(number) => {
+                if number != self.extensions + 1 {
+                    let before = self.extensions;
+                    return Err(format!("extension {number} follows extension {before}"));
+                }
+                self.extensions = number;
             }
             Event::Committed(contributors) => {
                 let committed = self.committed();
@@ -442,6 +328,9 @@ impl Round {
                     self.send(client, Receipt { id, blob });
                 }
             }
+            Some(Waiting::Extension(number)) => {
+                self.outputs.push_back(Output::Extended(number));
+            }
             Some(Waiting::Outcome(output)) => self.outputs.push_back(*output),
         }
         Ok(())
@@ -451,33 +340,54 @@ impl Round {
         if self.stage == Stage::Over {
             return;
         }
-        let elapsed = now.duration_since(self.opened);
-        match self
-            .config
-            .quorum
-            .judge(self.members.taken(), self.members.working(), elapsed)
-        {
+        let elapsed = now.duration_since(self.began);
+        match self.verdict(elapsed) {
             Verdict::WaitUntil(_) => {}
-            Verdict::Commit => {
-                let committed = self.committed();
-                let event = Event::Committed(committed.contributors.clone());
-                self.stage = Stage::Over;
-                self.persist(
-                    event,
-                    Waiting::Outcome(Box::new(Output::Committed(committed))),
-                );
-            }
-            Verdict::GiveUp => {
-                // Clients that are gone may come back until the time is up; the unwilling will not.
-                let possible = self.members.len() - self.members.unwilling();
-                let hope = possible >= self.config.quorum.least();
-                if hope && elapsed < self.config.quorum.most_time() {
-                    return;
-                }
-                self.stage = Stage::Over;
-                self.persist(Event::Aborted, Waiting::Outcome(Box::new(Output::Aborted)));
-            }
+            Verdict::Commit => self.commit(),
+            Verdict::GiveUp => self.miss(now, elapsed),
         }
+    }
+
+    fn verdict(&self, elapsed: Duration) -> Verdict {
+        let (taken, awaited) = (self.members.taken(), self.members.working());
+        let extended = self.extensions > 0;
+        self.config.quorum.judge(taken, awaited, elapsed, extended)
+    }
+
+    /// The quorum is missed, or can only be met by who is gone.
+    fn miss(&mut self, now: Instant, elapsed: Duration) {
+        let due = elapsed >= self.config.quorum.most_time();
+        // Clients that are gone may come back until the time is up; the unwilling will not.
+        let possible = self.members.len() - self.members.unwilling();
+        let hope = possible >= self.config.quorum.least();
+        match self.config.missed {
+            _ if hope && !due => {}
+            // One more that is at work is one more to settle for.
+            Missed::Settle if self.members.working() > 0 && !due => {}
+            Missed::Settle if self.members.taken() > 0 => self.commit(),
+            Missed::Extend { most } if hope && self.extensions < most => self.extend(now),
+            Missed::Reopen | Missed::Extend { .. } | Missed::Settle => self.abort(),
+        }
+    }
+
+    fn extend(&mut self, now: Instant) {
+        self.extensions += 1;
+        self.began = now;
+        let event = Event::Extended(self.extensions);
+        self.persist(event, Waiting::Extension(self.extensions));
+    }
+
+    fn commit(&mut self) {
+        let committed = self.committed();
+        let event = Event::Committed(committed.contributors.clone());
+        self.stage = Stage::Over;
+        let outcome = Output::Committed(committed);
+        self.persist(event, Waiting::Outcome(Box::new(outcome)));
+    }
+
+    fn abort(&mut self) {
+        self.stage = Stage::Over;
+        self.persist(Event::Aborted, Waiting::Outcome(Box::new(Output::Aborted)));
     }
 
     fn committed(&self) -> Committed {

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use fedistill_federation::{Quorum, RoundConfig, method};
+use fedistill_federation::{Missed, Quorum, RoundConfig, method};
+use fedistill_protocol::Digest;
 
 use super::*;
 use crate::hub::tests::{hub, name};
@@ -19,6 +20,7 @@ async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
         id: OPEN,
         cohort: cohort.clone(),
         quorum: Quorum::new(1, 3, Duration::ZERO, Duration::from_secs(60)).unwrap(),
+        missed: Missed::Reopen,
         silence: Duration::from_secs(60),
         answers: None,
         method: method::by_name("logit-mean").unwrap().into(),
@@ -43,14 +45,32 @@ async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
     };
     assert_eq!(told(&mut asking), [true, false, false]);
     // It joined before it was told; the coordinator reads of that only now.
-    asking.heard(&Arrival::Joined(name("a")), OPEN);
+    asking.heard(&hub, &Arrival::Joined(name("a")), OPEN);
     assert_eq!(told(&mut asking), [false; 3]);
     let before = RoundId { round: 2, ..OPEN };
-    asking.heard(&Arrival::Refused(name("a"), before, String::new()), OPEN);
-    asking.heard(&Arrival::Malformed(name("a"), before), OPEN);
+    asking.heard(
+        &hub,
+        &Arrival::Refused(name("a"), before, String::new()),
+        OPEN,
+    );
+    asking.heard(&hub, &Arrival::Malformed(name("a"), before), OPEN);
     assert_eq!(told(&mut asking), [false; 3]);
-    asking.heard(&Arrival::Refused(name("a"), OPEN, String::new()), OPEN);
+    asking.heard(
+        &hub,
+        &Arrival::Refused(name("a"), OPEN, String::new()),
+        OPEN,
+    );
     assert_eq!(told(&mut asking), [false, true, false]);
-    asking.heard(&Arrival::Left(name("b")), OPEN);
+    asking.heard(&hub, &Arrival::Left(name("b")), OPEN);
+    assert_eq!(told(&mut asking), [false, false, true]);
+    // It was told that a round is over, and may take that for the open one.
+    let late = |client| Arrival::Contributed {
+        client: name(client),
+        id: before,
+        blob: Digest::of(b"late"),
+        answers: None,
+    };
+    asking.heard(&hub, &late("c"), OPEN);
+    asking.heard(&hub, &late("stranger"), OPEN);
     assert_eq!(told(&mut asking), [false, false, true]);
 }

@@ -60,7 +60,7 @@ impl Coordinator {
                 let candidates = hub.connected();
                 let chosen = self
                     .planner
-                    .cohort(id.round, &candidates, self.settings.cohort);
+                    .cohort(id.round, &candidates, self.settings.asked);
                 let weight = |name: Name| {
                     let weight = self.settings.weights.get(&name).copied().unwrap_or(1);
                     (name, weight)
@@ -75,6 +75,7 @@ impl Coordinator {
             id,
             cohort: cohort.clone(),
             quorum: self.settings.quorum,
+            missed: self.settings.missed,
             silence: self.settings.silence,
             answers: plan
                 .report
@@ -122,7 +123,7 @@ impl Coordinator {
                     let Some(arrival) = arrival else {
                         return Err(CoordinatorError::Settings("nobody listens".to_owned()));
                     };
-                    asking.heard(&arrival, id);
+                    asking.heard(hub, &arrival, id);
                     if let Arrival::Refused(name, _, why) = &arrival {
                         self.refusal = Some(format!("{name}: {why}"));
                     }
@@ -158,7 +159,11 @@ impl Coordinator {
                     }
                     hub.send(&to, &message);
                 }
-                Output::Committed(committed) => return Ok(Some(Some(committed))),
+                Output::Extended(number) => self.extended(id, number),
+                Output::Committed(committed) => {
+                    self.settled(&committed);
+                    return Ok(Some(Some(committed)));
+                }
                 Output::Aborted => return Ok(Some(None)),
             }
         }

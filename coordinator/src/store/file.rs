@@ -56,6 +56,9 @@ enum Line {
         blob: String,
         answers: Option<Shape>,
     },
+    Extended {
+        number: u32,
+    },
     Committed {
         contributors: Vec<String>,
     },
@@ -364,6 +367,7 @@ fn line(event: &Event) -> (Line, Option<Vec<u8>>) {
             };
             (line, answers.as_ref().map(|a| a.pack(Precision::F32)))
         }
+        Event::Extended(number) => (Line::Extended { number: *number }, None),
         Event::Committed(contributors) => {
             let contributors = contributors.iter().map(ToString::to_string).collect();
             (Line::Committed { contributors }, None)
@@ -394,6 +398,7 @@ fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
                 answers,
             }
         }
+        Line::Extended { number } => Event::Extended(number),
         Line::Committed { contributors } => Event::Committed(
             contributors
                 .iter()

@@ -6,10 +6,13 @@
     reason = "a test needs some instant to begin with"
 )]
 
+use std::sync::Arc;
+
 use fedistill_protocol::AnswerKind;
 use proptest::prelude::*;
 
 use super::*;
+use crate::{Method, Quorum};
 
 const CLIENTS: u32 = 5;
 const ID: RoundId = RoundId {
@@ -57,6 +60,7 @@ fn config() -> RoundConfig {
         id: ID,
         cohort: (0..CLIENTS).map(|client| (name(client), 1)).collect(),
         quorum: Quorum::new(2, 4, seconds(10), seconds(60)).unwrap(),
+        missed: Missed::Reopen,
         silence: seconds(20),
         answers: Some((1, CLIENTS)),
         method: Arc::new(Plain),
@@ -82,6 +86,7 @@ fn contribution(client: u32) -> Input {
 
 /// A driver with a log, some of whose last writes may not be durable yet.
 struct Driver {
+    config: RoundConfig,
     round: Round,
     now: Instant,
     log: Vec<Event>,
@@ -92,10 +97,16 @@ struct Driver {
 
 impl Driver {
     fn new() -> Self {
+        Self::missing(Missed::Reopen)
+    }
+
+    fn missing(missed: Missed) -> Self {
+        let config = RoundConfig { missed, ..config() };
         let now = Instant::now();
-        let round = Round::open(config(), now);
+        let round = Round::open(config.clone(), now);
         let (log, pending) = (Vec::new(), VecDeque::new());
         let mut driver = Self {
+            config,
             round,
             now,
             log,
@@ -144,7 +155,7 @@ impl Driver {
     fn crash(&mut self) {
         self.pending.clear();
         self.outcomes.clear();
-        self.round = Round::restore(config(), self.now, self.log.clone()).unwrap();
+        self.round = Round::restore(self.config.clone(), self.now, self.log.clone()).unwrap();
         self.pull();
     }
 
@@ -263,6 +274,86 @@ fn too_many_refusals_abort_the_round_at_once() {
 }
 
 #[test]
+fn an_extended_round_keeps_what_it_has_and_ends_with_the_least() {
+    let mut driver = Driver::missing(Missed::Extend { most: 2 });
+    driver.give(contribution(0));
+    driver.store();
+    driver.wait(60);
+    assert!(
+        driver.outcomes.is_empty(),
+        "nothing is told before the disk has it"
+    );
+    driver.store();
+    assert_eq!(driver.outcomes, [Output::Extended(1)]);
+    // Of the next time it has used 30 seconds when it crashes; it begins that anew.
+    driver.wait(30);
+    driver.crash();
+    driver.wait(59);
+    driver.store();
+    assert!(driver.outcomes.is_empty());
+    driver.give(contribution(1));
+    driver.store();
+    assert_eq!(driver.committed().unwrap().contributors, [name(0), name(1)]);
+}
+
+#[test]
+fn extensions_come_to_an_end() {
+    let mut driver = Driver::missing(Missed::Extend { most: 2 });
+    driver.give(contribution(0));
+    for _ in 0..3 {
+        driver.wait(60);
+        driver.store();
+    }
+    let outcomes = [Output::Extended(1), Output::Extended(2), Output::Aborted];
+    assert_eq!(driver.outcomes, outcomes);
+    assert_eq!(driver.round.poll_timeout(), None);
+}
+
+#[test]
+fn a_round_that_too_many_refuse_is_not_extended() {
+    let mut driver = Driver::missing(Missed::Extend { most: 2 });
+    driver.give(contribution(0));
+    (1..CLIENTS).for_each(|client| driver.give(Input::Refused(name(client))));
+    driver.store();
+    assert_eq!(driver.outcomes, [Output::Aborted]);
+}
+
+#[test]
+fn a_round_that_settles_takes_one() {
+    let mut driver = Driver::missing(Missed::Settle);
+    driver.give(contribution(3));
+    driver.wait(59);
+    driver.store();
+    assert!(driver.outcomes.is_empty());
+    driver.wait(1);
+    driver.store();
+    assert_eq!(driver.committed().unwrap().contributors, [name(3)]);
+}
+
+#[test]
+fn a_round_that_settles_waits_for_those_at_work_and_not_for_none() {
+    let mut driver = Driver::missing(Missed::Settle);
+    driver.give(contribution(3));
+    [0, 1, 2]
+        .into_iter()
+        .for_each(|client| driver.give(Input::Refused(name(client))));
+    driver.give(Input::Heartbeat(name(4)));
+    driver.store();
+    assert!(driver.outcomes.is_empty(), "client 4 is at work");
+    driver.give(Input::Refused(name(4)));
+    driver.store();
+    assert_eq!(driver.committed().unwrap().contributors, [name(3)]);
+}
+
+#[test]
+fn nothing_cannot_be_settled_for() {
+    let mut driver = Driver::missing(Missed::Settle);
+    driver.wait(60);
+    driver.store();
+    assert_eq!(driver.outcomes, [Output::Aborted]);
+}
+
+#[test]
 fn one_who_refused_may_come_back_with_another_mind() {
     let mut driver = Driver::new();
     driver.give(contribution(0));
@@ -358,6 +449,8 @@ fn logs_that_no_round_wrote_are_refused() {
         vec![Event::Opened(ID), taken(CLIENTS)],
         vec![Event::Opened(ID), taken(0), Event::Committed(vec![name(1)])],
         vec![Event::Opened(ID), Event::Aborted, taken(0)],
+        vec![Event::Opened(ID), Event::Extended(2)],
+        vec![Event::Opened(ID), Event::Extended(1), Event::Extended(1)],
     ];
     for log in logs {
         assert!(
@@ -390,12 +483,20 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn missed() -> impl Strategy<Value = Missed> {
+    prop_oneof![
+        Just(Missed::Reopen),
+        (0u32..3).prop_map(|most| Missed::Extend { most }),
+        Just(Missed::Settle),
+    ]
+}
+
 proptest! {
     #[test]
     fn whatever_happens_each_acknowledged_contribution_counts_once(
-        ops in prop::collection::vec(op(), 1..60),
+        missed in missed(), ops in prop::collection::vec(op(), 1..60),
     ) {
-        let mut driver = Driver::new();
+        let mut driver = Driver::missing(missed);
         for op in ops {
             match op {
                 Op::Contribute(client) => driver.give(contribution(client)),
@@ -407,13 +508,21 @@ proptest! {
                 Op::Crash => driver.crash(),
             }
         }
-        // Faults end; within one deadline more the round is over.
+        // Faults end; within one deadline more, and as many as it may be extended by, it is over.
         driver.store();
-        driver.wait(61);
-        driver.store();
+        let extensions = match missed {
+            Missed::Extend { most } => most,
+            Missed::Reopen | Missed::Settle => 0,
+        };
+        for _ in 0..=extensions {
+            driver.wait(61);
+            driver.store();
+        }
+        driver.outcomes.retain(|outcome| !matches!(outcome, Output::Extended(_)));
         prop_assert_eq!(driver.outcomes.len(), 1, "the round must end, once");
         let Some(committed) = driver.committed() else { return Ok(()) };
-        prop_assert!((2..=4).contains(&committed.contributors.len()));
+        let least = if missed == Missed::Settle { 1 } else { 2 };
+        prop_assert!((least..=4).contains(&committed.contributors.len()));
         for receipt in driver.receipts() {
             prop_assert!(committed.contributors.contains(receipt), "{receipt} was acknowledged");
         }
