@@ -217,6 +217,63 @@ async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() 
     run.abort();
 }
 
+/// It says nothing for longer than clients at work may be silent, but its answers come, piece by piece.
+#[tokio::test]
+async fn who_gives_back_slowly_is_waited_for_as_long_as_something_comes() {
+    let (listener, door) = memory::listen();
+    let quorum = Quorum::new(1, 2, Duration::from_secs(60), Duration::from_secs(90)).unwrap();
+    let coordinator = coordinator(Settings {
+        open_with: 2,
+        quorum,
+        silence: Duration::from_millis(1500),
+        ..settings()
+    })
+    .unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let mut quick = Puppet::connect(&door, "quick", classes()).await;
+    let mut slow = Puppet::connect(&door, "slow", classes()).await;
+    let mut id = None;
+    for puppet in [&mut quick, &mut slow] {
+        assert!(matches!(puppet.next().await, Message::Welcome(_)));
+        let Message::Plan(plan) = puppet.next().await else {
+            panic!("no plan");
+        };
+        id = Some(plan.id);
+    }
+    let id = id.unwrap();
+    let fair = Answers::new(AnswerKind::Logits, 2, vec![0.5; 2 * ROWS as usize]).unwrap();
+    let fair = fair.pack(Precision::F32);
+    let (blob, bytes) = (Digest::of(&fair), fair.len() as u64);
+    let receipt = quick.contribute(id, bytes, fair.clone()).await;
+    assert!(matches!(receipt, Message::Receipt(_)), "{receipt:?}");
+    let update = None;
+    let contribution = Contribution {
+        id,
+        blob,
+        bytes,
+        update,
+    };
+    let announcement = contribution.into();
+    slow.frames.writer.send(&announcement).await.unwrap();
+    let mut stream = slow.connection.accept().await.unwrap();
+    assert_eq!(blobs::requested(&mut stream).await.unwrap().offset, 0);
+    let pieces = fair.chunks(fair.len().div_ceil(16));
+    let mut offset = 0u64;
+    for piece in pieces {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let header = [
+            offset.to_le_bytes().as_slice(),
+            &(piece.len() as u32).to_le_bytes(),
+        ]
+        .concat();
+        stream.0.write_all(&header).await.unwrap();
+        stream.0.write_all(piece).await.unwrap();
+        offset += piece.len() as u64;
+    }
+    assert!(matches!(slow.next().await, Message::Receipt(_)));
+    run.abort();
+}
+
 #[tokio::test]
 async fn of_thousands_of_announcements_one_is_fetched_at_a_time() {
     let (listener, door) = memory::listen();

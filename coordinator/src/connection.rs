@@ -1,7 +1,7 @@
 //! One client's connection, from its greeting to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::hub::{Arrival, Hub};
 use crate::ledger::traffic;
+use crate::pulse::Pulse;
 
 /// Longest wait for a client's first message.
 const GREETING: Duration = Duration::from_secs(10);
@@ -89,7 +90,7 @@ async fn converse(
     let (serial, messages) = hub.join(name, Arc::clone(connection), hello.parameters);
     let mut tasks = JoinSet::new();
     tasks.spawn(write_all(writer, messages));
-    tasks.spawn(offer(Arc::clone(hub), Arc::clone(connection)));
+    tasks.spawn(offer(Arc::clone(hub), Arc::clone(connection), name.clone()));
     arrive(hub, Arrival::Joined(name.clone())).await;
     let result = tokio::select! {
         result = read_all(hub, connection, name, &mut reader) => result,
@@ -135,6 +136,19 @@ fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {
     Ok(())
 }
 
+fn pulse(hub: &Hub) -> Pulse {
+    let silence = Duration::from_millis(hub.heartbeat_ms.into());
+    Pulse::new(silence, Instant::now())
+}
+
+/// Something of a blob has crossed: the client is at work.
+fn feel(hub: &Hub, pulse: &Pulse, name: &Name) {
+    if pulse.is_felt(Instant::now()) {
+        // Where nobody has the time to hear of it, the next chunk is as good.
+        let _ = hub.arrivals.try_send(Arrival::Heartbeat(name.clone()));
+    }
+}
+
 async fn arrive(hub: &Hub, arrival: Arrival) {
     // Nobody waits for arrivals once the coordinator stops.
     let _ = hub.arrivals.send(arrival).await;
@@ -149,7 +163,8 @@ async fn write_all(mut writer: FrameWriter, mut frames: mpsc::Receiver<Arc<[u8]>
 }
 
 /// Lets the client fetch the transfer set and the knowledge of the open round.
-async fn offer(hub: Arc<Hub>, connection: Arc<Metered>) {
+async fn offer(hub: Arc<Hub>, connection: Arc<Metered>, name: Name) {
+    let pulse = pulse(&hub);
     while let Ok(mut stream) = connection.accept().await {
         let give = async {
             let request = blobs::requested(&mut stream).await?;
@@ -160,7 +175,10 @@ async fn offer(hub: Arc<Hub>, connection: Arc<Metered>) {
                 false => Payload::Answers,
             };
             let meter = connection.meter();
-            let crossed = |bytes| meter.carried(Direction::Sent, payload, bytes);
+            let crossed = |bytes| {
+                meter.carried(Direction::Sent, payload, bytes);
+                feel(&hub, &pulse, &name);
+            };
             blobs::send(&mut stream, bytes, request.offset, crossed).await
         };
         // On the heap, so that a client that fetches nothing takes no room for it.
@@ -315,7 +333,11 @@ async fn fetch(
     let get = async |blob, bytes| {
         let mut assembler = Assembler::new(blob, bytes, most)?;
         let meter = connection.meter();
-        let crossed = |bytes| meter.carried(Direction::Received, Payload::Answers, bytes);
+        let pulse = pulse(hub);
+        let crossed = |bytes| {
+            meter.carried(Direction::Received, Payload::Answers, bytes);
+            feel(hub, &pulse, name);
+        };
         blobs::fetch(connection.as_ref(), blob, &mut assembler, crossed).await?;
         Ok::<_, TransportError>(assembler.finish()?)
     };

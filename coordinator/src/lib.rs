@@ -22,6 +22,7 @@ mod ledger;
 mod observer;
 mod plan;
 mod probes;
+mod pulse;
 mod settings;
 pub mod stand_ins;
 pub mod status;
