@@ -185,8 +185,8 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         acknowledged: BTreeMap::from([(name("ward-1"), Digest::of(b"again"))]),
         outcome: Some(outcome.clone()),
     };
-    let history = [given_up, committed];
-    assert_eq!(history(store), history);
+    let closed = [given_up, committed];
+    assert_eq!(history(store), closed);
     // All samples are a range, and the same again after a crash.
     let next = Saved {
         state: state(Rows::Range { start: 0, count: 3 }),
@@ -204,7 +204,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     store.close(&next, &outcome).unwrap();
     assert_eq!(store.load().unwrap(), next);
     // Nothing was open: nothing has become of it.
-    assert_eq!(history(store), history);
+    assert_eq!(history(store), closed);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fedistill_learning::{Samples, seed, squared_distances};
-use fedistill_protocol::{Digest, Name, Silence};
+use fedistill_protocol::{Density, Digest, Name, Silence};
 use rand::RngExt;
 
 use crate::{PrivateData, StudentError};
@@ -36,15 +36,23 @@ impl Likeness {
         let open = rows.iter().filter(|row| !self.decided.contains_key(row));
         let open: Vec<usize> = open.copied().collect();
         if !open.is_empty() {
-            let own = Own::of(private, name)?;
+            let own = |most: u16| Own::of(private, name, most.into());
             let mut sample = Vec::new();
             let judge: Judge = match rule {
                 Silence::Far { quantile } => {
-                    let far = Far::new(own, quantile);
+                    let far = Far::new(own(MOST_OWN)?, quantile);
                     Box::new(move |sample| far.is_near(sample))
                 }
-                Silence::Unlike { width, quantile } => {
-                    let unlike = Unlike::new(own, width, quantile, name)?;
+                Silence::Unlike { width, quantile }
+                | Silence::UnlikeBy {
+                    width, quantile, ..
+                } => {
+                    let density = match rule {
+                        Silence::UnlikeBy { density, .. } => density,
+                        _ => Density::default(),
+                    };
+                    let own = own(density.own)?;
+                    let unlike = Unlike::new(own, width, quantile, &density, name)?;
                     Box::new(move |sample| unlike.is_like(sample))
                 }
                 Silence::Never | Silence::Foreign | Silence::Unsure { .. } => Box::new(|_| true),
@@ -62,8 +70,8 @@ impl Likeness {
 /// Says whether a sample is like one's own.
 type Judge = Box<dyn Fn(&[f32]) -> bool>;
 
-/// A client's own samples, of which at most so many are looked at.
-const MOST_OWN: usize = 600;
+/// A client's own samples, of which at most so many are looked at where the plan does not say it.
+const MOST_OWN: u16 = 600;
 
 /// Own samples by chance, one after the other.
 struct Own {
@@ -72,10 +80,10 @@ struct Own {
 }
 
 impl Own {
-    fn of(private: &dyn PrivateData, name: &Name) -> Result<Self, StudentError> {
+    fn of(private: &dyn PrivateData, name: &Name, most: usize) -> Result<Self, StudentError> {
         let mut rng = seed::stream(0, &format!("likeness/{name}"));
         let mut order = seed::permutation(private.len(), &mut rng);
-        order.truncate(MOST_OWN);
+        order.truncate(most);
         let width = private.shape().iter().map(|side| *side as usize).product();
         let (mut values, mut labels) = (Vec::new(), Vec::new());
         private.batch(&order, &mut values, &mut labels)?;
@@ -148,18 +156,22 @@ struct Unlike {
     bar: f64,
 }
 
-/// Even noise that densities are relative to: the paper's number.
-const NOISE: usize = 250;
-
 impl Unlike {
-    /// The density ratio of own samples; `share` of them are below the bar. Of the own samples a tenth
-    /// sets the bar, the others make the estimate.
+    /// The density ratio of own samples; `share` of them are below the bar. Some of the own samples set
+    /// the bar, the others make the estimate.
     ///
     /// # Errors
     /// A width with which nothing can be estimated.
-    fn new(own: Own, width: f32, share: f32, name: &Name) -> Result<Self, StudentError> {
-        let tenth = own.len() / 10;
-        let (known, own) = match tenth {
+    fn new(
+        own: Own,
+        width: f32,
+        share: f32,
+        density: &Density,
+        name: &Name,
+    ) -> Result<Self, StudentError> {
+        let points = usize::from(density.noise);
+        let held_out = f64::from(density.held_out) * own.len() as f64;
+        let (known, own) = match held_out as usize {
             0 => (None, own),
             count => {
                 let (known, own) = own.split(count);
@@ -170,7 +182,7 @@ impl Unlike {
         let (least, most) = values.fold((0f32, 1f32), |(l, m), v| (l.min(v), m.max(v)));
         let mut rng = seed::stream(0, &format!("likeness/noise/{name}"));
         let value = |_| least + (most - least) * rng.random::<f32>();
-        let noise: Vec<f32> = (0..NOISE * own.width).map(value).collect();
+        let noise: Vec<f32> = (0..points * own.width).map(value).collect();
         let scale = -0.5 / f64::from(width).powi(2);
         let kernel = |row: &[f32], others: &[f32]| -> Vec<f64> {
             let squares = squared_distances(row, others).into_iter();
@@ -178,13 +190,15 @@ impl Unlike {
                 .map(|square| (scale * f64::from(square)).exp())
                 .collect()
         };
-        let lambda = (NOISE as f64).powf(-0.5);
+        let lambda = density.ridge();
         // (K / m + lambda I) alpha = -(1 / (lambda n m)) K' 1: the inverse, not the matrix.
-        let factor = -1.0 / (lambda * own.len() as f64 * NOISE as f64);
+        let factor = -1.0 / (lambda * own.len() as f64 * points as f64);
         let (mut matrix, mut right) = (Vec::new(), Vec::new());
         for (at, row) in noise.chunks_exact(own.width.max(1)).enumerate() {
             let mut products = kernel(row, &noise);
-            products.iter_mut().for_each(|value| *value /= NOISE as f64);
+            products
+                .iter_mut()
+                .for_each(|value| *value /= points as f64);
             products[at] += lambda;
             matrix.push(products);
             right.push(factor * kernel(row, &own.values).iter().sum::<f64>());
@@ -249,6 +263,8 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
+    use fedistill_protocol::Elements;
+
     use super::*;
 
     /// Points around (x, x, x, x), by chance.
@@ -266,7 +282,8 @@ mod tests {
         let (other, same) = (cloud(0.7, 50), cloud(0.2, 50));
         let name = "ward-1".parse().unwrap();
         let far = Far::new(cloud(0.2, 300), 0.9);
-        let unlike = Unlike::new(cloud(0.2, 300), 0.3, 0.25, &name).unwrap();
+        let density = Density::default();
+        let unlike = Unlike::new(cloud(0.2, 300), 0.3, 0.25, &density, &name).unwrap();
         let share = |of: &Own, is: &dyn Fn(&[f32]) -> bool| {
             of.rows().filter(|sample| is(sample)).count() as f64 / of.len() as f64
         };
@@ -276,6 +293,78 @@ mod tests {
         ] {
             assert!(share(&other, is) == 0.0);
             assert!(share(&same, is) > 0.5, "{}", share(&same, is));
+        }
+    }
+
+    /// Private samples around 0.2, by chance, of which it is noted how many are looked at.
+    struct Counting(Own, std::sync::Mutex<usize>);
+
+    impl PrivateData for Counting {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn shape(&self) -> &[u32] {
+            &[4]
+        }
+
+        fn classes(&self) -> &[String] {
+            &[]
+        }
+
+        fn batch(
+            &self,
+            indices: &[usize],
+            samples: &mut Vec<f32>,
+            labels: &mut Vec<u32>,
+        ) -> Result<(), StudentError> {
+            let rows: Vec<&[f32]> = self.0.rows().collect();
+            samples.extend(indices.iter().flat_map(|at| rows[*at]));
+            labels.extend(indices.iter().map(|_| 0));
+            *self.1.lock().unwrap() = indices.len();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_estimate_is_as_the_plan_says() {
+        let name = "ward-1".parse().unwrap();
+        let of = |density: &Density| {
+            let unlike = Unlike::new(cloud(0.2, 300), 0.3, 0.25, density, &name).unwrap();
+            (unlike.alpha.len(), unlike.own.len(), unlike.share)
+        };
+        let usual = Density::default();
+        let (noise, own, share) = of(&usual);
+        assert_eq!((noise, own), (250, 270));
+        // 1 / (lambda n), with lambda one by the root of 250.
+        assert!((share - 250f64.sqrt() / 270.0).abs() < 1e-12);
+        let other = Density {
+            noise: 40,
+            held_out: 0.5,
+            lambda: 0.25,
+            ..usual
+        };
+        assert_eq!(of(&other), (40, 150, 1.0 / (0.25 * 150.0)));
+        // Of 700 samples 600 are looked at, or as many as the plan says, whatever else it says.
+        let looked_at = |rule| {
+            let data = Counting(cloud(0.2, 700), std::sync::Mutex::new(0));
+            let transfer = Samples::new(vec![4], Elements::F32(vec![0.2; 4])).unwrap();
+            let set = (Digest::of(b"set"), &transfer);
+            let mut likeness = Likeness::default();
+            likeness.of(rule, set, &[0], &data, &name).unwrap();
+            *data.1.lock().unwrap()
+        };
+        let (width, quantile) = (0.3, 0.25);
+        assert_eq!(looked_at(Silence::Unlike { width, quantile }), 600);
+        assert_eq!(looked_at(Silence::Far { quantile }), 600);
+        for (own, expected) in [(50, 50), (10_000, 700)] {
+            let density = Density { own, ..usual };
+            let rule = Silence::UnlikeBy {
+                width,
+                quantile,
+                density,
+            };
+            assert_eq!(looked_at(rule), expected);
         }
     }
 

@@ -91,7 +91,7 @@ impl Reporting<'_> {
                 let rows = probabilities.chunks_exact(gauge.width.max(1));
                 rows.map(|row| row[largest(row)] < least).collect()
             }
-            rule @ (Silence::Far { .. } | Silence::Unlike { .. }) => {
+            rule @ (Silence::Far { .. } | Silence::Unlike { .. } | Silence::UnlikeBy { .. }) => {
                 let like = likeness.of(rule, self.set, rows, self.private, self.name)?;
                 like.into_iter().map(|like| !like).collect()
             }

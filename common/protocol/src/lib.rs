@@ -23,6 +23,7 @@ mod message;
 mod objective;
 mod plan;
 mod rows;
+mod silence;
 pub mod simplex;
 mod transfer;
 mod version;
@@ -35,9 +36,8 @@ pub use message::{
     Rejected, TransferManifest, Welcome,
 };
 pub use objective::{Loss, LossTerm, Ramp, Toward};
-pub use plan::{
-    About, Knowledge, Optimiser, Phase, PhaseData, Report, RoundPlan, Silence, Start, Update,
-};
+pub use plan::{About, Knowledge, Optimiser, Phase, PhaseData, Report, RoundPlan, Start, Update};
 pub use rows::Rows;
+pub use silence::{Density, Silence};
 pub use transfer::{Elements, TransferSet};
 pub use version::Version;

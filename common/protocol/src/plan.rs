@@ -3,7 +3,7 @@ mod identity;
 use crate::codec::{Decode, Encode};
 use crate::{
     AnswerKind, Answers, Digest, LossTerm, Name, Precision, ProtocolError, RoundId, Rounding, Rows,
-    Toward,
+    Silence, Toward,
 };
 
 /// What a round asks of a client. A plan is data: a client interprets it and knows no method.
@@ -178,34 +178,6 @@ pub struct Report {
     pub update: bool,
 }
 
-/// On which transfer samples a client stays silent: a row of zeros.
-#[derive(Clone, Copy, Debug, Decode, Encode, PartialEq)]
-pub enum Silence {
-    /// On none.
-    Never,
-    /// Where the most likely class, by what came down about the sample or, where nothing did, by the
-    /// student itself, is none that the client holds.
-    Foreign,
-    /// Where the largest probability is below this.
-    Unsure {
-        /// 0 to 1.
-        least: f32,
-    },
-    /// Where the density of the client's own samples, relative to even noise, is low: KuLSIF
-    /// (Kanamori et al. 2012) as Selective-FD has it (Shao et al. 2023).
-    Unlike {
-        /// Width of the Gaussian kernel, above 0.
-        width: f32,
-        /// Share of the client's own samples that lie below the bar, 0 to 1.
-        quantile: f32,
-    },
-    /// Where the nearest of the client's own samples is further away than for this share of its own.
-    Far {
-        /// 0 to 1.
-        quantile: f32,
-    },
-}
-
 impl Report {
     /// Bytes of the same answers whole and uncoded: 4 a value.
     pub fn raw_bytes(&self, classes: u32) -> u64 {
@@ -219,14 +191,6 @@ impl Report {
     }
 
     fn fault(&self, classes: u32) -> Option<String> {
-        let within = match self.silence {
-            Silence::Never | Silence::Foreign => true,
-            Silence::Unsure { least } => (0.0..=1.0).contains(&least),
-            Silence::Unlike { width, quantile } => {
-                width.is_finite() && width > 0.0 && (0.0..=1.0).contains(&quantile)
-            }
-            Silence::Far { quantile } => (0.0..=1.0).contains(&quantile),
-        };
         if let Some(fault) = self.precision.fault() {
             return Some(fault);
         }
@@ -235,7 +199,7 @@ impl Report {
             _ if self.kind != AnswerKind::Features && self.width != classes => {
                 Some(format!("has {} columns for {classes} classes", self.width))
             }
-            _ if !within => Some(format!("has {:?} out of range", self.silence)),
+            _ if !self.silence.is_within() => Some(format!("has {:?} out of range", self.silence)),
             About::Classes if silent => Some(format!("has {:?} about classes", self.silence)),
             _ if !(0.0..=4.0).contains(&self.adjust) => {
                 Some(format!("is adjusted {} times", self.adjust))

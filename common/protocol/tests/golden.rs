@@ -6,7 +6,7 @@
 use fedistill_protocol::blob::Request;
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
-    About, AnswerKind, Answers, Contribution, Digest, Elements, Goodbye, Heartbeat, Hello,
+    About, AnswerKind, Answers, Contribution, Density, Digest, Elements, Goodbye, Heartbeat, Hello,
     Knowledge, Loss, LossTerm, Message, Optimiser, Phase, PhaseData, Precision, Ramp, Receipt,
     Refusal, RejectReason, Rejected, Report, RoundId, RoundPlan, Rounding, Rows, Silence, Start,
     Toward, TransferManifest, TransferSet, Update, Version, Welcome,
@@ -279,6 +279,66 @@ fn what_version_3_has_no_number_for_is_said_with_another() {
     let read = frame::decode(Header::parse(*header).unwrap(), body).unwrap();
     let expected = Rejected::new(RejectReason::ProtocolViolation, "epoch 1".to_owned());
     assert_eq!(read, expected.into());
+}
+
+/// Added since: no number that was there before has changed.
+#[test]
+fn an_estimate_of_densities_has_the_bytes_of_version_4() {
+    let density = Density {
+        noise: 100,
+        held_out: 0.25,
+        lambda: 0.5,
+        own: 1000,
+    };
+    let with = |density| {
+        let mut plan = plan();
+        // The golden one claims more than its rows may take.
+        plan.knowledge[0].bytes = 400;
+        plan.report.as_mut().unwrap().silence = Silence::UnlikeBy {
+            width: 5.0,
+            quantile: 0.25,
+            density,
+        };
+        plan
+    };
+    let message = Message::from(with(density));
+    let bytes = frame::encode(&message).unwrap();
+    let silence = "050000a0400000803e640000803e0000003ffbe803";
+    assert!(hex(&bytes).contains(silence), "{}", hex(&bytes));
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
+    let header = Header::parse(*header).unwrap();
+    assert_eq!(frame::decode(header, body).unwrap(), message);
+    with(density).check(digest(1), 80_000, 2).unwrap();
+    for wrong in [
+        Density {
+            noise: 0,
+            ..density
+        },
+        Density {
+            noise: 2001,
+            ..density
+        },
+        Density {
+            held_out: 0.6,
+            ..density
+        },
+        Density {
+            lambda: -1.0,
+            ..density
+        },
+        Density {
+            lambda: f32::NAN,
+            ..density
+        },
+        Density { own: 0, ..density },
+        Density {
+            own: 10_001,
+            ..density
+        },
+    ] {
+        let error = with(wrong).check(digest(1), 80_000, 2).unwrap_err();
+        assert!(error.to_string().contains("out of range"), "{error}");
+    }
 }
 
 #[test]

@@ -25,15 +25,21 @@ pub(super) struct Adaptive {
     trust: f64,
     /// The first round, from 0, in which clients may be asked about labelled samples.
     census: u32,
+    /// How a teacher's weight is measured.
+    measuring: Measuring,
     /// What packing to few bits may lose, in nats a row.
     tolerance: f64,
     name: String,
 }
 
-/// What a fit is drawn towards: a teacher that weighs a tenth of the mean of clients.
-const PRIOR: f64 = 0.1;
-/// The range of the ratio that is used.
-const RATIOS: (f64, f64) = (0.01, 0.5);
+/// How a teacher's weight is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Measuring {
+    /// How many times the mean of clients the teacher weighs that a fit is drawn towards; above 0.
+    prior: f64,
+    /// The least and the largest weight that is used, in this order.
+    range: (f64, f64),
+}
 
 pub(super) const ENTRY: Entry = Entry {
     name: "adaptive",
@@ -86,6 +92,37 @@ pub(super) const ENTRY: Entry = Entry {
             one_of: &[],
             whole: true,
             source: "ours: students know something by then",
+        },
+        Parameter {
+            key: "prior",
+            symbol: "",
+            what: "how many times the mean of clients the teacher weighs that what is measured is drawn towards",
+            default: 0.1,
+            range: (0.001, 1000.0),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "least-trust",
+            symbol: "",
+            what: "the least weight of the teacher that is measured",
+            default: 0.01,
+            range: (0.0, 0.1),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "most-trust",
+            symbol: "",
+            what: "the largest weight of the teacher that is measured",
+            default: 0.5,
+            // Above all of the least ones, so that there is always something between them.
+            range: (0.1, 1000.0),
+            one_of: &[],
+            whole: false,
+            source: "ours",
         },
         Parameter {
             key: "tolerance",
@@ -157,6 +194,10 @@ impl Adaptive {
             adjust: given.get("adjust") as f32,
             trust: given.get("trust"),
             census: given.get("census") as u32,
+            measuring: Measuring {
+                prior: given.get("prior"),
+                range: (given.get("least-trust"), given.get("most-trust")),
+            },
             tolerance: given.get("tolerance"),
             name: given.name(),
         }
@@ -219,8 +260,9 @@ impl Adaptive {
                 class: *class,
             })
             .collect();
-        let ratio = || Pool::fit(&witnessed, PRIOR).ratio();
-        (!witnessed.is_empty()).then(|| ratio().clamp(RATIOS.0, RATIOS.1))
+        let Measuring { prior, range } = self.measuring;
+        let ratio = || Pool::fit(&witnessed, prior).ratio();
+        (!witnessed.is_empty()).then(|| ratio().max(range.0).min(range.1))
     }
 
     /// The mean of clients and what the teacher said first, at this ratio.

@@ -1,4 +1,4 @@
-use fedistill_protocol::{About, AnswerKind, Answers};
+use fedistill_protocol::{About, AnswerKind, Answers, PhaseData};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
@@ -11,6 +11,7 @@ use crate::{Lesson, Partial, State};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Comet {
     clusters: usize,
+    lambda: f32,
     name: String,
 }
 
@@ -21,20 +22,32 @@ pub(super) const ENTRY: Entry = Entry {
     summary: "For each sample, clients' probabilities are clustered; all cluster means come down, and a student learns from the one that is nearest to what it says itself.",
     up: "probabilities on N samples: 4NC",
     down: "k means a sample: 4kNC",
-    loss: "KL to the nearest of what came down; then cross-entropy",
+    loss: "λ times KL to the nearest of what came down; then cross-entropy",
     good: "groups of clients that disagree for a reason: the same sample means other things to them",
     bad: "label skew of one task, where students need what others know rather than what they know already",
     differs: "distillation and private training take turns, where the paper adds up their losses; the teacher learns from the mean over all",
-    parameters: &[Parameter {
-        key: "clusters",
-        symbol: "k",
-        what: "clusters of each sample",
-        default: 2.0,
-        range: (1.0, 16.0),
-        one_of: &[],
-        whole: true,
-        source: "the usual setting in its comparisons",
-    }],
+    parameters: &[
+        Parameter {
+            key: "clusters",
+            symbol: "k",
+            what: "clusters of each sample",
+            default: 2.0,
+            range: (1.0, 16.0),
+            one_of: &[],
+            whole: true,
+            source: "the usual setting in its comparisons",
+        },
+        Parameter {
+            key: "lambda",
+            symbol: "λ",
+            what: "weight of the divergence from the nearest mean",
+            default: 1.0,
+            range: (0.001, 1000.0),
+            one_of: &[],
+            whole: false,
+            source: "the usual setting in its comparisons",
+        },
+    ],
     make: |given| Box::new(Comet::new(given)),
 };
 
@@ -42,6 +55,7 @@ impl Comet {
     fn new(given: &Given) -> Self {
         Self {
             clusters: given.get("clusters") as usize,
+            lambda: given.get("lambda") as f32,
             name: given.name(),
         }
     }
@@ -57,8 +71,14 @@ impl Method for Comet {
     }
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
-        Ask::train(distil_then_train(outlook.training, state), true)
-            .report(Wanted::on(AnswerKind::Probabilities, outlook.fresh))
+        let mut phases = distil_then_train(outlook.training, state);
+        let distilling = phases
+            .iter_mut()
+            .filter(|phase| phase.data == PhaseData::Transfer);
+        for term in distilling.flat_map(|phase| &mut phase.objective) {
+            *term = term.times(self.lambda);
+        }
+        Ask::train(phases, true).report(Wanted::on(AnswerKind::Probabilities, outlook.fresh))
     }
 
     fn keeps_each(&self) -> bool {

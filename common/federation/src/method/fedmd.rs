@@ -14,7 +14,15 @@ pub(super) struct FedMd {
     rate: f32,
     batch: u16,
     epochs: u16,
+    revisit: Revisit,
     name: String,
+}
+
+/// What of private training is not as the user says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Revisit {
+    batch: Option<u16>,
+    epochs: Option<u16>,
 }
 
 pub(super) const ENTRY: Entry = Entry {
@@ -59,16 +67,41 @@ pub(super) const ENTRY: Entry = Entry {
             whole: true,
             source: "the authors' configuration",
         },
+        Parameter {
+            key: "revisit-batch",
+            symbol: "",
+            what: "samples a step of the revisit; 0: the user's `batch`",
+            default: 0.0,
+            range: (0.0, 60_000.0),
+            one_of: &[],
+            whole: true,
+            source: "ours; the authors' configuration has 5",
+        },
+        Parameter {
+            key: "revisit-epochs",
+            symbol: "",
+            what: "passes of the revisit over private data; 0: the user's `private-epochs`",
+            default: 0.0,
+            range: (0.0, 1000.0),
+            one_of: &[],
+            whole: true,
+            source: "ours; the authors' configuration has 4",
+        },
     ],
     make: |given| Box::new(FedMd::new(given)),
 };
 
 impl FedMd {
     fn new(given: &Given) -> Self {
+        let told = |key| Some(given.get(key) as u16).filter(|value| *value > 0);
         Self {
             rate: given.get("digest-rate") as f32,
             batch: given.get("digest-batch") as u16,
             epochs: given.get("digest-epochs") as u16,
+            revisit: Revisit {
+                batch: told("revisit-batch"),
+                epochs: told("revisit-epochs"),
+            },
             name: given.name(),
         }
     }
@@ -94,7 +127,13 @@ impl Method for FedMd {
             ..distillation(outlook.training, Loss::L1)
         };
         let digest = state.teaches().then_some(digest).into_iter();
-        let phases = digest.chain([private(outlook.training)]).collect();
+        let as_told = private(outlook.training);
+        let revisit = Phase {
+            batch: self.revisit.batch.unwrap_or(as_told.batch),
+            epochs: self.revisit.epochs.unwrap_or(as_told.epochs),
+            ..as_told
+        };
+        let phases = digest.chain([revisit]).collect();
         Ask::train(phases, true).report(Wanted::on(AnswerKind::Logits, outlook.fresh))
     }
 

@@ -2,7 +2,7 @@ use fedistill_protocol::{About, AnswerKind, Answers};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::fedproto::{self, WIDTH};
-use super::prototypes::Prototypes;
+use super::prototypes::{Prototypes, Tuition};
 use super::{Ask, Centre, Method, MethodError, Outlook, Taken};
 use crate::{Partial, State};
 
@@ -11,9 +11,7 @@ use crate::{Partial, State};
 pub(super) struct FedTgp {
     lambda: f32,
     width: u32,
-    epochs: u32,
-    rate: f32,
-    threshold: f32,
+    server: Tuition,
     name: String,
 }
 
@@ -51,6 +49,16 @@ pub(super) const ENTRY: Entry = Entry {
             source: "the paper",
         },
         Parameter {
+            key: "server-batch",
+            symbol: "",
+            what: "prototypes a step of the coordinator's training",
+            default: 10.0,
+            range: (1.0, 60_000.0),
+            one_of: &[],
+            whole: true,
+            source: "the paper",
+        },
+        Parameter {
             key: "server-rate",
             symbol: "η_S",
             what: "step length of the coordinator's training",
@@ -79,9 +87,12 @@ impl FedTgp {
         Self {
             lambda: given.get("lambda") as f32,
             width: given.get("width") as u32,
-            epochs: given.get("server-epochs") as u32,
-            rate: given.get("server-rate") as f32,
-            threshold: given.get("threshold") as f32,
+            server: Tuition {
+                epochs: given.get("server-epochs") as u32,
+                batch: given.get("server-batch") as usize,
+                rate: given.get("server-rate") as f32,
+                threshold: given.get("threshold") as f32,
+            },
             name: given.name(),
         }
     }
@@ -138,7 +149,7 @@ impl Method for FedTgp {
             return Ok(());
         }
         let seed = outlook.seed ^ u64::from(outlook.round);
-        trained.train(&said, self.epochs, self.rate, self.threshold, seed);
+        trained.train(&said, self.server, seed);
         let mut rows = trained.all();
         // Of a class that nobody has held yet nothing is known.
         let known = |class: usize| said.iter().any(|(of, _)| *of == class);

@@ -9,10 +9,20 @@ use super::{
 };
 use crate::{Lesson, Partial, State};
 
+/// How coefficients are found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Steps {
+    count: u32,
+    /// Length, where 1 is the longest that leads down from anywhere.
+    rate: f64,
+    /// How strongly coefficients are drawn to equal ones.
+    rho: f64,
+}
+
 /// KT-pFL (Zhang et al. 2021): each client learns from a mix of all of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct KtPfl {
-    rho: f64,
+    steps: Steps,
     name: String,
 }
 
@@ -27,23 +37,49 @@ pub(super) const ENTRY: Entry = Entry {
     good: "personal accuracy where clients fall into groups",
     bad: "many clients: the coordinator holds all that came up in a round, and makes as many mixes; global accuracy under label skew",
     differs: "the coefficients are found anew in each round, by projected gradient steps on the squared difference to the client's own probabilities, where the paper carries them along and steps once",
-    parameters: &[Parameter {
-        key: "rho",
-        symbol: "ρ",
-        what: "how strongly coefficients are drawn to equal ones",
-        default: 0.7,
-        range: (0.0, 1000.0),
-        one_of: &[],
-        whole: false,
-        source: "ours",
-    }],
+    parameters: &[
+        Parameter {
+            key: "rho",
+            symbol: "ρ",
+            what: "how strongly coefficients are drawn to equal ones",
+            default: 0.7,
+            range: (0.0, 1000.0),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "steps",
+            symbol: "",
+            what: "steps to a round's coefficients",
+            default: 100.0,
+            range: (1.0, 10_000.0),
+            one_of: &[],
+            whole: true,
+            source: "ours: little changes after them",
+        },
+        Parameter {
+            key: "rate",
+            symbol: "η_3",
+            what: "length of such a step, where 1 is the inverse of the steepest slope's bound: up to there each step leads down",
+            default: 1.0,
+            range: (0.001, 2.0),
+            one_of: &[],
+            whole: false,
+            source: "ours: the longest that is safe",
+        },
+    ],
     make: |given| Box::new(KtPfl::new(given)),
 };
 
 impl KtPfl {
     fn new(given: &Given) -> Self {
         Self {
-            rho: given.get("rho"),
+            steps: Steps {
+                count: given.get("steps") as u32,
+                rate: given.get("rate"),
+                rho: given.get("rho"),
+            },
             name: given.name(),
         }
     }
@@ -92,7 +128,7 @@ impl Method for KtPfl {
         let products = products(&said);
         let mut personal = BTreeMap::new();
         for (own, client) in taken.each.keys().enumerate() {
-            let shares = coefficients(&products, own, self.rho);
+            let shares = coefficients(&products, own, self.steps);
             let values = (0..said[own].len()).map(|at| {
                 let mix = said.iter().zip(&shares);
                 mix.map(|(said, share)| share * f64::from(said[at]))
@@ -122,12 +158,9 @@ fn products(said: &[Vec<f32>]) -> Vec<Vec<f64>> {
     said.iter().map(row).collect()
 }
 
-/// Steps to the coefficients of one client.
-const STEPS: usize = 100;
-
 /// Coefficients c, at least 0 and adding up to 1, that make `|| sum c_l s_l - s_k ||^2 / n` small, with
 /// rho / K times `|| c - 1/K ||^2` relative to the size of `s_k`.
-fn coefficients(products: &[Vec<f64>], own: usize, rho: f64) -> Vec<f64> {
+fn coefficients(products: &[Vec<f64>], own: usize, steps: Steps) -> Vec<f64> {
     let count = products.len();
     let even = 1.0 / count.max(1) as f64;
     let size = products[own][own].max(f64::MIN_POSITIVE);
@@ -135,10 +168,10 @@ fn coefficients(products: &[Vec<f64>], own: usize, rho: f64) -> Vec<f64> {
         .iter()
         .map(|row| row.iter().sum::<f64>())
         .fold(0.0, f64::max);
-    let pull = rho * size * even;
-    let step = 1.0 / (2.0 * (largest + pull));
+    let pull = steps.rho * size * even;
+    let step = steps.rate / (2.0 * (largest + pull));
     let mut shares = vec![even; count];
-    for _ in 0..STEPS {
+    for _ in 0..steps.count {
         let slopes: Vec<f64> = (0..count)
             .map(|l| {
                 let mixed: f64 = shares.iter().zip(&products[l]).map(|(c, p)| c * p).sum();
@@ -181,10 +214,15 @@ mod tests {
             vec![0.0, 1.0, 0.1, 0.9],
         ];
         let products = products(&said);
-        let free = coefficients(&products, 0, 0.05);
+        let steps = |rho| Steps {
+            count: 100,
+            rate: 1.0,
+            rho,
+        };
+        let free = coefficients(&products, 0, steps(0.05));
         assert!(free[0] > 0.5 && free[1] > free[2], "{free:?}");
         assert!((free.iter().sum::<f64>() - 1.0).abs() < 1e-9);
-        let pulled = coefficients(&products, 0, 1000.0);
+        let pulled = coefficients(&products, 0, steps(1000.0));
         assert!(
             pulled.iter().all(|share| (share - 1.0 / 3.0).abs() < 0.01),
             "{pulled:?}"

@@ -5,8 +5,18 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 
-/// Prototypes a step.
-const BATCH: usize = 10;
+/// How the coordinator trains them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tuition {
+    /// Passes over a round's prototypes.
+    pub(super) epochs: u32,
+    /// Prototypes a step, at least 1.
+    pub(super) batch: usize,
+    /// Length of a step.
+    pub(super) rate: f32,
+    /// The largest margin.
+    pub(super) threshold: f32,
+}
 
 /// `prototype(c) = relu(embedding(c) A + a) B + b`, all of one width.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,22 +113,16 @@ impl Prototypes {
 
     /// Lets the prototypes come close to clients' prototypes of their class, and apart from others: SGD
     /// on the cross-entropy of `-(distance + margin [same class])`. The margin is the largest distance
-    /// between classes' means, at most `threshold`.
-    pub(super) fn train(
-        &mut self,
-        said: &[(usize, Vec<f32>)],
-        epochs: u32,
-        rate: f32,
-        threshold: f32,
-        seed: u64,
-    ) {
-        let margin = self.margin(said).min(threshold);
+    /// between classes' means, at most the threshold.
+    pub(super) fn train(&mut self, said: &[(usize, Vec<f32>)], tuition: Tuition, seed: u64) {
+        let margin = self.margin(said).min(tuition.threshold);
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..said.len()).collect();
-        for _ in 0..epochs {
+        for _ in 0..tuition.epochs {
             order.shuffle(&mut rng);
-            for batch in order.chunks(BATCH) {
-                self.step(batch.iter().map(|at| &said[*at]), batch.len(), rate, margin);
+            for batch in order.chunks(tuition.batch.max(1)) {
+                let rows = batch.iter().map(|at| &said[*at]);
+                self.step(rows, batch.len(), tuition.rate, margin);
             }
         }
     }
@@ -235,7 +239,13 @@ mod tests {
             })
             .collect();
         let mut prototypes = Prototypes::new(3, 4, 1);
-        prototypes.train(&said, 200, 0.05, 100.0, 2);
+        let tuition = Tuition {
+            epochs: 200,
+            batch: 10,
+            rate: 0.05,
+            threshold: 100.0,
+        };
+        prototypes.train(&said, tuition, 2);
         let rows = prototypes.all();
         for (class, row) in &said {
             let far = |of: usize| distance(row, &rows[of * 4..(of + 1) * 4]);

@@ -1,4 +1,4 @@
-use fedistill_protocol::{AnswerKind, Answers, Silence};
+use fedistill_protocol::{AnswerKind, Answers, Density, Silence};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
@@ -26,7 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
     loss: "KL to what came down; then cross-entropy",
     good: "clients with classes of their own, data that lies apart as it is (digits)",
     bad: "samples that are not told apart by distance in their own space (photographs)",
-    differs: "at most 600 of a client's own samples make the estimate; the density ratio uses the inverse of the kernel's matrix, as its paper has it and its code does not",
+    differs: "a part of a client's own samples makes the estimate; the density ratio uses the inverse of the kernel's matrix, as its paper has it and its code does not",
     parameters: &[
         Parameter {
             key: "width",
@@ -49,6 +49,46 @@ pub(super) const ENTRY: Entry = Entry {
             source: "the authors' code: the first quartile",
         },
         Parameter {
+            key: "noise",
+            symbol: "m",
+            what: "points of even noise that densities are relative to",
+            default: 250.0,
+            range: (1.0, Density::MOST_NOISE as f64),
+            one_of: &[],
+            whole: true,
+            source: "the paper",
+        },
+        Parameter {
+            key: "share",
+            symbol: "",
+            what: "share of a client's own samples that is held out of the estimate and sets the bar; 0: all do both",
+            default: 0.1,
+            range: (0.0, 0.5),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "lambda",
+            symbol: "λ",
+            what: "what is added to the diagonal of the kernel's matrix; 0: 1 / sqrt(m)",
+            default: 0.0,
+            range: (0.0, Density::MOST_LAMBDA as f64),
+            one_of: &[],
+            whole: false,
+            source: "the paper, which has 1 / sqrt(m)",
+        },
+        Parameter {
+            key: "cap",
+            symbol: "n",
+            what: "own samples, chosen by chance, that a client with more takes",
+            default: 600.0,
+            range: (1.0, Density::MOST_OWN as f64),
+            one_of: &[],
+            whole: true,
+            source: "ours",
+        },
+        Parameter {
             key: "ambiguity",
             symbol: "τ_server",
             what: "largest L1 distance of a mean from its most likely class; 2 keeps all",
@@ -64,10 +104,22 @@ pub(super) const ENTRY: Entry = Entry {
 
 impl Selective {
     fn new(given: &Given) -> Self {
+        let [width, quantile] = ["width", "quantile"].map(|key| given.get(key) as f32);
+        let density = Density {
+            noise: given.get("noise") as u16,
+            held_out: given.get("share") as f32,
+            lambda: given.get("lambda") as f32,
+            own: given.get("cap") as u16,
+        };
         Self {
-            silence: Silence::Unlike {
-                width: given.get("width") as f32,
-                quantile: given.get("quantile") as f32,
+            silence: match density == Density::default() {
+                // What clients of older versions know too.
+                true => Silence::Unlike { width, quantile },
+                false => Silence::UnlikeBy {
+                    width,
+                    quantile,
+                    density,
+                },
             },
             ambiguity: given.get("ambiguity") as f32,
             name: given.name(),

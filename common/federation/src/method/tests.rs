@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod keys;
+
 pub(super) fn answers(kind: AnswerKind, values: &[f32]) -> Answers {
     Answers::new(kind, 3, values.to_vec()).unwrap()
 }
@@ -128,6 +130,14 @@ fn what_no_method_is_called_is_one_clear_line() {
             "temperature is \"0\", it must be a number from 0.001 to 10",
         ),
         ("ds-fl:era,temperature=NaN", "must be a number"),
+        (
+            "adaptive,least-trust=0.2",
+            "least-trust is \"0.2\", it must be a number from 0 to 0.1",
+        ),
+        (
+            "selective,noise=2001",
+            "noise is \"2001\", it must be a whole number from 1 to 2000",
+        ),
         (
             "logit-mean,teacher-weight=1.5",
             "must be a whole number from 0 to 1000",

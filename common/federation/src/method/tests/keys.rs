@@ -1,0 +1,190 @@
+//! Every key of every method does something, and every setting that a method says it heeds.
+
+use std::fmt::Write as _;
+
+use super::*;
+use crate::method::catalogue::Parameter;
+
+/// A sample's class is its row modulo 3.
+const SAMPLES: u32 = 60;
+
+/// What the user says beside the name of a method.
+#[derive(Clone, Debug)]
+struct Said {
+    training: Training,
+    precision: Precision,
+    samples: u32,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            training: TRAINING,
+            precision: Precision::U1,
+            samples: 20,
+        }
+    }
+}
+
+/// A teacher that is right about so many of every 10 samples; what it is taught, and for how long, is
+/// written down.
+struct Listener<'a> {
+    right: u32,
+    training: &'a Training,
+    heard: String,
+}
+
+impl Centre for Listener<'_> {
+    fn answer(&mut self, rows: &Rows) -> Result<Answers, CentreError> {
+        let values = rows.iter().flat_map(|row| {
+            let class = row % 3 + u32::from(row * 7 % 10 >= self.right);
+            let mut logits = [-0.9, -1.1, -1.0];
+            logits[class as usize % 3] = 1.5 + 0.1 * (row % 7) as f32;
+            logits
+        });
+        Ok(Answers::new(AnswerKind::Logits, 3, values.collect())?)
+    }
+
+    fn learn(&mut self, rows: &Rows, labels: &Answers) -> Result<(), CentreError> {
+        let epochs = self.training.distillation_epochs;
+        let _ = write!(self.heard, "{rows:?} {labels:?} {epochs}");
+        Ok(())
+    }
+
+    fn is_trained(&self) -> bool {
+        true
+    }
+}
+
+/// What a client gives back: right about some samples, wrong about others, silent about few.
+fn given_back(client: u32, round: u32, wanted: &Wanted) -> Answers {
+    let count = wanted.about.count(3);
+    let rows: Vec<u32> = match &wanted.about {
+        About::Rows(rows) => rows.iter().collect(),
+        About::Classes => (0..count).collect(),
+    };
+    let width = wanted.width.unwrap_or(3);
+    let values = rows.iter().flat_map(|row| {
+        let class = row % 3 + u32::from((row * 3 + client * 4) % 10 >= 7);
+        let is_silent = (row + client) % 11 == 10;
+        let logits = (0..width).map(move |at| {
+            let noise = ((row * 31 + at * 17 + client * 7 + round * 5) % 23) as f32 / 8.0;
+            noise + if at == class % 3 { 2.0 } else { 0.0 }
+        });
+        let logits: Vec<f32> = logits.collect();
+        match wanted.kind {
+            _ if is_silent => vec![0.0; width as usize],
+            AnswerKind::Probabilities => softmax(&logits, 1.0),
+            // One wild value, which clipping would notice.
+            AnswerKind::Logits if *row == 5 => [70.0, -3.0, 1.0].to_vec(),
+            _ => logits,
+        }
+    });
+    Answers::new(wanted.kind, width, values.collect()).unwrap()
+}
+
+/// All that six rounds ask, teach and note, in words, with a bad, a middling and a good teacher.
+fn trace(name: &str, said: &Said) -> String {
+    [1, 6, 10]
+        .map(|right| trace_under(name, said, right))
+        .concat()
+}
+
+fn trace_under(name: &str, said: &Said, right: u32) -> String {
+    let method = named(name);
+    let fresh = Rows::Range {
+        start: 0,
+        count: said.samples,
+    };
+    let hidden = Rows::Range {
+        start: 40,
+        count: 20,
+    };
+    let labels = hidden.iter().map(|row| row % 3).collect();
+    let probes = Probes::new(hidden, labels, None).unwrap();
+    let mut state = State::default();
+    let mut text = String::new();
+    let mut teacher = Listener {
+        right,
+        training: &said.training,
+        heard: String::new(),
+    };
+    for round in 0..6 {
+        let outlook = Outlook {
+            round,
+            training: &said.training,
+            fresh: &fresh,
+            fixed: &fresh,
+            samples: SAMPLES,
+            probes: Some(&probes),
+            precision: said.precision,
+            seed: 1,
+        };
+        if round == 0 {
+            method
+                .begin(&outlook, Some(&mut teacher), &mut state)
+                .unwrap();
+        }
+        let mut ask = method.ask(&outlook, &state);
+        // As the driver fills in what a method leaves open.
+        if ask.lessons {
+            ask.precision.get_or_insert(said.precision);
+        }
+        let (mut sum, mut each) = (Partial::new(0, 0), BTreeMap::new());
+        if let Some(wanted) = &mut ask.report {
+            wanted.precision.get_or_insert(said.precision);
+            let all = (0..4).map(|client| given_back(client, round, wanted));
+            let all: Vec<Answers> = all.collect();
+            sum = Partial::new(all[0].rows() as usize, all[0].classes() as usize);
+            for (client, one) in all.into_iter().enumerate() {
+                method.take(&mut sum, 1, &one).unwrap();
+                each.insert(format!("client-{client}").parse().unwrap(), one);
+            }
+        }
+        let taken = Taken {
+            sum: &sum,
+            each: &each,
+            about: ask.report.as_ref().map(|wanted| &wanted.about),
+            classes: 3,
+        };
+        method
+            .conclude(&outlook, taken, Some(&mut teacher), &mut state)
+            .unwrap();
+        let closing = method.closing(&outlook, &state);
+        let _ = write!(text, "{ask:?} {state:?} {closing:?}");
+    }
+    text + &teacher.heard
+}
+
+/// Values of a key other than the default.
+fn others(p: &Parameter) -> Vec<f64> {
+    let (least, most) = p.range;
+    let near = [2.0 * p.default, p.default / 2.0, least, most];
+    let all = match p.one_of {
+        [] => near.as_slice(),
+        list => list,
+    };
+    let fits = |value: &&f64| {
+        **value != p.default
+            && (least..=most).contains(*value)
+            && (!p.whole || value.fract() == 0.0)
+    };
+    all.iter().filter(fits).copied().collect()
+}
+
+#[test]
+fn no_key_is_without_effect() {
+    for entry in entries() {
+        for p in entry.parameters {
+            let own = entry.variants.iter().find(|v| v.own.contains(&p.key));
+            let own = own.map_or_else(String::new, |variant| format!(":{}", variant.name));
+            let plain = format!("{}{own}", entry.name);
+            let before = trace(&plain, &Said::default());
+            let changes = |value: &f64| {
+                let name = format!("{plain},{}={value}", p.key);
+                trace(&name, &Said::default()) != before
+            };
+            assert!(others(p).iter().any(changes), "{plain}: {}", p.key);
+        }
+    }
+}
