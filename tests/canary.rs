@@ -97,6 +97,8 @@ fn settings(classes: &[String]) -> Settings {
                 learning_rate: 0.05,
                 momentum: 0.0,
             },
+            distillation_temperature: Training::TEMPERATURE,
+            label_smoothing: Training::SMOOTHING,
         },
         rounds: 3,
         asked: 2,

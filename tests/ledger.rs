@@ -232,6 +232,8 @@ async fn both_ends_keep_the_same_books() {
                     learning_rate: 0.1,
                     momentum: 0.0,
                 },
+                distillation_temperature: Training::TEMPERATURE,
+                label_smoothing: Training::SMOOTHING,
             },
             rounds: 3,
             asked: 1,

@@ -73,6 +73,31 @@ async fn one_seed_gives_one_result_over_any_transport_and_any_number_of_threads(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_temperature_and_smoothed_labels_change_what_is_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    for (method, distils) in [("ds-fl", true), ("feddf", true), ("fedavg", false)] {
+        let config = Config {
+            method: method.to_owned(),
+            rounds: 2,
+            clients: 2,
+            ..small(folder.path())
+        };
+        let digest = async |config| run(&config).await.federated.digest;
+        let usual = digest(config.clone()).await;
+        let warm = Config {
+            distillation_temperature: 4.0,
+            ..config.clone()
+        };
+        assert_eq!(digest(warm).await != usual, distils, "{method}");
+        let smooth = Config {
+            label_smoothing: 0.2,
+            ..config
+        };
+        assert_ne!(digest(smooth).await, usual, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_teacher_that_knows_nothing_learns_what_the_federation_comes_to() {
     let folder = tempfile::tempdir().unwrap();
     let with = |method: &str, teacher| Config {

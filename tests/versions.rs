@@ -10,7 +10,7 @@ use std::time::Duration;
 use fedistill_client::journal::Journal;
 use fedistill_client::{Client, Ended, Event, Policy};
 use fedistill_coordinator::{Closed, Coordinator, CoordinatorError, FileStore, Settings, Store};
-use fedistill_federation::{Quorum, Training, method};
+use fedistill_federation::{Missed, Quorum, Training, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, Version};
 use fedistill_transport::identity::{Authority, Identity, Validity};
@@ -49,9 +49,12 @@ fn coordinator(store: FileStore) -> Coordinator {
                 learning_rate: 0.1,
                 momentum: 0.0,
             },
+            distillation_temperature: Training::TEMPERATURE,
+            label_smoothing: Training::SMOOTHING,
         },
         rounds: 2,
-        cohort: 1,
+        asked: 1,
+        missed: Missed::Reopen,
         open_with: 1,
         quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         silence: Duration::from_secs(60),

@@ -54,6 +54,8 @@ fn settings() -> Settings {
                 learning_rate: 0.1,
                 momentum: 0.0,
             },
+            distillation_temperature: Training::TEMPERATURE,
+            label_smoothing: Training::SMOOTHING,
         },
         rounds: 1,
         asked: 2,

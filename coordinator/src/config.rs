@@ -1,19 +1,21 @@
 //! The coordinator's configuration.
 
 mod round;
+mod training;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use fedistill_federation::{Training, method};
+use fedistill_federation::{Setting, method};
 use fedistill_learning::{Architecture, Source};
 use fedistill_program::ConfigError;
-use fedistill_program::config::{self, Steps};
+use fedistill_program::config::{self, Packing, Rounding};
 use fedistill_protocol::Name;
 use serde::Deserialize;
 
 pub use self::round::{MissedConfig, RoundConfig};
+pub use self::training::TrainingConfig;
 use crate::{CoordinatorError, Settings};
 
 /// A coordinator, whole. Relative paths start from the folder of the file.
@@ -83,31 +85,6 @@ pub struct TeacherConfig {
     pub probes: bool,
 }
 
-/// How hard clients and teacher train in a round.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TrainingConfig {
-    /// Passes over private data.
-    pub private_epochs: u16,
-    /// Passes over the round's transfer samples.
-    pub distillation_epochs: u16,
-    /// Samples a step.
-    pub batch: u16,
-    /// How steps are taken.
-    pub steps: Steps,
-}
-
-impl Default for TrainingConfig {
-    fn default() -> Self {
-        Self {
-            private_epochs: 1,
-            distillation_epochs: 3,
-            batch: 50,
-            steps: Steps::default(),
-        }
-    }
-}
-
 fn teacher_file() -> PathBuf {
     "teacher.safetensors".into()
 }
@@ -167,20 +144,8 @@ impl Config {
     /// Settings that contradict each other.
     pub fn settings(&self, samples: u32) -> Result<Settings, CoordinatorError> {
         let weights = self.weights.iter();
-        let TrainingConfig {
-            private_epochs,
-            distillation_epochs,
-            batch,
-            steps,
-        } = self.training;
-        if [private_epochs, distillation_epochs, batch].contains(&0) {
-            return Err(CoordinatorError::Settings(
-                "training.private-epochs, training.distillation-epochs and training.batch must be at least 1".to_owned(),
-            ));
-        }
-        steps
-            .check()
-            .map_err(|why| CoordinatorError::Settings(format!("training.steps: {why}")))?;
+        let method = method::by_name(&self.method)?;
+        let training = self.training.with(&*method)?;
         if self.rounds == 0 {
             return Err(CoordinatorError::Settings(
                 "rounds must be at least 1".to_owned(),
@@ -189,13 +154,8 @@ impl Config {
         Ok(Settings {
             federation: self.federation.parse()?,
             classes: self.classes.clone(),
-            method: method::by_name(&self.method)?.into(),
-            training: Training {
-                private_epochs,
-                distillation_epochs,
-                batch,
-                optimiser: steps.into(),
-            },
+            method: method.into(),
+            training,
             rounds: self.rounds,
             asked: self.round.asked()?,
             open_with: self.round.open_with.unwrap_or(self.round.least),
@@ -213,6 +173,32 @@ impl Config {
                 .collect::<Result<_, CoordinatorError>>()?,
         })
     }
+}
+
+/// What of these settings is without effect, a line each: what the method makes nothing of, and more
+/// samples than the transfer set has.
+pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec<String> {
+    let (method, round) = (&settings.method, &config.round);
+    let given = [
+        (Setting::Packing, round.packing != Packing::default()),
+        (Setting::Rounding, round.rounding != Rounding::default()),
+    ];
+    let lost = given
+        .into_iter()
+        .filter(|(setting, is_given)| *is_given && !method.heeds(*setting));
+    let lost = lost.map(|(setting, _)| format!("round.{}", setting.is_lost_on(&method.name())));
+    let heeds = method.heeds(Setting::Samples);
+    let cut = cut(round.samples, samples).filter(|_| heeds);
+    lost.chain(cut.map(|why| format!("round.{why}"))).collect()
+}
+
+/// That a round speaks about fewer samples than it is told to, where the transfer set has no more.
+pub fn cut(told: u32, samples: u32) -> Option<String> {
+    (told > samples).then(|| {
+        format!(
+            "samples is {told}, but the transfer set has only {samples}: each round speaks about all of them; lower it, or add samples"
+        )
+    })
 }
 
 /// Checks that answers can be told apart by these names of classes.
@@ -303,6 +289,8 @@ distillation-epochs = 3
 batch = 50
 steps = {{ sgd = {{ learning-rate = 0.1, momentum = 0.0 }} }}
 # steps = {{ adamw = {{ learning-rate = 0.001, weight-decay = 0.01 }} }}
+# distillation-temperature = 1      # of KL to what came down, for methods that distil by KL
+# label-smoothing = 0.1             # share of a private label that is spread over all classes; 0 where it is not given
 
 # Weights of clients in the aggregate; 1 for those not named.
 # [weights]
@@ -314,68 +302,4 @@ steps = {{ sgd = {{ learning-rate = 0.1, momentum = 0.0 }} }}
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written(text: &str) -> Result<Config, ConfigError> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("coordinator.toml");
-        std::fs::write(&path, text).unwrap();
-        Config::from_file(&path)
-    }
-
-    fn example() -> String {
-        let classes = ["cat".to_owned(), "dog".to_owned()];
-        template(&"clinic".parse().unwrap(), &classes)
-    }
-
-    #[test]
-    fn the_template_is_a_configuration() {
-        let config = written(&example()).unwrap();
-        assert_eq!(config.classes, ["cat", "dog"]);
-        assert!(config.bundle.is_absolute());
-        let settings = config.settings(500).unwrap();
-        assert_eq!((settings.rows, settings.rounds), (500, 30));
-        assert_eq!(settings.quorum.least(), 2);
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        for (from, to, part) in [
-            ("least = 2 ", "least = 0 ", "at least one contribution"),
-            ("least-seconds = 30", "least-seconds = 601", "at least 601s"),
-            (
-                "most-seconds = 600",
-                "most-seconds = -1",
-                "round.most-seconds is -1",
-            ),
-            ("batch = 50", "batch = 0", "training.batch"),
-            ("rounds = 30", "rounds = 0", "rounds must be at least 1"),
-            (
-                "learning-rate = 0.1,",
-                "learning-rate = -0.1,",
-                "training.steps: learning-rate is -0.1",
-            ),
-            ("\"adaptive\"", "\"fedavg\"", "choose adaptive"),
-            (
-                "federation = \"clinic\"",
-                "federation = \"The Clinic\"",
-                "The Clinic",
-            ),
-        ] {
-            let text = example();
-            assert!(text.contains(from), "{from}");
-            let error = written(&text.replace(from, to))
-                .unwrap()
-                .settings(10)
-                .unwrap_err();
-            assert!(error.to_string().contains(part), "{error}");
-        }
-        let error = written(
-            &example()
-                .replace("cohort", "kohort")
-                .replace("# kohort", "kohort"),
-        );
-        assert!(error.unwrap_err().to_string().contains("kohort"));
-    }
-}
+mod tests;

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use fedistill_coordinator::config::{Config, TeacherConfig, check_classes, template};
+use fedistill_coordinator::config::{
+    Config, TeacherConfig, check_classes, template, without_effect,
+};
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{
     Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Store, Teacher,
@@ -130,6 +132,9 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
     let count = samples.len().try_into().unwrap_or(u32::MAX);
     let settings = config.settings(count).or_exit(Exit::Usage)?;
+    for why in without_effect(&config, &settings, count) {
+        tracing::warn!("{why}");
+    }
     let teacher = match &config.teacher {
         Some(teacher) if teacher.untrained => Some(untrained(&config, teacher, samples.shape())?),
         Some(teacher) => Some(load(&teacher.file, samples.shape(), &config.classes)?),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fedistill_client::PrivateData;
 use fedistill_coordinator::Saved;
-use fedistill_federation::select;
+use fedistill_federation::{Setting, select};
 use fedistill_learning::{LearnError, Learner, Model, Objective, Samples, Schedule, Targets, seed};
 use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser, Toward};
 use fedistill_transport::{Flow, Traffic};
@@ -43,6 +43,18 @@ impl Averaging {
             "fedavg" => Some(Self::FedAvg),
             "feddf" => Some(Self::FedDf),
             _ => None,
+        }
+    }
+
+    /// Whether another value of a setting makes a difference. Parameters cross as they are, and one of
+    /// the two distils nothing.
+    pub fn heeds(self, setting: Setting) -> bool {
+        match setting {
+            Setting::PrivateEpochs => true,
+            Setting::Packing | Setting::Rounding => false,
+            Setting::Samples | Setting::DistillationEpochs | Setting::DistillationTemperature => {
+                self == Self::FedDf
+            }
         }
     }
 }
@@ -277,7 +289,9 @@ impl Work<'_> {
         let mut order = seed::stream(self.seed, &format!("order/{name}"));
         let mut noise = seed::stream(self.seed, &format!("noise/{name}"));
         let terms = [LossTerm::new(
-            Loss::CrossEntropy { smoothing: 0.0 },
+            Loss::CrossEntropy {
+                smoothing: training.label_smoothing,
+            },
             Toward::Labels,
         )];
         let (mut samples, mut labels) = (Vec::new(), Vec::new());
@@ -368,10 +382,8 @@ fn fuse(centre: &mut Learner, work: &Work<'_>, logits: &[f32]) -> Result<(), Sim
     };
     let mut order = seed::stream(work.seed, "fusion/order");
     let mut noise = seed::stream(work.seed, "fusion/noise");
-    let terms = [LossTerm::new(
-        Loss::Kl { temperature: 1.0 },
-        Toward::Knowledge,
-    )];
+    let temperature = work.plan.training.distillation_temperature;
+    let terms = [LossTerm::new(Loss::Kl { temperature }, Toward::Knowledge)];
     let (mut samples, mut values) = (Vec::new(), Vec::new());
     for batch in schedule.batches(work.rows.len(), &mut order) {
         samples.clear();

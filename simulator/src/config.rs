@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use fedistill_federation::{MethodError, Training, method};
+use fedistill_federation::{MethodError, Setting, Training, method};
 use fedistill_learning::Architecture;
 use fedistill_program::config::{self, Packing, Rounding, Steps};
 use fedistill_program::{ConfigError, Exit};
@@ -75,6 +75,10 @@ pub struct Config {
     pub batch: u16,
     /// How steps are taken.
     pub steps: Steps,
+    /// Temperature at which clients distil what came down, by KL, 0.01 to 1000; of `feddf`, the server.
+    pub distillation_temperature: f32,
+    /// Share of a private label that is spread evenly over all classes, 0 up to but not 1.
+    pub label_smoothing: f32,
     /// Clients that lie about what they know, `N:lma`, `N:cpa` or `N:fdla`; none by default.
     pub byzantine: Option<Byzantine>,
     /// Whether `local`, `teacher-only` and pooled data are run too, to compare with.
@@ -108,6 +112,8 @@ impl Default for Config {
             distillation_epochs: 3,
             batch: 50,
             steps: Steps::default(),
+            distillation_temperature: Training::TEMPERATURE,
+            label_smoothing: Training::SMOOTHING,
             byzantine: None,
             baselines: true,
         }
@@ -248,6 +254,7 @@ impl Config {
             config.clients = Data::clients(&config.data, config.public)?;
         }
         config.check()?;
+        config.suits_its_method()?;
         Ok(config)
     }
 
@@ -392,19 +399,42 @@ impl Config {
                 "personal-held-out must be 0 up to but not 1",
             ),
             (self.samples == 0, "samples must be at least 1"),
-            (self.batch == 0, "batch must be at least 1"),
-            (
-                self.private_epochs == 0,
-                "private-epochs must be at least 1",
-            ),
-            (
-                self.distillation_epochs == 0,
-                "distillation-epochs must be at least 1",
-            ),
         ];
-        match wrong.into_iter().find(|(wrong, _)| *wrong) {
-            Some((_, why)) => Err(SimulationError::Settings(why.to_owned())),
-            None => self.steps.check().map_err(SimulationError::Settings),
+        if let Some((_, why)) = wrong.into_iter().find(|(wrong, _)| *wrong) {
+            return Err(SimulationError::Settings(why.to_owned()));
+        }
+        let training = self.training().check();
+        let training = training.and_then(|()| self.steps.check());
+        training.map_err(SimulationError::Settings)
+    }
+
+    /// Refuses what would be without effect on the method. Where several are compared it is for others.
+    fn suits_its_method(&self) -> Result<(), SimulationError> {
+        let setting = Setting::DistillationTemperature;
+        let is_given = self.distillation_temperature != Training::TEMPERATURE;
+        match is_given && !heeds(&self.method, setting) {
+            true => Err(SimulationError::Settings(setting.is_lost_on(&self.method))),
+            false => Ok(()),
+        }
+    }
+
+    /// That rounds speak about fewer samples than `samples` says, where a transfer set has only so many
+    /// and the method speaks about it.
+    pub(crate) fn cut(&self, transfer: usize) -> Option<String> {
+        let transfer = transfer.try_into().unwrap_or(u32::MAX);
+        let why = fedistill_coordinator::config::cut(self.samples, transfer);
+        why.filter(|_| heeds(&self.method, Setting::Samples))
+    }
+
+    /// How hard clients train, and what they minimise.
+    fn training(&self) -> Training {
+        Training {
+            private_epochs: self.private_epochs,
+            distillation_epochs: self.distillation_epochs,
+            batch: self.batch,
+            optimiser: self.steps.into(),
+            distillation_temperature: self.distillation_temperature,
+            label_smoothing: self.label_smoothing,
         }
     }
 
@@ -433,12 +463,7 @@ impl Config {
         Ok(Plan {
             method: method::by_name(method)?.into(),
             rounds: self.rounds,
-            training: Training {
-                private_epochs: self.private_epochs,
-                distillation_epochs: self.distillation_epochs,
-                batch: self.batch,
-                optimiser: self.steps.into(),
-            },
+            training: self.training(),
             rows: self.samples,
             precision: self.packing.into(),
             rounding: self.rounding.into(),
@@ -453,6 +478,15 @@ impl Config {
             },
             seed: self.seed,
         })
+    }
+}
+
+/// Whether a setting makes a difference to the algorithm of this name; one that nobody knows is refused
+/// elsewhere.
+pub(crate) fn heeds(method: &str, setting: Setting) -> bool {
+    match Averaging::by_name(method) {
+        Some(which) => which.heeds(setting),
+        None => method::by_name(method).map_or(true, |method| method.heeds(setting)),
     }
 }
 
@@ -534,6 +568,20 @@ mod tests {
             ("threads = 100000", "threads must be"),
             ("personal-held-out = 1.0", "personal-held-out must be 0"),
             ("personal-held-out = nan", "personal-held-out must be 0"),
+            ("batch = 0", "batch is 0: write"),
+            (
+                "distillation-temperature = 0",
+                "distillation-temperature is 0:",
+            ),
+            ("label-smoothing = 1.5", "label-smoothing is 1.5:"),
+            (
+                "distillation-temperature = 2\nmethod = \"fedmd\"",
+                "distillation-temperature changes nothing with fedmd",
+            ),
+            (
+                "distillation-temperature = 2\nmethod = \"fedavg\"",
+                "distillation-temperature changes nothing with fedavg",
+            ),
             (
                 "steps = { sgd = { learning-rate = -1 } }",
                 "learning-rate is -1",

@@ -55,6 +55,7 @@ pub async fn run(
     if let Some(journal) = journal {
         journal.hold_against(world.digest(&config.teacher)?)?;
     }
+    let cut = config.cut(world.transfer.len());
     // What was done before this process began.
     let earlier = Cell::new(0.0);
     let stage = |method: &str| -> Result<_, SimulationError> {
@@ -72,6 +73,12 @@ pub async fn run(
         let before = outcome.seconds - begun.elapsed().as_secs_f64();
         earlier.set(earlier.get() + before.max(0.0));
     };
+    // Of the federation alone: with its baselines it is the same.
+    let note_cut = |method: &str, progress: &Progress| {
+        if let Some(why) = cut.as_ref().filter(|_| method == config.method) {
+            progress.note(why);
+        }
+    };
     let run = async |method: &str, transport: Transport| {
         let (stage, outcome) = stage(method)?;
         if let Some(outcome) = outcome {
@@ -83,6 +90,7 @@ pub async fn run(
         let teacher = world.teacher(&config.teacher, config.teacher_model, config.seed)?;
         let teacher = teacher.map(|teacher| Box::new(teacher) as Box<dyn Teacher>);
         let progress = progress(method, config.rounds);
+        note_cut(method, &progress);
         let bound = MemoryBound::of(&world, &plan, config.teacher_model)?;
         progress.note(&bound.to_string());
         let outcome = simulate_kept(&world, &plan, teacher, progress.clone(), stage).await;
@@ -98,6 +106,7 @@ pub async fn run(
                 let begun = Instant::now();
                 let plan = config.plan("local")?;
                 let progress = progress(&config.method, config.rounds);
+                note_cut(&config.method, &progress);
                 let bound = MemoryBound::of_averaging(&world, &plan, which)?;
                 progress.note(&bound.to_string());
                 let outcome = average_kept(&world, &plan, which, &progress, stage)?;

@@ -18,7 +18,9 @@ mod round;
 mod state;
 
 pub use cohort::select;
-pub use method::{Ask, Centre, CentreError, Method, MethodError, Outlook, Taken, Training, Wanted};
+pub use method::{
+    Ask, Centre, CentreError, Method, MethodError, Outlook, Setting, Taken, Training, Wanted,
+};
 pub use partial::{Partial, PartialError};
 pub use probes::Probes;
 pub use quorum::{Quorum, QuorumError};

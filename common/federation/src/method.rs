@@ -19,41 +19,32 @@ mod prototypes;
 mod robustly;
 mod scarlet;
 mod selective;
+mod setting;
 mod steps;
 mod teacher_only;
 mod thrift;
+mod training;
 mod vote;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use fedistill_protocol::{
-    About, AnswerKind, Answers, Name, Optimiser, Phase, PhaseData, Precision, ProtocolError, Rows,
-    Silence,
+    About, AnswerKind, Answers, Name, Phase, PhaseData, Precision, ProtocolError, Rows, Silence,
 };
 use thiserror::Error;
 
 use steps::{
-    KL, as_kind, by_row, centred, distil_then_train, distillation, expect_kind, largest, mean,
-    on_simplex, pass_on, private, softmax, take_logits, take_probabilities,
+    as_kind, by_row, centred, distil, distil_then_train, distillation, expect_kind, largest,
+    matters_without_rows, mean, on_simplex, pass_on, private, softmax, take_logits,
+    take_probabilities,
 };
 
 pub use catalogue::{DEFAULT, Entry, Given, Parameter, Variant, by_name, entries, markdown};
+pub use setting::Setting;
+pub use training::Training;
 
 use crate::{Partial, PartialError, Probes, State};
-
-/// How hard clients train in a round, which every method leaves to the user.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Training {
-    /// Passes over private data.
-    pub private_epochs: u16,
-    /// Passes over the round's transfer samples.
-    pub distillation_epochs: u16,
-    /// Samples a step.
-    pub batch: u16,
-    /// How steps are taken.
-    pub optimiser: Optimiser,
-}
 
 /// What a method knows as a round is planned.
 #[derive(Clone, Copy, Debug)]
@@ -276,6 +267,13 @@ pub trait Method: fmt::Debug + Send + Sync {
 
     /// Whether a teacher makes a difference: says something, or learns something.
     fn uses_teacher(&self) -> bool {
+        true
+    }
+
+    /// Whether another value of this setting makes a difference: to what it asks, to what clients do
+    /// about that, or to what a teacher learns.
+    fn heeds(&self, setting: Setting) -> bool {
+        let _ = setting;
         true
     }
 

@@ -328,9 +328,30 @@ This page is written by the code (`common/federation/src/method/catalogue.rs`), 
 
 A method is named `NAME`, `NAME:VARIANT` or `NAME[:VARIANT],KEY=VALUE,...`, in `--method` and in configuration files. N are the transfer samples of a round
 (`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer, and entropy coding
-fewer still; with `rounding = \"stochastic\"` clients round by chance what they pack at 8 bits and fewer, right on average, so that errors of many cancel in their mean. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. Private epochs, distillation epochs, batch and steps are the user's, whatever the method, unless its table says otherwise.
+fewer still; with `rounding = \"stochastic\"` clients round by chance what they pack at 8 bits and fewer, right on average, so that errors of many cancel in their mean. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. How hard clients train (private epochs, distillation epochs, batch, steps), at which temperature they distil and how much they smooth labels is the user's, whatever the method, unless its table says otherwise (`docs/operations.md`, How students train). A setting of which a method makes nothing is refused where a comparison gives it to that method alone, and told of elsewhere.
 
 A method whose aggregate is a mean of what comes up takes one key more: `robust=median` (each value by itself; Yin et al. 2018) or `robust=geometric-median` (the point with the least
 sum of distances to what all clients say of a sample; Weiszfeld 1937) puts that in the mean's place, so that fewer than half of the clients cannot move it far, whatever they say. Each client then counts
 once, whatever its weight, and the coordinator holds all that came up in a round. It is of even data: under strong label skew honest clients disagree as liars do, and no centre tells one from the other.
+
+## Losses
+
+What students minimise is data of a plan, terms that add up. Some terms come with a method by its name and keys; all others in the table are there for a `Method` of your own, which puts them into the phases that it
+asks for (`Ask::phases`), each with a weight that may rise or fall over epochs (`Ramp`). Clients need not be changed for that.
+
+| loss | by name and keys | by a plan |
+|---|---|---|
+| cross-entropy with private labels | every method; `label-smoothing` spreads a share of the label | yes |
+| KL to what came down, T² | every method whose table says KL; `distillation-temperature` is T | yes |
+| soft cross-entropy | `vote`; about classes, `fd` | yes |
+| mean absolute error of logits | `fedmd` | yes |
+| not-true distillation | `fedntd`, of what the student said before | yes |
+| mean squared error of features | `fedproto` and `fedtgp`, toward prototypes | also hints (FitNets), with a learnt map where widths differ |
+| softmax over the classes that a client holds, restricted or balanced |  | yes |
+| reverse KL, mean squared error of logits, decoupled distillation |  | yes |
+| attention transfer, similarity-preserving, relational |  | yes, of features |
+
+Terms of features hold a student's against prototypes of classes, against its own of before the phase, or against features that your `Method` sends down. Features are what goes into a model's last layer, a vector a sample: in nets that pool over space before it (ResNets, MobileNet), a
+value a channel. So **attention transfer is here of feature vectors**: the squared distance of two such vectors, each scaled to length 1. Zagoruyko and Komodakis (2017) compare maps, sums over channels of squared activations at each place of an image, after several layers:
+where a net looks. A pooled vector has no places left: here it is which features answer, relative to each other, and in one layer; both sides must have as many. Their results on images tell nothing of it.
 ";

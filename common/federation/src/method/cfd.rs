@@ -2,8 +2,8 @@ use fedistill_protocol::{About, AnswerKind, Answers, Precision, Start};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, as_kind, distil_then_train, mean,
-    take_probabilities,
+    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, as_kind, distil_then_train,
+    mean, take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -168,6 +168,11 @@ impl Method for Cfd {
             updates: self.delta,
             ..Ask::train(phases, true).report(wanted)
         }
+    }
+
+    /// Bits are keys of its own.
+    fn heeds(&self, setting: Setting) -> bool {
+        setting != Setting::Packing
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {

@@ -4,8 +4,8 @@ use fedistill_protocol::{About, AnswerKind, Answers, Loss, LossTerm, Toward};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, mean, on_simplex, private,
-    take_probabilities,
+    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, matters_without_rows, mean,
+    on_simplex, private, take_probabilities,
 };
 use crate::{Lesson, Partial, State};
 
@@ -60,6 +60,10 @@ impl Method for Fd {
 
     fn uses_teacher(&self) -> bool {
         false
+    }
+
+    fn heeds(&self, setting: Setting) -> bool {
+        matters_without_rows(setting)
     }
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {

@@ -2,8 +2,8 @@ use fedistill_protocol::{AnswerKind, Answers, Loss, Optimiser, Phase};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distillation, expect_kind,
-    mean, pass_on, private,
+    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, distillation,
+    expect_kind, mean, pass_on, private,
 };
 use crate::{Partial, State};
 
@@ -135,6 +135,16 @@ impl Method for FedMd {
         };
         let phases = digest.chain([revisit]).collect();
         Ask::train(phases, true).report(Wanted::on(AnswerKind::Logits, outlook.fresh))
+    }
+
+    /// A mean absolute error has no temperature; passes of the digest are a key of its own, but not those
+    /// of a teacher.
+    fn heeds(&self, setting: Setting) -> bool {
+        match setting {
+            Setting::DistillationTemperature => false,
+            Setting::PrivateEpochs => self.revisit.epochs.is_none(),
+            _ => true,
+        }
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {

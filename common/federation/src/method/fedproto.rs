@@ -2,7 +2,8 @@ use fedistill_protocol::{About, AnswerKind, Answers, Loss, LossTerm, Toward};
 
 use super::catalogue::{Entry, Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, expect_kind, private,
+    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, expect_kind,
+    matters_without_rows, private,
 };
 use crate::{Partial, State};
 
@@ -96,6 +97,10 @@ impl Method for FedProto {
 
     fn uses_teacher(&self) -> bool {
         false
+    }
+
+    fn heeds(&self, setting: Setting) -> bool {
+        matters_without_rows(setting)
     }
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {

@@ -3,7 +3,7 @@ use fedistill_protocol::{About, AnswerKind, Answers};
 use super::catalogue::{Entry, Given, Parameter};
 use super::fedproto::{self, WIDTH};
 use super::prototypes::{Prototypes, Tuition};
-use super::{Ask, Centre, Method, MethodError, Outlook, Taken};
+use super::{Ask, Centre, Method, MethodError, Outlook, Setting, Taken, matters_without_rows};
 use crate::{Partial, State};
 
 /// FedTGP (Zhang et al. 2024): prototypes that the coordinator trains, so that classes lie apart.
@@ -109,6 +109,10 @@ impl Method for FedTgp {
 
     fn uses_teacher(&self) -> bool {
         false
+    }
+
+    fn heeds(&self, setting: Setting) -> bool {
+        matters_without_rows(setting)
     }
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {

@@ -1,7 +1,7 @@
 use fedistill_protocol::{AnswerKind, Answers};
 
 use super::catalogue::Entry;
-use super::{Ask, Centre, Method, MethodError, Outlook, Taken, private};
+use super::{Ask, Centre, Method, MethodError, Outlook, Setting, Taken, private};
 use crate::{Partial, State};
 
 /// No exchange: every client learns from its own data alone. The baseline of every comparison.
@@ -34,6 +34,11 @@ impl Method for Local {
 
     fn uses_teacher(&self) -> bool {
         false
+    }
+
+    /// Nothing crosses, and nothing is distilled.
+    fn heeds(&self, setting: Setting) -> bool {
+        setting == Setting::PrivateEpochs
     }
 
     fn ask(&self, outlook: &Outlook<'_>, _: &State) -> Ask {

@@ -2,7 +2,7 @@
 
 use fedistill_protocol::{AnswerKind, Answers};
 
-use super::{Ask, Centre, Method, MethodError, Outlook, Taken, on_simplex};
+use super::{Ask, Centre, Method, MethodError, Outlook, Setting, Taken, on_simplex};
 use crate::{Partial, Robust, State};
 
 /// A method and what stands for its mean.
@@ -132,6 +132,10 @@ impl Method for Robustly {
         };
         let taken = Taken { sum: &sum, ..taken };
         self.method.conclude(outlook, taken, centre, state)
+    }
+
+    fn heeds(&self, setting: Setting) -> bool {
+        self.method.heeds(setting)
     }
 
     fn wants_probes(&self) -> bool {

@@ -3,8 +3,8 @@ use fedistill_protocol::{About, AnswerKind, Answers, Phase, Rows};
 use super::catalogue::{Entry, Given, Parameter};
 use super::ds_fl::Reduction;
 use super::{
-    Ask, Centre, KL, Method, MethodError, Outlook, Taken, Wanted, as_kind, distillation, mean,
-    private, take_probabilities,
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, as_kind, distil, mean, private,
+    take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -189,7 +189,7 @@ impl Method for Scarlet {
         let notes = self.notes(outlook, state).unwrap_or_default();
         let distil = Phase {
             only: Some(Rows::of(notes.chosen.clone())),
-            ..distillation(outlook.training, KL)
+            ..distil(outlook.training)
         };
         let distil = state.teaches().then_some(distil).into_iter();
         let phases = distil.chain([private(outlook.training)]).collect();
@@ -302,6 +302,8 @@ mod tests {
                     learning_rate: 0.1,
                     momentum: 0.0,
                 },
+                distillation_temperature: Training::TEMPERATURE,
+                label_smoothing: Training::SMOOTHING,
             },
             fresh: &fresh,
             fixed: &fresh,

@@ -5,7 +5,7 @@ use fedistill_protocol::{
     Toward,
 };
 
-use super::{Centre, MethodError, Taken, Training};
+use super::{Centre, MethodError, Setting, Taken, Training};
 use crate::{Partial, State};
 
 /// Private training: cross-entropy on the client's own labels.
@@ -17,7 +17,9 @@ pub(super) fn private(training: &Training) -> Phase {
         epochs: training.private_epochs,
         batch: training.batch,
         objective: vec![LossTerm::new(
-            Loss::CrossEntropy { smoothing: 0.0 },
+            Loss::CrossEntropy {
+                smoothing: training.label_smoothing,
+            },
             Toward::Labels,
         )],
         optimiser: training.optimiser,
@@ -34,13 +36,25 @@ pub(super) fn distillation(training: &Training, loss: Loss) -> Phase {
     }
 }
 
-/// KL at temperature 1.
-pub(super) const KL: Loss = Loss::Kl { temperature: 1.0 };
+/// Distillation of what came down, by KL at the user's temperature.
+pub(super) fn distil(training: &Training) -> Phase {
+    let temperature = training.distillation_temperature;
+    distillation(training, Loss::Kl { temperature })
+}
 
 /// Distillation where there is something to distil, then private training.
 pub(super) fn distil_then_train(training: &Training, state: &State) -> Vec<Phase> {
-    let distil = state.teaches().then(|| distillation(training, KL));
+    let distil = state.teaches().then(|| distil(training));
     distil.into_iter().chain([private(training)]).collect()
+}
+
+/// Whether a setting makes a difference where classes alone are spoken about: no transfer sample is, so
+/// none is distilled.
+pub(super) fn matters_without_rows(setting: Setting) -> bool {
+    match setting {
+        Setting::Packing | Setting::Rounding | Setting::PrivateEpochs => true,
+        Setting::Samples | Setting::DistillationEpochs | Setting::DistillationTemperature => false,
+    }
 }
 
 /// Refuses answers of another kind than the method asked for.

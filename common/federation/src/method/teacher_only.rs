@@ -1,7 +1,7 @@
 use fedistill_protocol::{About, AnswerKind, Answers};
 
 use super::catalogue::Entry;
-use super::{Ask, Centre, Method, MethodError, Outlook, Taken, distil_then_train};
+use super::{Ask, Centre, Method, MethodError, Outlook, Setting, Taken, distil_then_train};
 use crate::{Partial, State};
 
 /// The teacher's soft labels come down, nothing goes up (Hinton et al. 2015, at a distance). The
@@ -58,5 +58,10 @@ impl Method for TeacherOnly {
 
     fn needs_teacher(&self) -> bool {
         true
+    }
+
+    /// Clients pack nothing.
+    fn heeds(&self, setting: Setting) -> bool {
+        setting != Setting::Rounding
     }
 }

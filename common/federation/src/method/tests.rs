@@ -1,3 +1,4 @@
+use fedistill_protocol::Optimiser;
 use proptest::prelude::*;
 
 use super::*;
@@ -16,6 +17,8 @@ const TRAINING: Training = Training {
         learning_rate: 0.1,
         momentum: 0.0,
     },
+    distillation_temperature: Training::TEMPERATURE,
+    label_smoothing: Training::SMOOTHING,
 };
 
 /// A teacher that says one thing of everything, and keeps what it is taught.

@@ -2,8 +2,8 @@ use fedistill_protocol::{AnswerKind, Answers, Loss, Precision, Silence};
 
 use super::catalogue::{Entry, Given, Parameter, Variant};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distillation, largest, mean,
-    pass_on, private, take_probabilities,
+    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, distillation,
+    largest, mean, pass_on, private, take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -114,6 +114,11 @@ impl Method for Vote {
             precision: Some(Precision::U1),
             ..Ask::train(phases, true).report(wanted)
         }
+    }
+
+    /// What crosses are votes, and a vote has no temperature.
+    fn heeds(&self, setting: Setting) -> bool {
+        ![Setting::Packing, Setting::DistillationTemperature].contains(&setting)
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {

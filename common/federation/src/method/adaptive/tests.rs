@@ -13,6 +13,8 @@ const TRAINING: Training = Training {
         learning_rate: 0.1,
         momentum: 0.0,
     },
+    distillation_temperature: Training::TEMPERATURE,
+    label_smoothing: Training::SMOOTHING,
 };
 const CLASSES: u32 = 3;
 /// Samples of the transfer set; the class of each is its row modulo 3.

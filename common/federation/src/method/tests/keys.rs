@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use fedistill_protocol::{Loss, LossTerm, Rounding, Toward};
+
 use super::*;
 use crate::method::catalogue::Parameter;
 
@@ -13,6 +15,7 @@ const SAMPLES: u32 = 60;
 struct Said {
     training: Training,
     precision: Precision,
+    rounding: Rounding,
     samples: u32,
 }
 
@@ -21,6 +24,7 @@ impl Default for Said {
         Self {
             training: TRAINING,
             precision: Precision::U1,
+            rounding: Rounding::Nearest,
             samples: 20,
         }
     }
@@ -133,6 +137,7 @@ fn trace_under(name: &str, said: &Said, right: u32) -> String {
         let (mut sum, mut each) = (Partial::new(0, 0), BTreeMap::new());
         if let Some(wanted) = &mut ask.report {
             wanted.precision.get_or_insert(said.precision);
+            let _ = write!(text, "{:?}", said.rounding);
             let all = (0..4).map(|client| given_back(client, round, wanted));
             let all: Vec<Answers> = all.collect();
             sum = Partial::new(all[0].rows() as usize, all[0].classes() as usize);
@@ -187,4 +192,105 @@ fn no_key_is_without_effect() {
             assert!(others(p).iter().any(changes), "{plain}: {}", p.key);
         }
     }
+}
+
+/// The usual, with another value of this one.
+fn with_another(setting: Setting) -> Said {
+    let mut said = Said::default();
+    let training = &mut said.training;
+    match setting {
+        Setting::Packing => said.precision = Precision::F32,
+        Setting::Rounding => said.rounding = Rounding::Stochastic,
+        Setting::Samples => said.samples = 14,
+        Setting::PrivateEpochs => training.private_epochs += 1,
+        Setting::DistillationEpochs => training.distillation_epochs += 1,
+        Setting::DistillationTemperature => training.distillation_temperature = 4.0,
+    }
+    said
+}
+
+#[test]
+fn a_method_heeds_what_it_says() {
+    let names = entries().iter().flat_map(|entry| entry.names());
+    let particular = ["fedmd,revisit-epochs=4", "cfd,robust=median"];
+    for name in names.chain(particular.map(str::to_owned)) {
+        let before = trace(&name, &Said::default());
+        for (key, setting) in Setting::ALL {
+            let changes = trace(&name, &with_another(setting)) != before;
+            assert_eq!(named(&name).heeds(setting), changes, "{name}: {key}");
+            assert_eq!(Setting::by_key(setting.key()), Some(setting));
+        }
+    }
+}
+
+#[test]
+fn labels_are_smoothed_and_divergences_softened_as_the_user_says() {
+    let training = Training {
+        distillation_temperature: 4.0,
+        label_smoothing: 0.25,
+        ..TRAINING
+    };
+    let rows = Rows::Range { start: 0, count: 2 };
+    for entry in entries() {
+        let method = named(entry.name);
+        let mut state = State::default();
+        if let Some(kind) = method.teaches() {
+            let lesson = Answers::new(kind, 3, vec![0.5; 6]).unwrap();
+            state.teach(About::Rows(rows.clone()), lesson);
+        }
+        let outlook = Outlook {
+            training: &training,
+            ..outlook(&rows)
+        };
+        let phases = method.ask(&outlook, &state).phases;
+        let terms: Vec<LossTerm> = phases.into_iter().flat_map(|p| p.objective).collect();
+        let of = |toward| terms.iter().filter(move |term| term.toward == toward);
+        let smoothed = Loss::CrossEntropy { smoothing: 0.25 };
+        assert!(of(Toward::Labels).count() == 1, "{}", entry.name);
+        assert!(of(Toward::Labels).all(|term| term.loss == smoothed));
+        let softened = Loss::Kl { temperature: 4.0 };
+        let heeds = method.heeds(Setting::DistillationTemperature);
+        let distilled = of(Toward::Knowledge).all(|term| (term.loss == softened) == heeds);
+        assert!(distilled, "{}: {terms:?}", entry.name);
+    }
+}
+
+#[test]
+fn training_that_leads_nowhere_is_refused() {
+    assert_eq!(TRAINING.check(), Ok(()));
+    let with = |temperature: f32, smoothing: f32| Training {
+        distillation_temperature: temperature,
+        label_smoothing: smoothing,
+        ..TRAINING
+    };
+    assert_eq!(with(1000.0, 0.99).check(), Ok(()));
+    for (training, part) in [
+        (with(0.0, 0.0), "distillation-temperature is 0: write"),
+        (with(1001.0, 0.0), "distillation-temperature is 1001:"),
+        (with(f32::NAN, 0.0), "distillation-temperature is NaN:"),
+        (with(1.0, 1.0), "label-smoothing is 1: write"),
+        (with(1.0, -0.1), "label-smoothing is -0.1:"),
+        (with(1.0, f32::NAN), "label-smoothing is NaN:"),
+        (
+            Training {
+                batch: 0,
+                ..TRAINING
+            },
+            "batch is 0",
+        ),
+    ] {
+        let why = training.check().unwrap_err();
+        assert!(why.contains(part), "{why}");
+    }
+    // Nobody who says nothing is refused.
+    for entry in entries() {
+        assert_eq!(TRAINING.suits(&*named(entry.name)), Ok(()));
+    }
+    let warm = with(2.0, 0.0);
+    assert_eq!(warm.suits(&*named("adaptive")), Ok(()));
+    let why = warm.suits(&*named("fedmd")).unwrap_err();
+    assert!(
+        why.starts_with("distillation-temperature changes nothing with fedmd: leave it out"),
+        "{why}"
+    );
 }

@@ -1,0 +1,64 @@
+use super::{Method, Training};
+
+/// A setting of the user's of which some methods make nothing: see [`Method::heeds`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Setting {
+    /// How answers are packed.
+    Packing,
+    /// How clients round what they pack.
+    Rounding,
+    /// Transfer samples that a round speaks about.
+    Samples,
+    /// Passes over private data.
+    PrivateEpochs,
+    /// Passes over the round's transfer samples.
+    DistillationEpochs,
+    /// Temperature of distillation.
+    DistillationTemperature,
+}
+
+impl Setting {
+    /// All of them, with their keys.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("packing", Self::Packing),
+        ("rounding", Self::Rounding),
+        ("samples", Self::Samples),
+        ("private-epochs", Self::PrivateEpochs),
+        ("distillation-epochs", Self::DistillationEpochs),
+        ("distillation-temperature", Self::DistillationTemperature),
+    ];
+
+    /// The one that is written so.
+    pub fn by_key(key: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == key);
+        found.map(|(_, setting)| *setting)
+    }
+
+    /// The key that it is written as.
+    pub fn key(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, known)| *known == self);
+        found.map_or("", |(key, _)| key)
+    }
+
+    /// That it is without effect on the method of this name, for whoever gave it.
+    pub fn is_lost_on(self, method: &str) -> String {
+        format!(
+            "{} changes nothing with {method}: leave it out; docs/methods.md has the keys that {method} has of its own",
+            self.key()
+        )
+    }
+}
+
+impl Training {
+    /// Refuses what of it, other than by default, would be without effect on a method.
+    ///
+    /// # Errors
+    /// The key and what to do, as one line.
+    pub fn suits(&self, method: &dyn Method) -> Result<(), String> {
+        let setting = Setting::DistillationTemperature;
+        match self.distillation_temperature == Self::TEMPERATURE || method.heeds(setting) {
+            true => Ok(()),
+            false => Err(setting.is_lost_on(&method.name())),
+        }
+    }
+}

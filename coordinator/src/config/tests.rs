@@ -1,0 +1,141 @@
+use fedistill_federation::Training;
+
+use super::*;
+
+fn written(text: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("coordinator.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::from_file(&path)
+}
+
+fn example() -> String {
+    let classes = ["cat".to_owned(), "dog".to_owned()];
+    template(&"clinic".parse().unwrap(), &classes)
+}
+
+#[test]
+fn the_template_is_a_configuration() {
+    let config = written(&example()).unwrap();
+    assert_eq!(config.classes, ["cat", "dog"]);
+    assert!(config.bundle.is_absolute());
+    let settings = config.settings(500).unwrap();
+    assert_eq!((settings.rows, settings.rounds), (500, 30));
+    assert_eq!(settings.quorum.least(), 2);
+}
+
+#[test]
+fn training_is_as_the_file_says() {
+    let usual = written(&example()).unwrap().settings(500).unwrap().training;
+    assert_eq!(
+        (usual.distillation_temperature, usual.label_smoothing),
+        (1.0, 0.0)
+    );
+    let text = example()
+        .replace(
+            "# distillation-temperature = 1 ",
+            "distillation-temperature = 4 ",
+        )
+        .replace("# label-smoothing = 0.1 ", "label-smoothing = 0.1 ");
+    let told = written(&text).unwrap().settings(500).unwrap().training;
+    let expected = Training {
+        distillation_temperature: 4.0,
+        label_smoothing: 0.1,
+        ..usual
+    };
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_is_without_effect_is_told() {
+    let lines = |from: &str, to: &str, samples: u32| {
+        let config = written(&example().replace(from, to)).unwrap();
+        let settings = config.settings(samples).unwrap();
+        without_effect(&config, &settings, samples)
+    };
+    assert!(lines("", "", 1000).is_empty());
+    let [cut] = &lines("", "", 500)[..] else {
+        panic!("it is told once")
+    };
+    assert!(
+        cut.starts_with("round.samples is 1000, but the transfer set has only 500"),
+        "{cut}"
+    );
+    let packed = "packing = \"f16\"";
+    assert!(lines(packed, "packing = \"u8\"", 1000).is_empty());
+    let method = "method = \"adaptive\"";
+    assert!(lines(method, "method = \"cfd\"", 1000).is_empty());
+    // Of no transfer sample.
+    assert!(lines(method, "method = \"fd\"", 500).is_empty());
+    let config = written(
+        &example()
+            .replace(method, "method = \"cfd\"")
+            .replace(packed, "packing = \"u8\""),
+    )
+    .unwrap();
+    let settings = config.settings(1000).unwrap();
+    let [line] = &without_effect(&config, &settings, 1000)[..] else {
+        panic!("it is told once")
+    };
+    let part = "round.packing changes nothing with cfd: leave it out";
+    assert!(line.starts_with(part), "{line}");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (from, to, part) in [
+        ("least = 2 ", "least = 0 ", "at least one contribution"),
+        ("least-seconds = 30", "least-seconds = 601", "at least 601s"),
+        (
+            "most-seconds = 600",
+            "most-seconds = -1",
+            "round.most-seconds is -1",
+        ),
+        ("batch = 50", "batch = 0", "training.batch"),
+        (
+            "# distillation-temperature = 1 ",
+            "distillation-temperature = 0 ",
+            "training.distillation-temperature is 0: write",
+        ),
+        (
+            "# label-smoothing = 0.1 ",
+            "label-smoothing = 1.0 ",
+            "training.label-smoothing is 1: write",
+        ),
+        ("rounds = 30", "rounds = 0", "rounds must be at least 1"),
+        (
+            "learning-rate = 0.1,",
+            "learning-rate = -0.1,",
+            "training.steps: learning-rate is -0.1",
+        ),
+        ("\"adaptive\"", "\"fedavg\"", "choose adaptive"),
+        (
+            "federation = \"clinic\"",
+            "federation = \"The Clinic\"",
+            "The Clinic",
+        ),
+    ] {
+        let text = example();
+        assert!(text.contains(from), "{from}");
+        let error = written(&text.replace(from, to))
+            .unwrap()
+            .settings(10)
+            .unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let text = example()
+        .replace(
+            "# distillation-temperature = 1 ",
+            "distillation-temperature = 2 ",
+        )
+        .replace("\"adaptive\"", "\"fedmd\"");
+    let error = written(&text).unwrap().settings(10).unwrap_err();
+    let part = "training.distillation-temperature changes nothing with fedmd";
+    assert!(error.to_string().contains(part), "{error}");
+    let error = written(
+        &example()
+            .replace("cohort", "kohort")
+            .replace("# kohort", "kohort"),
+    );
+    assert!(error.unwrap_err().to_string().contains("kohort"));
+}
