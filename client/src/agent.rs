@@ -451,6 +451,7 @@ impl Agent {
             reason,
             detail,
             after_ms,
+            id,
         } = rejected;
         match reason {
             RejectReason::OldEpoch => self.put(Output::Leave {
@@ -465,7 +466,16 @@ impl Agent {
                 self.put(Output::Note(format!(
                     "the coordinator rejects ({reason:?}): {detail}"
                 )));
-                self.drop_work();
+                let current = match &self.work {
+                    Work::Waiting(waiting) => Some(waiting.plan.id),
+                    Work::Training(plan) => Some(plan.id),
+                    // It stays the answer: there is no other, should it be asked for again.
+                    Work::Done(_) | Work::Idle => None,
+                };
+                // Older versions do not say which round it is about.
+                if current.is_some_and(|current| id.unwrap_or(current) == current) {
+                    self.drop_work();
+                }
             }
         }
     }

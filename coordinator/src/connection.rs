@@ -289,7 +289,12 @@ async fn collect(
         Err(TransportError::Protocol(error)) => {
             let detail = error.to_string().chars().take(300).collect();
             tracing::warn!(client = %name, "contribution to round {id} rejected: {detail}");
-            hub.send(name, &Rejected::new(RejectReason::Malformed, detail).into());
+            hub.send(
+                name,
+                &Rejected::new(RejectReason::Malformed, detail)
+                    .about(id)
+                    .into(),
+            );
             arrive(hub, Arrival::Malformed(name.clone(), id)).await;
         }
         // It will come again with the next connection.

@@ -122,7 +122,7 @@ impl Centre {
             let reason = RejectReason::TooLate;
             let detail = format!("round {id} is over");
             self.outbox
-                .push((client, Rejected { reason, detail }.into()));
+                .push((client, Rejected::new(reason, detail).about(id).into()));
             return Ok(());
         };
         let open = running.plan.id == id;

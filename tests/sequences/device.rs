@@ -1,8 +1,9 @@
 //! A client: the real [`Agent`], and beside it what its driver would do, without a student.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fedistill_client::journal::{Entry, Kept};
 use fedistill_client::{Agent, AgentConfig, Input, Output, Policy};
 use fedistill_learning::Samples;
 use fedistill_protocol::{
@@ -20,8 +21,10 @@ pub(crate) struct Device {
     agent: Agent,
     /// What it trains for; dies with the process.
     training: Option<RoundId>,
-    /// Each training that came to its end, on the device's disk: it is never done again.
-    journal: BTreeMap<RoundId, Answers>,
+    /// What its agent has kept, on the device's disk.
+    kept: Kept,
+    /// Each round that it has answered: it is never trained for again.
+    answered: BTreeSet<RoundId>,
     /// The latest plan that it was given.
     latest: Option<RoundId>,
     /// What it last announced.
@@ -40,10 +43,11 @@ impl Device {
         Self {
             name: name(number),
             number,
-            agent: agent(&terms),
+            agent: agent(&terms, &Kept::default()),
             terms,
             training: None,
-            journal: BTreeMap::new(),
+            kept: Kept::default(),
+            answered: BTreeSet::new(),
             latest: None,
             announced: None,
             forged: BTreeMap::new(),
@@ -86,9 +90,6 @@ impl Device {
             return Ok(Vec::new());
         };
         let answers = self.one_hot(id);
-        if self.journal.insert(id, answers.clone()).is_some() {
-            return Err(format!("{} trains twice for round {id}", self.name));
-        }
         self.step(Input::Trained(id, Ok(Some(answers))))
     }
 
@@ -125,7 +126,7 @@ impl Device {
 
     /// The process is killed and started again: the journal is what is left.
     pub(crate) fn restart(&mut self) {
-        self.agent = agent(&self.terms);
+        self.agent = agent(&self.terms, &self.kept);
         self.training = None;
         self.forged.clear();
     }
@@ -141,6 +142,28 @@ impl Device {
         Answers::unpack(bytes, AnswerKind::Logits, ROWS as u32, classes).ok()
     }
 
+    /// Writes to the disk, as the agent's driver does before it goes on.
+    fn keep(&mut self, entry: Entry) -> Result<(), String> {
+        match entry {
+            Entry::Epoch(epoch) => self.kept.epoch = epoch,
+            Entry::Begun(_) => {}
+            Entry::Finished(finished) => {
+                if !self.answered.insert(finished.id) {
+                    return Err(format!("{} answers {} twice", self.name, finished.id));
+                }
+                self.kept.finished = Some(finished);
+            }
+            Entry::Counted { id, blob } => {
+                let finished = self.kept.finished.as_mut();
+                match finished.filter(|finished| (finished.id, finished.blob) == (id, blob)) {
+                    Some(finished) => finished.counted = true,
+                    None => return Err(format!("{} counts what it never gave", self.name)),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn step(&mut self, input: Input) -> Result<Sent, String> {
         let mut sent = Vec::new();
         self.agent.handle(input);
@@ -154,17 +177,15 @@ impl Device {
                 }
                 Output::Train(job) => {
                     let id = job.plan.id;
-                    match self.journal.get(&id) {
-                        Some(answers) => {
-                            let answers = answers.clone();
-                            self.agent.handle(Input::Trained(id, Ok(Some(answers))));
-                        }
-                        None => self.training = Some(id),
+                    if self.answered.contains(&id) {
+                        return Err(format!("{} trains twice for round {id}", self.name));
                     }
+                    self.training = Some(id);
                 }
+                Output::Keep(entry) => self.keep(entry)?,
                 Output::Cancel(_) => self.training = None,
                 Output::Offer(_) | Output::Retract | Output::Counted(_) | Output::Note(_) => {}
-                output @ (Output::Fetch { .. } | Output::Stop(_)) => {
+                output @ (Output::Fetch { .. } | Output::Leave { .. } | Output::Stop(_)) => {
                     return Err(format!("{} wants {output:?}", self.name));
                 }
             }
@@ -173,7 +194,7 @@ impl Device {
     }
 }
 
-fn agent(terms: &Terms) -> Agent {
+fn agent(terms: &Terms, kept: &Kept) -> Agent {
     let mut agent = Agent::new(AgentConfig {
         federation: terms.manifest.federation.clone(),
         classes: terms.manifest.transfer.classes.clone(),
@@ -181,6 +202,7 @@ fn agent(terms: &Terms) -> Agent {
         policy: Policy::default(),
     });
     let set: Arc<Samples> = Arc::clone(&terms.set);
+    agent.restore(kept.epoch, kept.finished.clone());
     agent.hold(terms.manifest.transfer.blob, set);
     agent
 }

@@ -48,6 +48,7 @@ impl Terms {
                 federation: "sequences".parse().unwrap(),
                 transfer,
                 heartbeat_ms: SILENCE.as_millis() as u32,
+                epoch: 1,
             },
             set: Arc::new(set.into()),
             setup,

@@ -110,7 +110,7 @@ impl Round {
             } => match self.take(&client, id, blob, answers) {
                 Ok(None) => {}
                 Ok(Some(receipt)) => self.send(client, receipt),
-                Err(rejected) => self.send(client, rejected),
+                Err(rejected) => self.send(client, rejected.about(id)),
             },
             Input::Left(client) => self.lose(&client, Member::Gone),
             Input::Refused(client) => self.lose(&client, Member::Unwilling),

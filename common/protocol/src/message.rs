@@ -98,16 +98,26 @@ pub struct Rejected {
     pub detail: String,
     /// Milliseconds after which to come back, at the earliest; 0 where nothing is said. Since version 4.
     pub after_ms: u32,
+    /// The round of what is not accepted, where it is a contribution. Since version 4.
+    pub id: Option<RoundId>,
 }
 
 impl Rejected {
-    /// One that says nothing of when to come back.
+    /// One about no round, that says nothing of when to come back.
     pub const fn new(reason: RejectReason, detail: String) -> Self {
         Self {
             reason,
             detail,
             after_ms: 0,
+            id: None,
         }
+    }
+
+    /// The same, about a contribution to this round.
+    #[must_use]
+    pub fn about(self, id: RoundId) -> Self {
+        let id = Some(id);
+        Self { id, ..self }
     }
 }
 

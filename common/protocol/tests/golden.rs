@@ -171,6 +171,7 @@ fn messages() -> Vec<Message> {
             reason: RejectReason::ProtocolViolation,
             detail: why(),
             after_ms: 70_000,
+            id: Some(ID),
         }
         .into(),
         Goodbye {
@@ -264,7 +265,7 @@ fn known_in(version: Version, mut message: Message) -> Message {
     match &mut message {
         Message::Hello(hello) => (hello.epoch, hello.parameters) = (0, 0),
         Message::Welcome(welcome) => welcome.epoch = 0,
-        Message::Rejected(rejected) => rejected.after_ms = 0,
+        Message::Rejected(rejected) => (rejected.after_ms, rejected.id) = (0, None),
         Message::Goodbye(goodbye) => goodbye.after_ms = 0,
         _ => {}
     }

@@ -196,7 +196,9 @@ impl Coordinator {
                 let detail = format!("round {id} is over: await the next one");
                 hub.send(
                     &client,
-                    &Rejected::new(RejectReason::TooLate, detail).into(),
+                    &Rejected::new(RejectReason::TooLate, detail)
+                        .about(id)
+                        .into(),
                 );
             }
             if patience.is_some_and(|patience| begun.elapsed() >= patience) {

@@ -137,6 +137,7 @@ fn a_coordinator_that_calls_itself_old_is_left() {
         reason: RejectReason::OldEpoch,
         detail: "epoch 1".to_owned(),
         after_ms: 2000,
+        id: None,
     };
     let mut agent = first();
     step(&mut agent, Input::Connected);
@@ -145,4 +146,28 @@ fn a_coordinator_that_calls_itself_old_is_left() {
         matches!(outputs[..], [Output::Leave { after, outdated: true, .. }] if after.as_secs() == 2),
         "{outputs:?}"
     );
+}
+
+#[test]
+fn a_rejection_ends_the_work_that_it_is_about_and_no_other() {
+    let late = |id: Option<RoundId>| Rejected {
+        id,
+        ..Rejected::new(RejectReason::TooLate, "round 0.0 is over".to_owned())
+    };
+    let other = RoundId {
+        round: 7,
+        attempt: 0,
+    };
+    for (about, ends) in [(Some(plan(0).id), true), (None, true), (Some(other), false)] {
+        let outputs = hear(&mut at_work(), late(about));
+        let cancelled = outputs.contains(&Output::Cancel(plan(0).id));
+        assert_eq!(cancelled, ends, "{about:?}: {outputs:?}");
+    }
+    // What is answered stays the answer.
+    let (mut agent, finished) = answered();
+    assert!(matches!(
+        hear(&mut agent, late(Some(plan(0).id)))[..],
+        [Output::Note(_)]
+    ));
+    assert_eq!(again(&hear(&mut agent, plan(0))), finished.blob);
 }

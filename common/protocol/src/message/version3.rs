@@ -93,6 +93,7 @@ impl From<Rejected3> for Rejected {
             reason,
             detail,
             after_ms: 0,
+            id: None,
         }
     }
 }
