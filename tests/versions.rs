@@ -14,7 +14,7 @@ use fedistill_federation::{Missed, Quorum, Training, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, Version};
 use fedistill_transport::identity::{Authority, Identity, Validity};
-use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
+use fedistill_transport::quic::{Limits, Manner, QuicDialer, QuicListener};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -99,8 +99,13 @@ impl Sides {
 
     fn client(&self, listener: &QuicListener, latest: Version) -> Client {
         let address = listener.address().unwrap().to_string();
-        let dialer = QuicDialer::new(address, None, &self.client)
-            .and_then(|dialer| dialer.speaking(latest, &self.client));
+        let dialer = QuicDialer::new(address, None, &self.client).and_then(|dialer| {
+            let manner = Manner {
+                latest,
+                ..Manner::default()
+            };
+            dialer.with(manner, &self.client)
+        });
         let student = Learner::new(Architecture::MlpS.build(&[4], 2, 3).unwrap());
         Client::new(
             name("clinic"),

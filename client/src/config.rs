@@ -35,6 +35,10 @@ pub struct Config {
     /// most, beside a pass over the samples.
     #[serde(default = "ten_seconds", deserialize_with = "seconds")]
     pub checkpoint_seconds: Duration,
+    /// After so long a silence a sign of life is sent, in seconds: shorter than what the network's address
+    /// translators remember.
+    #[serde(default = "ten_seconds", deserialize_with = "seconds")]
+    pub keep_alive_seconds: Duration,
     /// The private samples. They never leave.
     pub data: Source,
     /// Private samples that the student never learns from, to tell how good it is.

@@ -5,6 +5,7 @@ mod args;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use fedistill_client::config::Config;
@@ -14,7 +15,7 @@ use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_transport::identity::Identity;
-use fedistill_transport::quic::QuicDialer;
+use fedistill_transport::quic::{Manner, QuicDialer};
 use fedistill_transport::{Peer, TransportError};
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +61,13 @@ fn run(config: Config) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Identity, why));
     };
-    let dialer = QuicDialer::new(config.coordinator, config.server_name, &identity);
+    let manner = Manner {
+        // Without a pause it would do nothing else.
+        keep_alive: config.keep_alive_seconds.max(Duration::from_millis(100)),
+        ..Manner::default()
+    };
+    let dialer = QuicDialer::new(config.coordinator, config.server_name, &identity)
+        .and_then(|dialer| dialer.with(manner, &identity));
     let dialer = dialer.map_err(|error| match error {
         TransportError::Address { .. } => Failure::new(Exit::Usage, error),
         error => Failure::new(Exit::Identity, error),

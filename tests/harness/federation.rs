@@ -118,22 +118,35 @@ idx = {{ images = "data/client-{index}/images.gz", labels = "data/client-{index}
 
     /// Starts the coordinator on `listen`; returns it, and where it listens.
     pub fn start(&self, listen: &str) -> (Running, String) {
-        let mut command = self.coordinator("run");
-        command
-            .arg("--config")
-            .arg(self.coordinator_config())
-            .args(["--listen", listen]);
-        let mut running = Running::start("coordinator", &mut command);
+        let mut running = Running::start("coordinator", &mut self.running(listen));
         let line = running.wait_for("listens on ");
         let address = line.rsplit(' ').next().unwrap().to_owned();
         (running, address)
     }
 
+    /// The coordinator's command, where it listens on `listen`.
+    pub fn running(&self, listen: &str) -> Command {
+        let mut command = self.coordinator("run");
+        command
+            .arg("--config")
+            .arg(self.coordinator_config())
+            .args(["--listen", listen]);
+        command
+    }
+
     /// Starts a client towards the coordinator at `address`.
     pub fn join(&self, index: usize, address: &str) -> Running {
+        Running::start(
+            &format!("client-{index}"),
+            &mut self.joining(index, address),
+        )
+    }
+
+    /// A client's command, towards the coordinator at `address`.
+    pub fn joining(&self, index: usize, address: &str) -> Command {
         let mut command = self.client("run", &self.client_config(index));
         command.args(["--coordinator", address]);
-        Running::start(&format!("client-{index}"), &mut command)
+        command
     }
 
     /// `fedistill-client` with this command and configuration.

@@ -6,17 +6,21 @@
     reason = "a test fails by panicking"
 )]
 
+mod faults;
 mod federation;
 #[path = "../papers/mod.rs"]
 pub mod papers;
 mod process;
+mod storm;
 
 use std::path::{Path, PathBuf};
 
 use fedistill_learning::idx::{self, Idx};
 
+pub use faults::Faults;
 pub use federation::Deployment;
 pub use process::{Ended, Running, program, run};
+pub use storm::{Aftermath, Storm};
 
 /// The root of the repository.
 pub fn root() -> PathBuf {

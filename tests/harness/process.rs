@@ -2,7 +2,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,32 @@ impl Running {
                 return line;
             }
         }
+    }
+
+    /// As [`Self::wait_for`]; `None` if the process ends before it says so.
+    pub fn waited_for(&mut self, part: &str) -> Option<String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.told += &line;
+                    self.told.push('\n');
+                    if line.contains(part) {
+                        return Some(line);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} never said {part:?}, but:\n{}", self.name, self.told)
+                }
+            }
+        }
+    }
+
+    /// Passes over what it has said so far.
+    pub fn skip(&mut self) {
+        while self.lines.try_recv().is_ok() {}
     }
 
     /// Ends it as a crash would: without a word.

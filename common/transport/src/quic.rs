@@ -177,6 +177,25 @@ fn agreed(connection: &quinn::Connection) -> Result<Version, TransportError> {
 /// by itself.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How a client speaks with its coordinator.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Manner {
+    /// The latest version of the protocol that is spoken; older ones that this program knows are too.
+    pub latest: Version,
+    /// A sign of life is sent after so long a silence: it keeps the bindings of address translators, which
+    /// last 30 to 60 s, and tells soon that a coordinator has crashed and is back.
+    pub keep_alive: Duration,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            latest: Version::LATEST,
+            keep_alive: Duration::from_secs(10),
+        }
+    }
+}
+
 /// A client's way to its coordinator.
 #[derive(Debug)]
 pub struct QuicDialer {
@@ -217,7 +236,7 @@ impl QuicDialer {
         }
         Ok(Self {
             endpoints: Endpoints {
-                config: settings::client(identity, Version::LATEST)?,
+                config: settings::client(identity, Manner::default())?,
                 v4: std::sync::OnceLock::new(),
                 v6: std::sync::OnceLock::new(),
             },
@@ -226,16 +245,12 @@ impl QuicDialer {
         })
     }
 
-    /// Speaks no later version than this one.
+    /// Dials in another manner than by default.
     ///
     /// # Errors
     /// An identity that TLS cannot use.
-    pub fn speaking(
-        mut self,
-        latest: Version,
-        identity: &Identity,
-    ) -> Result<Self, TransportError> {
-        self.endpoints.config = settings::client(identity, latest)?;
+    pub fn with(mut self, manner: Manner, identity: &Identity) -> Result<Self, TransportError> {
+        self.endpoints.config = settings::client(identity, manner)?;
         Ok(self)
     }
 

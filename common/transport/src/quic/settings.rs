@@ -2,7 +2,6 @@
 //! client gone bad, can make the other side hold in memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::aws_lc_rs::hmac;
 use fedistill_protocol::Version;
@@ -14,6 +13,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 
+use super::Manner;
 use crate::TransportError;
 use crate::identity::Identity;
 
@@ -47,20 +47,19 @@ pub(super) fn server(identity: &Identity, latest: Version) -> Result<ServerConfi
     Ok(config)
 }
 
-pub(super) fn client(identity: &Identity, latest: Version) -> Result<ClientConfig, TransportError> {
+pub(super) fn client(identity: &Identity, manner: Manner) -> Result<ClientConfig, TransportError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?
         .with_root_certificates(roots(identity)?)
         .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(unusable)?;
-    tls.alpn_protocols = protocols(latest);
+    tls.alpn_protocols = protocols(manner.latest);
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(unusable)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     let mut transport = transport(2);
-    // Bindings of address translators last 30 to 60 s, training takes minutes.
-    transport.keep_alive_interval(Some(Duration::from_secs(10)));
+    transport.keep_alive_interval(Some(manner.keep_alive));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }

@@ -1,0 +1,107 @@
+//! Processes that are killed, at random instants and right after each write, and disks that are full: nothing
+//! that was acknowledged is lost or counts twice. `fedistill-soak` does the same for longer.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fedistill_check::{Records, verify};
+use fedistill_tests::{Deployment, Faults, Running, Storm};
+
+/// Rounds of two clients that wait for nobody who is gone.
+const SHORT: &str = "[round]\nleast = 1\nopen-with = 1\nleast-seconds = 0.5\nmost-seconds = 20\nsilence-seconds = 0.6\nsamples = 40\n";
+
+fn sound(deployment: &Deployment, clients: usize) {
+    let clients = (0..clients).map(|index| deployment.path(&format!("state-{index}")));
+    let coordinator = deployment.path("federation/state");
+    let folders: Vec<PathBuf> = std::iter::once(coordinator).chain(clients).collect();
+    let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
+    let report = verify(&records, None);
+    assert_eq!(report.broken, [], "{report}");
+    assert!(
+        report.committed > 0 && report.receipts > 0,
+        "nothing was looked at: {report}"
+    );
+}
+
+#[test]
+fn a_storm_of_kills_loses_nothing() {
+    let storm = Storm {
+        clients: 3,
+        coordinator_kills: 6,
+        client_kills: 24,
+        pace: Duration::from_secs(2),
+        seed: 1,
+    };
+    let deployment = storm.deployment();
+    let aftermath = storm.rage(&deployment);
+    let report = &aftermath.report;
+    assert_eq!(report.broken, [], "{report}");
+    assert!(
+        report.committed > 0 && report.receipts > 0,
+        "nothing was looked at: {report}"
+    );
+    assert_eq!(aftermath.recoveries.len(), 6);
+}
+
+/// A federation of two clients without end, its coordinator, and where that listens.
+#[cfg(target_os = "linux")]
+fn pair() -> (Deployment, Running, String) {
+    let deployment = Deployment::new(2, 1_000_000, SHORT);
+    for index in 0..2 {
+        let brisk = "checkpoint-seconds = 0.0\nkeep-alive-seconds = 0.2\n";
+        deployment.configure(index, brisk);
+    }
+    let (coordinator, address) = deployment.start("127.0.0.1:0");
+    (deployment, coordinator, address)
+}
+
+#[cfg(target_os = "linux")]
+fn stop(processes: Vec<Running>) {
+    processes.iter().for_each(Running::terminate);
+    for process in processes {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+}
+
+/// Each life of the coordinator ends right after one more write than the one before.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_coordinator_killed_after_each_of_its_writes_goes_on() {
+    let faults = Faults::build();
+    let (deployment, running, address) = pair();
+    let mut all: Vec<Running> = (0..2)
+        .map(|index| deployment.join(index, &address))
+        .collect();
+    running.kill();
+    for number in 1..=24 {
+        let mut command = deployment.running(&address);
+        faults.kill_at(&mut command, number);
+        let ended = Running::start("coordinator", &mut command).end();
+        assert_eq!(ended.code, None, "write {number}: {}", ended.told);
+    }
+    let (mut coordinator, _) = deployment.start(&address);
+    coordinator.wait_for(" is over, with");
+    all.push(coordinator);
+    stop(all);
+    sound(&deployment, 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_killed_after_each_of_its_writes_goes_on() {
+    let faults = Faults::build();
+    let (deployment, coordinator, address) = pair();
+    let other = deployment.join(0, &address);
+    for number in 1..=24 {
+        let mut command = deployment.joining(1, &address);
+        faults.kill_at(&mut command, number);
+        let ended = Running::start("client-1", &mut command).end();
+        assert_eq!(ended.code, None, "write {number}: {}", ended.told);
+    }
+    let mut last = deployment.join(1, &address);
+    last.wait_for(" counts");
+    stop(vec![last, other, coordinator]);
+    sound(&deployment, 2);
+}

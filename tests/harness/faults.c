@@ -1,0 +1,69 @@
+/* Faults between a program and its disk: LD_PRELOAD this.
+ *
+ * FEDISTILL_FAULT_KILL_AT=N   the process is killed (-9) right after its N-th call that makes something
+ *                             durable: fsync, fdatasync, rename and its kin.
+ * FEDISTILL_FAULT_FULL=PATH   while PATH exists, no write to a regular file has room: ENOSPC.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static long calls;
+
+static void durable(void) {
+    const char *at = getenv("FEDISTILL_FAULT_KILL_AT");
+    if (at && __sync_add_and_fetch(&calls, 1) == atol(at)) kill(getpid(), SIGKILL);
+}
+
+static int full(int fd) {
+    const char *path = getenv("FEDISTILL_FAULT_FULL");
+    struct stat about;
+    if (!path || access(path, F_OK) != 0) return 0;
+    if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) return 0;
+    errno = ENOSPC;
+    return 1;
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+int fsync(int fd) {
+    int done = REAL(fsync)(fd);
+    durable();
+    return done;
+}
+
+int fdatasync(int fd) {
+    int done = REAL(fdatasync)(fd);
+    durable();
+    return done;
+}
+
+int rename(const char *from, const char *to) {
+    int done = REAL(rename)(from, to);
+    durable();
+    return done;
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    return full(fd) ? -1 : REAL(write)(fd, bytes, count);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    return full(fd) ? -1 : REAL(writev)(fd, parts, count);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
+    return full(fd) ? -1 : REAL(pwrite64)(fd, bytes, count, at);
+}
+
+int ftruncate64(int fd, off64_t length) {
+    struct stat about;
+    int grows = fstat(fd, &about) == 0 && about.st_size < length;
+    return grows && full(fd) ? -1 : REAL(ftruncate64)(fd, length);
+}

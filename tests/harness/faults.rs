@@ -1,0 +1,46 @@
+//! Faults between a program and its disk, put before the C library's functions: programs as they are shipped.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The library that faults come from, built by the C compiler.
+pub struct Faults {
+    folder: tempfile::TempDir,
+}
+
+impl Faults {
+    /// Builds it; Linux with glibc only.
+    pub fn build() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = crate::root().join("tests/harness/faults.c");
+        let mut compile = Command::new("cc");
+        compile
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(folder.path().join("faults.so"))
+            .arg(source)
+            .arg("-ldl");
+        assert!(
+            compile.status().unwrap().success(),
+            "the faults do not compile"
+        );
+        Self { folder }
+    }
+
+    fn library(&self) -> PathBuf {
+        self.folder.path().join("faults.so")
+    }
+
+    /// Has a program killed right after it has made something durable for the `number`-th time.
+    pub fn kill_at(&self, command: &mut Command, number: u32) {
+        command
+            .env("LD_PRELOAD", self.library())
+            .env("FEDISTILL_FAULT_KILL_AT", number.to_string());
+    }
+
+    /// Lets a program find its disk full while `switch` exists.
+    pub fn fill(&self, command: &mut Command, switch: &Path) {
+        command
+            .env("LD_PRELOAD", self.library())
+            .env("FEDISTILL_FAULT_FULL", switch);
+    }
+}

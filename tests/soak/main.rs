@@ -1,0 +1,90 @@
+//! Puts a federation of real processes under stress for as long as one likes, and prints what came of it:
+//! `cargo run --release -p fedistill-tests --bin fedistill-soak -- kills`
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for a terminal; a failed run ends with a panic"
+)]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use fedistill_tests::Storm;
+
+/// Put a federation of real processes under stress.
+#[derive(Debug, Parser)]
+#[command(name = "fedistill-soak", version)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Kill coordinator and clients (-9) at random instants.
+    Kills {
+        /// Kills of the coordinator.
+        #[arg(long, default_value_t = 1000)]
+        coordinator: usize,
+        /// Kills of clients, all together.
+        #[arg(long, default_value_t = 10_000)]
+        clients: usize,
+        /// Clients of the federation.
+        #[arg(long, default_value_t = 4)]
+        of: usize,
+        /// Mean time between two kills of the coordinator, in seconds.
+        #[arg(long, default_value_t = 2.0)]
+        pace: f64,
+        /// What instants follow from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match Args::parse().what {
+        What::Kills {
+            coordinator,
+            clients,
+            of,
+            pace,
+            seed,
+        } => kills(&Storm {
+            clients: of,
+            coordinator_kills: coordinator,
+            client_kills: clients,
+            pace: Duration::from_secs_f64(pace),
+            seed,
+        }),
+    }
+}
+
+fn kills(storm: &Storm) -> ExitCode {
+    let deployment = storm.deployment();
+    let aftermath = storm.rage(&deployment);
+    let mut recoveries = aftermath.recoveries;
+    recoveries.sort();
+    let quantile = |share: f64| {
+        let at = (share * recoveries.len().saturating_sub(1) as f64).round() as usize;
+        recoveries.get(at).map_or(0.0, Duration::as_secs_f64) * 1000.0
+    };
+    println!(
+        "{} kills of the coordinator, {} of {} clients, in {:.0} s (seed {})",
+        storm.coordinator_kills,
+        storm.client_kills,
+        storm.clients,
+        aftermath.took.as_secs_f64(),
+        storm.seed
+    );
+    println!(
+        "recovery of the coordinator: p50 {:.0} ms, p99 {:.0} ms",
+        quantile(0.5),
+        quantile(0.99)
+    );
+    println!("{}", aftermath.report);
+    match aftermath.report.broken.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
