@@ -1,9 +1,11 @@
-use crate::config::Config;
-use crate::{Averaging, SimulationError};
+use fedistill_federation::Setting;
+
+use crate::SimulationError;
+use crate::config::{Config, heeds};
 
 /// Settings that a method of a comparison may have for itself: what it sends and how it trains. What is
 /// left is the same for all, or what is compared.
-const OWN: [&str; 8] = [
+const OWN: [&str; 10] = [
     "packing",
     "rounding",
     "samples",
@@ -12,22 +14,30 @@ const OWN: [&str; 8] = [
     "private-epochs",
     "distillation-epochs",
     "batch",
+    "distillation-temperature",
+    "label-smoothing",
 ];
 
 /// A method with these settings, as a comparison names it: `METHOD`, or `METHOD@KEY=VALUE,...` where
 /// some are its own.
 ///
 /// # Errors
-/// A method, a setting or a value that nobody knows.
+/// A method, a setting or a value that nobody knows, or one that would be without effect.
 pub(super) fn settings(name: &str, shared: &Config) -> Result<Config, SimulationError> {
     let (method, own) = name.split_once('@').unwrap_or((name, ""));
     let mut config = Config {
         method: method.to_owned(),
         ..shared.clone()
     };
+    let wrong =
+        |what: &str, why: String| SimulationError::Settings(format!("{what:?} in {name:?}: {why}"));
+    if own.contains('@') {
+        let why = "part settings by commas, METHOD@KEY=VALUE,KEY=VALUE: only one @ in a name";
+        return Err(wrong(own, why.to_owned()));
+    }
     let mut told = Vec::new();
     for pair in own.split(',').filter(|_| name.contains('@')) {
-        let wrong = |why: String| SimulationError::Settings(format!("{pair:?} in {name:?}: {why}"));
+        let wrong = |why| wrong(pair, why);
         let (key, value) = pair
             .split_once('=')
             .ok_or_else(|| wrong("write METHOD@KEY=VALUE,KEY=VALUE".to_owned()))?;
@@ -41,11 +51,8 @@ pub(super) fn settings(name: &str, shared: &Config) -> Result<Config, Simulation
             return Err(wrong(format!("{key} is given more than once")));
         }
         told.push(key);
-        let weights = Averaging::by_name(method).is_some();
-        if weights && ["packing", "rounding"].contains(&key) {
-            return Err(wrong(format!(
-                "{method} packs nothing: weights cross as they are"
-            )));
+        if let Some(setting) = Setting::by_key(key).filter(|setting| !heeds(method, *setting)) {
+            return Err(wrong(setting.is_lost_on(method)));
         }
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         config = with(&config, key, value).map_err(|error| wrong(error.to_string()))?;
@@ -70,7 +77,7 @@ fn with(config: &Config, key: &str, value: serde_json::Value) -> serde_json::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fedistill_program::config::Packing;
+    use fedistill_program::config::{Packing, Rounding};
 
     #[test]
     fn a_method_has_what_it_sends_for_itself() {
@@ -92,18 +99,181 @@ mod tests {
         assert_eq!(method("a"), "a");
     }
 
+    /// Settings that all methods of a comparison have in common: what they learn from, what they are, and
+    /// what no result depends on. Nobody writes `steps` in a name: they hold commas.
+    const SHARED: [&str; 18] = [
+        "data",
+        "method",
+        "clients",
+        "partition",
+        "teacher",
+        "transport",
+        "seed",
+        "out",
+        "threads",
+        "memory-budget-mb",
+        "checkpoint-seconds",
+        "models",
+        "teacher-model",
+        "public",
+        "personal-held-out",
+        "steps",
+        "byzantine",
+        "baselines",
+    ];
+
+    #[test]
+    fn each_setting_is_one_method_s_or_all_methods() {
+        let keys = serde_json::to_value(Config::default()).unwrap();
+        let keys: Vec<&String> = keys.as_object().unwrap().keys().collect();
+        for key in &keys {
+            let (own, shared) = (OWN.contains(&key.as_str()), SHARED.contains(&key.as_str()));
+            assert!(
+                own != shared,
+                "{key}: list it here, or among a method's own"
+            );
+        }
+        assert_eq!(keys.len(), OWN.len() + SHARED.len());
+    }
+
+    #[test]
+    fn each_setting_that_a_method_may_have_is_taken() {
+        let shared = Config::default();
+        for (pair, expected) in [
+            (
+                "packing=u8",
+                Config {
+                    packing: Packing::U8,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "rounding=stochastic",
+                Config {
+                    rounding: Rounding::Stochastic,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "samples=7",
+                Config {
+                    samples: 7,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "rounds=7",
+                Config {
+                    rounds: 7,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "per-round=7",
+                Config {
+                    per_round: Some(7),
+                    ..shared.clone()
+                },
+            ),
+            (
+                "private-epochs=7",
+                Config {
+                    private_epochs: 7,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "distillation-epochs=7",
+                Config {
+                    distillation_epochs: 7,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "batch=7",
+                Config {
+                    batch: 7,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "distillation-temperature=7",
+                Config {
+                    distillation_temperature: 7.0,
+                    ..shared.clone()
+                },
+            ),
+            (
+                "label-smoothing=0.5",
+                Config {
+                    label_smoothing: 0.5,
+                    ..shared.clone()
+                },
+            ),
+        ] {
+            assert_eq!(
+                settings(&format!("adaptive@{pair}"), &shared).unwrap(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn what_would_be_without_effect_is_refused() {
+        for (name, key) in [
+            ("cfd@packing=u4", "packing"),
+            ("cfd,bits-up=4,robust=median@packing=u4", "packing"),
+            ("vote:tally@packing=u1", "packing"),
+            ("local@samples=5", "samples"),
+            ("teacher-only@rounding=stochastic", "rounding"),
+            ("fedmd,revisit-epochs=4@private-epochs=2", "private-epochs"),
+            ("fd@distillation-epochs=2", "distillation-epochs"),
+            (
+                "fedproto@distillation-temperature=2",
+                "distillation-temperature",
+            ),
+            ("fedavg@packing=u4", "packing"),
+            ("feddf@rounding=stochastic", "rounding"),
+            ("fedavg@samples=5", "samples"),
+        ] {
+            let error = settings(name, &Config::default()).unwrap_err().to_string();
+            let part = format!("{key} changes nothing with {}: leave it out", method(name));
+            assert!(error.contains(&part), "{name}: {error}");
+        }
+        for name in [
+            "feddf@samples=5,distillation-temperature=2",
+            "cfd@rounding=stochastic",
+            "fedmd@private-epochs=2",
+        ] {
+            settings(name, &Config::default()).unwrap();
+        }
+        // What all have in common may be for others.
+        let shared = Config {
+            distillation_temperature: 2.0,
+            packing: Packing::U4,
+            ..Config::default()
+        };
+        settings("fedmd", &shared).unwrap();
+        settings("cfd", &shared).unwrap();
+    }
+
     #[test]
     fn what_it_may_not_have_is_told() {
         for (name, part) in [
             ("adaptive@", "write METHOD@KEY=VALUE"),
             ("adaptive@u4", "write METHOD@KEY=VALUE"),
-            ("adaptive@seed=3", "may have packing, rounding, samples"),
+            (
+                "adaptive@seed=3",
+                "may have packing, rounding, samples, rounds",
+            ),
             ("adaptive@packing=u3", "u3"),
             ("adaptive@samples=many", "samples=many"),
             ("adaptive@samples=0", "at least 1"),
             ("best@samples=1", "choose adaptive"),
             ("adaptive@packing=u4,packing=u8", "more than once"),
-            ("fedavg@packing=u4", "packs nothing"),
+            ("adaptive@packing=u4@samples=5", "part settings by commas"),
+            ("adaptive@@packing=u4", "part settings by commas"),
+            ("adaptive@label-smoothing=1", "label-smoothing is 1"),
         ] {
             let error = settings(name, &Config::default()).unwrap_err().to_string();
             assert!(error.contains(part), "{name}: {error}");

@@ -73,6 +73,7 @@ fn percent(Spread { mean, .. }: Spread) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TeacherSource;
     use crate::compare::results::tests::example;
 
     #[test]
@@ -91,6 +92,44 @@ mod tests {
             lines.iter().all(|line| line.matches('|').count() == 7),
             "{text}"
         );
+    }
+
+    fn lines(results: &Results) -> Vec<String> {
+        let text = markdown(results).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with('|'));
+        lines.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_there_is_nothing_of_is_a_dash() {
+        let mut results = example();
+        // Without a teacher it is not run; bytes are of the first column alone.
+        assert_eq!(
+            lines(&results)[4],
+            "| `teacher-only` | – | 62.0 / 72.0 | – | **62.0 / 72.0** | – |"
+        );
+        // All have failed in the first.
+        results.rows[0].done = 0;
+        let line = &lines(&results)[2];
+        assert!(line.starts_with("| `local` | – | 52.0"), "{line}");
+        assert!(line.ends_with(" – |"), "{line}");
+        // Less came down than the transfer set takes: of a part of the rounds, say.
+        results.rows[1].down = 50.0;
+        let line = &lines(&results)[3];
+        assert!(
+            line.ends_with(&format!("1.0 kB / {} |", size(0.0))),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn one_teacher_for_all_is_not_named() {
+        let mut results = example();
+        results
+            .rows
+            .retain(|row| row.teacher == TeacherSource::None);
+        results.comparison.grid.teachers.truncate(1);
+        assert_eq!(lines(&results)[0], "| method | iid | shards:2 | bytes |");
     }
 
     #[test]

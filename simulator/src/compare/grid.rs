@@ -149,34 +149,46 @@ impl Comparison {
     ///
     /// # Errors
     /// Data, a split, a net or a teacher that cannot be used.
-    pub(crate) fn worlds(&self, tasks: &[Task]) -> Result<Vec<Digest>, SimulationError> {
+    pub(crate) fn worlds(&self, tasks: &[Task]) -> Result<Vec<Beginning>, SimulationError> {
         let data = Data::read(&self.config.data)?;
         let train = data.train();
         for model in &self.config.models {
             model.build(train.samples().shape(), train.classes().len(), 0)?;
         }
-        let mut worlds: Vec<(Config, Digest)> = Vec::new();
-        let mut digests = Vec::new();
+        let mut worlds: Vec<(Config, Beginning)> = Vec::new();
+        let mut all = Vec::new();
         for Task { config, .. } in tasks {
             // A world does not know the method.
             let key = Config {
                 method: String::new(),
                 ..config.clone()
             };
-            if let Some((_, digest)) = worlds.iter().find(|(of, _)| *of == key) {
-                digests.push(*digest);
+            if let Some((_, known)) = worlds.iter().find(|(of, _)| *of == key) {
+                all.push(*known);
                 continue;
             }
             let world = data.clone().share_out(config)?;
             if let TeacherSource::File(_) = config.teacher {
                 world.teacher(&config.teacher, config.teacher_model, config.seed)?;
             }
-            let digest = world.digest(&config.teacher)?;
-            worlds.push((key, digest));
-            digests.push(digest);
+            let beginning = Beginning {
+                world: world.digest(&config.teacher)?,
+                transfer: world.transfer.len(),
+            };
+            worlds.push((key, beginning));
+            all.push(beginning);
         }
-        Ok(digests)
+        Ok(all)
     }
+}
+
+/// What a cell begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning {
+    /// Tells its world from others.
+    pub(crate) world: Digest,
+    /// Samples of the transfer set.
+    pub(crate) transfer: usize,
 }
 
 /// Each once, in the order in which they first come.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fedistill_coordinator::CoordinatorError;
 use fedistill_protocol::Digest;
 
-use crate::compare::grid::Task;
+use crate::compare::grid::{Beginning, Task};
 use crate::compare::store::Store;
 use crate::compare::{CellResult, Comparison, Done, Record, Results};
 use crate::config::Config;
@@ -25,14 +25,18 @@ pub async fn run(
     progress: impl Fn(&str, u32) -> Progress,
 ) -> Result<Results, SimulationError> {
     let tasks = comparison.tasks()?;
-    let worlds = comparison.worlds(&tasks)?;
+    let beginnings = comparison.worlds(&tasks)?;
     let store = Store::open(comparison)?;
     for line in comparison.left_out()? {
         tell(&line);
     }
+    for line in cuts(&tasks, &beginnings) {
+        tell(&line);
+    }
+    let worlds = beginnings.iter().map(|beginning| beginning.world);
     let mut records = Vec::new();
-    for (task, world) in tasks.iter().zip(&worlds) {
-        records.push(store.record(&task.cell, *world)?);
+    for (task, world) in tasks.iter().zip(worlds.clone()) {
+        records.push(store.record(&task.cell, world)?);
     }
     let mut pace = Pace::default();
     for (task, record) in tasks.iter().zip(&records) {
@@ -71,6 +75,20 @@ pub async fn run(
         });
     }
     Results::new(comparison, records.into_iter().flatten().collect())
+}
+
+/// Which methods are told to speak about more samples than there are, a line each.
+fn cuts(tasks: &[Task], beginnings: &[Beginning]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (task, beginning) in tasks.iter().zip(beginnings) {
+        if let Some(why) = task.config.cut(beginning.transfer) {
+            let line = format!("{}: {why}", task.cell.method);
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
 }
 
 /// Runs one cell and keeps what came of it.
@@ -168,6 +186,35 @@ impl<'a> Pace<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::Grid;
+    use crate::{Partition, TeacherSource};
+
+    #[test]
+    fn more_samples_than_there_are_are_told_of_once() {
+        let grid = Grid {
+            methods: ["fedmd", "fedmd@samples=300", "fd"]
+                .map(str::to_owned)
+                .to_vec(),
+            partitions: vec![Partition::Iid],
+            teachers: vec![TeacherSource::None],
+            seeds: vec![1, 2],
+        };
+        let shared = Config {
+            samples: 200,
+            ..Config::default()
+        };
+        let tasks = Comparison::new(shared, grid).unwrap().tasks().unwrap();
+        let beginning = |transfer| Beginning {
+            world: Digest::of(b"world"),
+            transfer,
+        };
+        let lines = |transfer| cuts(&tasks, &vec![beginning(transfer); tasks.len()]);
+        assert!(lines(300).is_empty());
+        let expected = "fedmd@samples=300: samples is 300, but the transfer set has only 299: each round speaks about all of them";
+        let told = lines(299);
+        assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
+        assert_eq!(lines(199).len(), 2);
+    }
 
     #[test]
     fn a_cell_takes_as_long_as_others_of_its_method() {
