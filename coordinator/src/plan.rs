@@ -132,6 +132,7 @@ impl Planner {
         let (mut common, mut sent, mut personal) = (Vec::new(), Vec::new(), BTreeMap::new());
         if ask.lessons {
             for (index, lesson) in state.common.iter().enumerate() {
+                let precision = precision.of(lesson.answers.kind());
                 let bytes = lesson.answers.pack(precision);
                 let mut knowledge = knowledge(lesson, &bytes, precision);
                 if ask.updates {
@@ -158,6 +159,7 @@ impl Planner {
                     continue;
                 }
                 let each = lessons.iter().map(|lesson| {
+                    let precision = precision.of(lesson.answers.kind());
                     let bytes = lesson.answers.pack(precision);
                     let knowledge = knowledge(lesson, &bytes, precision);
                     blobs.push(bytes);
@@ -170,7 +172,7 @@ impl Planner {
             kind: wanted.kind,
             about: wanted.about,
             width: wanted.width.unwrap_or(self.classes),
-            precision: wanted.precision.unwrap_or(self.precision),
+            precision: wanted.precision.unwrap_or(self.precision).of(wanted.kind),
             rounding: self.rounding,
             adjust: wanted.adjust,
             silence: wanted.silence,

@@ -47,7 +47,10 @@ fn packing(criterion: &mut Criterion) {
             let answers = Answers::new(kind, classes, values).unwrap();
             let mut group = criterion.benchmark_group(format!("{rows} x {classes}, {kind:?}"));
             group.throughput(Throughput::Bytes(u64::from(rows * classes) * 4));
-            for precision in Precision::ALL.into_iter().chain([Precision::Top(5)]) {
+            for precision in Precision::ALL
+                .into_iter()
+                .chain([Precision::Top(5), Precision::Peak])
+            {
                 group.bench_function(format!("pack {precision:?}"), |bench| {
                     bench.iter(|| answers.pack(precision));
                 });

@@ -1,6 +1,8 @@
+mod alphabets;
 mod blocks;
 mod flags;
 mod parts;
+mod peaks;
 mod rounding;
 mod symbols;
 mod top;
@@ -13,6 +15,7 @@ use crate::codec::{Decode, Encode};
 use crate::entropy::{Decoder, Encoder, Symbols};
 use crate::{ProtocolError, ans};
 
+use peaks::Peaks;
 pub use rounding::Rounding;
 use top::Top;
 
@@ -35,10 +38,28 @@ impl AnswerKind {
             .find(|kind| *kind as u8 == number)
     }
 
-    /// Whether its symbols are parts of a whole, of which a row may have none.
-    fn has_parts(self) -> bool {
-        self == Self::Probabilities
+    /// What its values become at a precision.
+    fn form(self, precision: Precision) -> Form {
+        match (self, precision.bits()) {
+            _ if precision == Precision::Peak => Form::Peaks,
+            (_, None) => Form::Floats,
+            (Self::Probabilities, Some(bits)) => Form::Parts(bits),
+            (_, Some(bits)) => Form::Steps(bits),
+        }
     }
+}
+
+/// What values become.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    /// Numbers, all of them or the largest.
+    Floats,
+    /// The largest of each row, and two levels.
+    Peaks,
+    /// Symbols of so many bits: parts of a whole, of which a row may have none.
+    Parts(u32),
+    /// Symbols of so many bits: steps between the least and the largest value of a block.
+    Steps(u32),
 }
 
 /// How many bits a value takes on the wire.
@@ -55,12 +76,16 @@ pub enum Precision {
     U4,
     /// 2 bits: 4 steps, or 3 parts.
     U2,
-    /// 1 bit: of probabilities, a vote for the largest; of logits, the largest of its block or the
+    /// 1 bit: of probabilities, a vote for the largest; of logits and features, the largest of its block or the
     /// least.
     U1,
     /// So many values of each row, at least 1: the largest, at 16 bits, and which ones they are. The others
     /// share evenly what those leave of 1; of logits and features all are what they are on average.
     Top(u8),
+    /// Which value of each row is the largest, how much that is, and what all others are on average, both as one of 16
+    /// levels: some 1 bit a value of ten classes. Peers of version 3 do not know it, and cannot read plans that ask
+    /// for it.
+    Peak,
 }
 
 impl Precision {
@@ -77,11 +102,21 @@ impl Precision {
             Self::U2 => 4,
             Self::U1 => 5,
             Self::Top(_) => Self::TOP,
+            Self::Peak => 7,
         }
     }
 
     /// The number of [`Self::Top`], whose count follows the header.
     const TOP: u8 = 6;
+
+    /// What a user means who asks for it: one bit of logits is [`Self::Peak`].
+    #[must_use]
+    pub fn of(self, kind: AnswerKind) -> Self {
+        match (self, kind) {
+            (Self::U1, AnswerKind::Logits) => Self::Peak,
+            (other, _) => other,
+        }
+    }
 
     /// What nobody could pack with, as the end of a sentence.
     pub(crate) fn fault(self) -> Option<String> {
@@ -91,7 +126,7 @@ impl Precision {
     /// Bits of a symbol, where values become symbols.
     fn bits(self) -> Option<u32> {
         match self {
-            Self::F32 | Self::F16 | Self::Top(_) => None,
+            Self::F32 | Self::F16 | Self::Top(_) | Self::Peak => None,
             Self::U8 => Some(8),
             Self::U4 => Some(4),
             Self::U2 => Some(2),
@@ -222,9 +257,9 @@ impl Answers {
 
     /// The most bytes that packed answers may have: a function of their shape alone.
     pub fn most_bytes(kind: AnswerKind, rows: u32, classes: u32, precision: Precision) -> u64 {
-        let flags = match kind.has_parts() && precision.bits().is_some() {
-            true => 0,
-            false => flags::most_bytes(rows),
+        let flags = match kind.form(precision) {
+            Form::Parts(_) => 0,
+            _ => flags::most_bytes(rows),
         };
         let body = plain_bytes(kind, rows, classes, precision);
         let count = u64::from(matches!(precision, Precision::Top(_)));
@@ -241,9 +276,9 @@ impl Answers {
         if let Precision::Top(count) = precision {
             bytes.push(count);
         }
-        let speaks: Vec<bool> = match self.kind.has_parts() && precision.bits().is_some() {
-            true => Vec::new(),
-            false => self.speaks().collect(),
+        let speaks: Vec<bool> = match self.kind.form(precision) {
+            Form::Parts(_) => Vec::new(),
+            _ => self.speaks().collect(),
         };
         let coding = match speaks.contains(&false) {
             true => {
@@ -257,13 +292,18 @@ impl Answers {
     }
 
     fn pack_body(&self, precision: Precision, bytes: &mut Vec<u8>) -> Coding {
-        let Some(bits) = precision.bits() else {
-            self.pack_floats(precision, bytes);
-            return Coding::Plain;
+        let classes = self.classes as usize;
+        let (bits, has_parts) = match self.kind.form(precision) {
+            Form::Floats => {
+                self.pack_floats(precision, bytes);
+                return Coding::Plain;
+            }
+            Form::Peaks => return Peaks::closest(&self.values, classes).pack(classes, bytes),
+            Form::Parts(bits) => (bits, true),
+            Form::Steps(bits) => (bits, false),
         };
-        let (classes, most) = (self.classes as usize, (u16::MAX >> (16 - bits)) as u8);
+        let most = (u16::MAX >> (16 - bits)) as u8;
         let mut found = Vec::with_capacity(self.values.len());
-        let has_parts = self.kind.has_parts();
         match has_parts {
             false => blocks::quantise(&self.values, most, bytes, &mut found),
             true => parts::of_rows(&self.values, classes, most, &mut found),
@@ -375,16 +415,19 @@ impl Answers {
                 (Precision::Top(*count), payload)
             }
             (Precision::TOP, _) => return Err(malformed("it keeps no value of a row")),
-            (number, payload) => match Precision::ALL.get(usize::from(number)) {
-                Some(precision) => (*precision, payload),
-                None => return Err(malformed("unknown precision")),
-            },
+            (number, payload) => {
+                let mut known = Precision::ALL.into_iter().chain([Precision::Peak]);
+                let precision = known.find(|one| one.number() == number);
+                let unknown = || malformed("unknown precision");
+                (precision.ok_or_else(unknown)?, payload)
+            }
         };
+        let form = kind.form(precision);
         let gaps = coding & GAPS != 0;
-        let coding = match (coding & !GAPS, precision.bits()) {
+        let coding = match (coding & !GAPS, form) {
             (0, _) => Coding::Plain,
-            (1, Some(_)) => Coding::Adaptive,
-            (2, Some(_)) => Coding::Systems,
+            (1, Form::Peaks | Form::Parts(_) | Form::Steps(_)) => Coding::Adaptive,
+            (2, Form::Parts(_) | Form::Steps(_)) => Coding::Systems,
             _ => return Err(malformed("unknown coding")),
         };
         let actual_rows = u32::from_le_bytes([r0, r1, r2, r3]);
@@ -417,7 +460,7 @@ impl Answers {
             Some(speaks) => speaks.iter().filter(|speaks| **speaks).count() as u32,
             None => rows,
         };
-        if gaps && (spoken == rows || kind.has_parts() && precision.bits().is_some()) {
+        if gaps && (spoken == rows || matches!(form, Form::Parts(_))) {
             return Err(malformed("it leaves out no row"));
         }
         let before = (bytes.len() - body.len()) as u64;
@@ -438,14 +481,15 @@ impl Answers {
                 limit: most.saturating_sub(1),
             });
         }
-        let values = match precision.bits() {
-            None => match precision {
-                Precision::Top(count) => {
-                    Top::new(kind, classes, count).unpack(body, spoken as usize)?
-                }
-                _ => unpack_floats(body, precision),
-            },
-            Some(bits) => unpack_symbols(body, kind, [spoken, classes], bits, coding)?,
+        let shape = [spoken as usize, classes as usize];
+        let values = match (form, precision) {
+            (Form::Floats, Precision::Top(count)) => {
+                Top::new(kind, classes, count).unpack(body, spoken as usize)?
+            }
+            (Form::Floats, _) => unpack_floats(body, precision),
+            (Form::Peaks, _) => Peaks::unpack(body, shape, coding)?.values(shape[1]),
+            (Form::Parts(bits), _) => unpack_parts(body, shape, bits, coding)?,
+            (Form::Steps(bits), _) => unpack_steps(body, shape, bits, coding)?,
         };
         let values = match speaks {
             None => values,
@@ -469,14 +513,15 @@ fn spread(values: &[f32], speaks: &[bool], classes: usize) -> Vec<f32> {
 /// Length of the values of so many rows, all of them spoken and none coded.
 fn plain_bytes(kind: AnswerKind, rows: u32, classes: u32, precision: Precision) -> u64 {
     let count = u64::from(rows) * u64::from(classes);
-    match precision.bits() {
-        None => match precision {
-            Precision::F32 => count.saturating_mul(4),
-            Precision::Top(most) => Top::new(kind, classes, most).bytes(rows.into()),
-            _ => count.saturating_mul(2),
-        },
-        Some(bits) if kind.has_parts() => symbols::packed(count, bits),
-        Some(bits) => symbols::packed(count, bits).saturating_add(blocks::scales(count)),
+    match (kind.form(precision), precision) {
+        (Form::Floats, Precision::F32) => count.saturating_mul(4),
+        (Form::Floats, Precision::Top(most)) => Top::new(kind, classes, most).bytes(rows.into()),
+        (Form::Floats, _) => count.saturating_mul(2),
+        (Form::Peaks, _) => peaks::most_bytes(rows, classes),
+        (Form::Parts(bits), _) => symbols::packed(count, bits),
+        (Form::Steps(bits), _) => {
+            symbols::packed(count, bits).saturating_add(blocks::scales(count))
+        }
     }
 }
 
@@ -501,34 +546,48 @@ fn unpack_floats(payload: &[u8], precision: Precision) -> Vec<f32> {
     }
 }
 
-fn unpack_symbols(
-    payload: &[u8],
-    kind: AnswerKind,
-    [rows, classes]: [u32; 2],
+fn unpack_parts(
+    coded: &[u8],
+    [rows, classes]: [usize; 2],
     bits: u32,
     coding: Coding,
 ) -> Result<Vec<f32>, ProtocolError> {
-    let (rows, classes) = (rows as usize, classes as usize);
     let (count, most) = (rows * classes, (u16::MAX >> (16 - bits)) as u8);
-    let scales = match kind.has_parts() {
-        false => blocks::scales(count as u64) as usize,
-        true => 0,
+    let found = match coding {
+        Coding::Adaptive => parts::decode(coded, rows, classes, most)?,
+        Coding::Plain | Coding::Systems => unpack_symbols(coded, count, bits, coding)?,
     };
+    parts::restore(&found, classes, most)
+}
+
+fn unpack_steps(
+    payload: &[u8],
+    [rows, classes]: [usize; 2],
+    bits: u32,
+    coding: Coding,
+) -> Result<Vec<f32>, ProtocolError> {
+    let (count, most) = (rows * classes, (u16::MAX >> (16 - bits)) as u8);
     let (scales, coded) = payload
-        .split_at_checked(scales)
+        .split_at_checked(blocks::scales(count as u64) as usize)
         .ok_or_else(|| malformed("it is cut off"))?;
-    let found = match (coding, kind.has_parts()) {
-        (Coding::Plain, _) => symbols::unpack(coded, bits, count),
-        (Coding::Systems, _) => ans::decode(coded, count)?,
-        (Coding::Adaptive, false) => decode(coded, bits, count)?,
-        (Coding::Adaptive, true) => parts::decode(coded, rows, classes, most)?,
+    let found = unpack_symbols(coded, count, bits, coding)?;
+    Ok(blocks::restore(scales, &found, most))
+}
+
+fn unpack_symbols(
+    coded: &[u8],
+    count: usize,
+    bits: u32,
+    coding: Coding,
+) -> Result<Vec<u8>, ProtocolError> {
+    let found = match coding {
+        Coding::Plain => symbols::unpack(coded, bits, count),
+        Coding::Systems => ans::decode(coded, count)?,
+        Coding::Adaptive => decode(coded, bits, count)?,
     };
-    if found.iter().any(|symbol| *symbol > most) {
-        return Err(malformed("a symbol is beyond its bits"));
-    }
-    match kind.has_parts() {
-        false => Ok(blocks::restore(scales, &found, most)),
-        true => parts::restore(&found, classes, most),
+    match found.iter().any(|symbol| *symbol >> (bits - 1) > 1) {
+        true => Err(malformed("a symbol is beyond its bits")),
+        false => Ok(found),
     }
 }
 

@@ -395,6 +395,7 @@ fn packed_answers_have_the_bytes_of_format_2() {
     let few = Answers::new(AnswerKind::Probabilities, 3, rows(40)).unwrap();
     let many = Answers::new(AnswerKind::Probabilities, 3, rows(12_000)).unwrap();
     let features = Answers::new(AnswerKind::Features, 3, rows(5)).unwrap();
+    let voices = Answers::new(AnswerKind::Logits, 3, rows(40)).unwrap();
     let cases = [
         (&logits, Precision::F32),
         (&logits, Precision::F16),
@@ -408,6 +409,10 @@ fn packed_answers_have_the_bytes_of_format_2() {
         (&features, Precision::U8),
         (&logits, Precision::Top(2)),
         (&few, Precision::Top(1)),
+        (&logits, Precision::Peak),
+        (&voices, Precision::Peak),
+        (&features, Precision::U1),
+        (&logits, Precision::U1),
     ];
     let golden = lines(ANSWERS);
     assert_eq!(golden.len(), cases.len() + 1);

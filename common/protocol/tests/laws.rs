@@ -230,7 +230,7 @@ proptest! {
                         Precision::U4 => span / 30.0 + 1e-5,
                         Precision::U2 => span / 6.0 + 1e-5,
                         Precision::U1 => span / 2.0 + 1e-5,
-                        Precision::Top(_) => span,
+                        Precision::Top(_) | Precision::Peak => span,
                     };
                     prop_assert!((value - back).abs() <= allowed, "{precision:?} {value} {back}");
                 }
@@ -250,7 +250,7 @@ proptest! {
         }
         let answers = Answers::new(kind, 3, values).unwrap();
         let silent = answers.speaks().filter(|speaks| !speaks).count() as u32;
-        for precision in Precision::ALL.into_iter().chain([Precision::Top(2)]) {
+        for precision in Precision::ALL.into_iter().chain([Precision::Top(2), Precision::Peak]) {
             let bytes = answers.pack(precision);
             prop_assert!(bytes.len() as u64 <= Answers::most_bytes(kind, rows, 3, precision));
             // Never longer than the values themselves.
@@ -302,7 +302,7 @@ proptest! {
         let one_hot = votes.iter().flat_map(|vote| (0..5).map(move |c| f32::from(u8::from(c == *vote))));
         let kind = AnswerKind::Probabilities;
         let answers = Answers::new(kind, 5, one_hot.collect()).unwrap();
-        for precision in [Precision::U8, Precision::U1, Precision::Top(2)] {
+        for precision in [Precision::U8, Precision::U1, Precision::Top(2), Precision::Peak] {
             let mut bytes = answers.pack(precision);
             let at = at.index(bytes.len());
             bytes[at] = to;
@@ -366,34 +366,15 @@ fn outputs(kind: AnswerKind, rows: u32, classes: u32, ahead: f32) -> Answers {
     Answers::new(kind, classes, values).unwrap()
 }
 
-/// Bytes at the empirical entropy of order zero of the symbols that values have been rounded to.
-fn entropy_bytes(answers: &Answers, precision: Precision) -> f64 {
-    let steps = match precision {
-        Precision::U8 => 255.0,
-        Precision::U4 => 15.0,
-        Precision::U2 => 3.0,
-        _ => 1.0,
-    };
-    let packed = answers.pack(precision);
-    let (kind, rows, classes) = (answers.kind(), answers.rows(), answers.classes());
-    let rounded = Answers::unpack(&packed, kind, rows, classes).unwrap();
-    let mut counts = [0u32; 256];
-    for block in rounded.values().chunks(Answers::BLOCK) {
-        let (least, span) = match kind {
-            AnswerKind::Probabilities => (0.0, 1.0),
-            _ => {
-                let least = block.iter().copied().fold(f32::INFINITY, f32::min);
-                let most = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                (least, most - least)
-            }
-        };
-        for value in block {
-            counts[((value - least) / span * steps).round() as usize] += 1;
-        }
+/// Bytes at the empirical entropy of order zero of these symbols.
+fn entropy_of(symbols: &[u32]) -> f64 {
+    let mut counts = std::collections::BTreeMap::new();
+    for symbol in symbols {
+        *counts.entry(symbol).or_insert(0u32) += 1;
     }
-    let count = rounded.values().len() as f64;
-    let shares = counts.iter().filter(|count| **count > 0);
-    let bits = shares.map(|c| -f64::from(*c) * (f64::from(*c) / count).log2());
+    let share = |count: u32| f64::from(count) / symbols.len() as f64;
+    let bits = counts.into_values();
+    let bits = bits.map(|count| -f64::from(count) * share(count).log2());
     bits.sum::<f64>() / 8.0
 }
 
@@ -403,13 +384,21 @@ fn packed_answers_are_within_a_twentieth_of_the_entropy_of_their_symbols() {
         for (rows, classes) in [(1000, 10), (4000, 10), (1000, 100)] {
             for ahead in [0.0, 4.0, 9.0] {
                 let answers = outputs(kind, rows, classes, ahead);
-                for precision in [Precision::U8, Precision::U4, Precision::U2, Precision::U1] {
-                    let scales = match kind {
-                        AnswerKind::Probabilities => 0,
+                for precision in [
+                    Precision::U8,
+                    Precision::U4,
+                    Precision::U2,
+                    Precision::U1,
+                    Precision::Peak,
+                ] {
+                    let scales = match (kind, precision) {
+                        (_, Precision::Peak) => rows.div_ceil(256) as usize * 8,
+                        (AnswerKind::Probabilities, _) => 0,
                         _ => answers.values().len().div_ceil(Answers::BLOCK) * 8,
                     };
                     let bytes = answers.pack(precision).len() - Answers::HEADER_BYTES - scales;
-                    let least = entropy_bytes(&answers, precision);
+                    let symbols = answers.symbols(precision).into_iter();
+                    let least: f64 = symbols.map(|symbols| entropy_of(&symbols)).sum();
                     let case = format!("{kind:?} {rows} x {classes} +{ahead} {precision:?}");
                     println!("{case}: {bytes} bytes, entropy {least:.0}");
                     assert!(

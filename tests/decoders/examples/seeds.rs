@@ -71,7 +71,7 @@ fn wire(write: &impl Fn(&str, &str, &[u8])) {
         let mut values = old.values().to_vec();
         values[3..6].copy_from_slice(&[0.0, 0.0, 1.0]);
         let new = Answers::new(old.kind(), 3, values).unwrap();
-        for precision in [Precision::F32, Precision::U1] {
+        for precision in [Precision::F32, Precision::U1, Precision::Peak] {
             let update = new.update(&old, precision).unwrap();
             write(
                 "update",

@@ -113,7 +113,10 @@ pub(crate) fn answers(bytes: &[u8]) -> bool {
         read.values().len() as u64,
         u64::from(rows) * u64::from(classes)
     );
-    for precision in Precision::ALL.into_iter().chain([Precision::Top(2)]) {
+    for precision in Precision::ALL
+        .into_iter()
+        .chain([Precision::Top(2), Precision::Peak])
+    {
         let packed = read.pack(precision);
         assert!(packed.len() as u64 <= Answers::most_bytes(kind, rows, classes, precision));
         let back = Answers::unpack(&packed, kind, rows, classes).expect("what was packed unpacks");
@@ -137,7 +140,10 @@ pub(crate) fn update(bytes: &[u8]) -> bool {
         (new.kind(), new.rows(), new.classes()),
         (base.kind(), base.rows(), base.classes())
     );
-    for precision in Precision::ALL.into_iter().chain([Precision::Top(2)]) {
+    for precision in Precision::ALL
+        .into_iter()
+        .chain([Precision::Top(2), Precision::Peak])
+    {
         let Some(written) = new.update(&base, precision) else {
             continue;
         };

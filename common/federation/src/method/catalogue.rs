@@ -327,7 +327,7 @@ const HEAD: &str = "# Methods
 This page is written by the code (`common/federation/src/method/catalogue.rs`), and a test holds it against it.
 
 A method is named `NAME`, `NAME:VARIANT` or `NAME[:VARIANT],KEY=VALUE,...`, in `--method` and in configuration files. N are the transfer samples of a round
-(`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer, and entropy coding
+(`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer (`u1` leaves of a row of logits which class is the largest and two levels, 12 bits of ten classes), and entropy coding
 fewer still; with `rounding = \"stochastic\"` clients round by chance what they pack at 8 bits and fewer, right on average, so that errors of many cancel in their mean. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. How hard clients train (private epochs, distillation epochs, batch, steps), at which temperature they distil and how much they smooth labels is the user's, whatever the method, unless its table says otherwise (`docs/operations.md`, How students train). A setting of which a method makes nothing is refused where a comparison gives it to that method alone, and told of elsewhere.
 
 A method whose aggregate is a mean of what comes up takes one key more: `robust=median` (each value by itself; Yin et al. 2018) or `robust=geometric-median` (the point with the least

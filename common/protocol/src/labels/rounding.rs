@@ -1,7 +1,7 @@
 use crate::codec::{Decode, Encode};
-use crate::{AnswerKind, Answers, Precision};
+use crate::{Answers, Precision};
 
-use super::{blocks, parts};
+use super::{Form, Peaks, blocks, parts};
 
 /// What becomes of a value between two that a [`Precision`] can say.
 #[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, Hash, PartialEq)]
@@ -21,18 +21,19 @@ impl Answers {
     /// them any more. `chance` gives independent numbers, even from 0 up to but not 1.
     #[must_use]
     pub fn rounded_by_chance(&self, precision: Precision, mut chance: impl FnMut() -> f64) -> Self {
-        let Some(bits) = precision.bits() else {
+        let form = self.kind.form(precision);
+        if form == Form::Floats {
             return self.clone();
-        };
-        let steps = (u16::MAX >> (16 - bits)) as u8;
+        }
+        let steps = |bits| (u16::MAX >> (16 - bits)) as u8;
         let width = self.classes.max(1) as usize;
         let speaks: Vec<bool> = self.speaks().collect();
-        let said = self.only(&speaks);
-        let rounded = match self.kind {
-            AnswerKind::Probabilities => parts::by_chance(&said.values, width, steps, chance),
-            AnswerKind::Logits | AnswerKind::Features => {
-                blocks::by_chance(&said.values, steps, &mut chance)
-            }
+        let said = self.only(&speaks).values;
+        let rounded = match form {
+            Form::Floats => said,
+            Form::Peaks => Peaks::drawn(&said, width, &mut chance).values(width),
+            Form::Parts(bits) => parts::by_chance(&said, width, steps(bits), &mut chance),
+            Form::Steps(bits) => blocks::by_chance(&said, steps(bits), &mut chance),
         };
         let mut values = self.values.clone();
         let rows = values.chunks_exact_mut(width).zip(&speaks);
@@ -55,8 +56,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::AnswerKind;
 
-    const FEW: [Precision; 4] = [Precision::U8, Precision::U4, Precision::U2, Precision::U1];
+    const FEW: [Precision; 5] = [
+        Precision::U8,
+        Precision::U4,
+        Precision::U2,
+        Precision::U1,
+        Precision::Peak,
+    ];
 
     /// Numbers from 0 up to 1, even enough, that follow from a seed.
     fn chances(seed: u64) -> impl FnMut() -> f64 {
@@ -117,7 +125,7 @@ mod tests {
 
     /// What 1 bit of such rows is in the mean of many clients: by chance, and rounded to nearest.
     fn means(kind: AnswerKind, row: [f32; 3]) -> [[f32; 3]; 2] {
-        let (clients, precision) = (4000, Precision::U1);
+        let (clients, precision) = (4000, Precision::U1.of(kind));
         let answers = answers(kind, &row);
         let mut mean = [0.0; 3];
         for seed in 1..=clients {

@@ -111,10 +111,7 @@ impl Top {
         if halves.len() != rows * each || !odd.is_empty() {
             return Err(cut());
         }
-        let mut bits = Reader {
-            bytes: places,
-            at: 0,
-        };
+        let mut bits = Reader::new(places);
         let mut all = vec![0.0; rows * self.classes];
         let mut kept = Vec::with_capacity(self.count);
         let lines = all.chunks_exact_mut(self.classes.max(1));
@@ -182,13 +179,13 @@ fn half(value: f32) -> f16 {
 
 /// Bits side by side, the first in a byte's lowest.
 #[derive(Default)]
-struct Bits {
-    bytes: Vec<u8>,
+pub(super) struct Bits {
+    pub(super) bytes: Vec<u8>,
     used: u32,
 }
 
 impl Bits {
-    fn push(&mut self, value: u32, bits: u32) {
+    pub(super) fn push(&mut self, value: u32, bits: u32) {
         for place in 0..bits {
             if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
@@ -201,14 +198,18 @@ impl Bits {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
     /// The next bits; zeros after the end.
-    fn take(&mut self, bits: u32) -> u32 {
+    pub(super) fn take(&mut self, bits: u32) -> u32 {
         (0..bits).fold(0, |value, place| {
             let byte = self.bytes.get(self.at / 8).copied().unwrap_or(0);
             let bit = byte >> (self.at % 8) & 1;
@@ -218,7 +219,7 @@ impl Reader<'_> {
     }
 
     /// Whether nothing but zeros to the end of a byte is left.
-    fn is_over(&mut self) -> bool {
+    pub(super) fn is_over(&mut self) -> bool {
         let left = (8 * self.bytes.len()).saturating_sub(self.at);
         left < 8 && self.take(left as u32) == 0
     }

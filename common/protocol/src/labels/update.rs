@@ -71,10 +71,10 @@ mod tests {
             raw in prop::collection::vec(0f32..1.0, 60),
             other in prop::collection::vec(0f32..1.0, 60),
             change in prop::collection::vec(any::<bool>(), 20),
-            which in 0usize..3, precision in 0usize..8,
+            which in 0usize..3, precision in 0usize..9,
         ) {
             let kind = [AnswerKind::Logits, AnswerKind::Probabilities, AnswerKind::Features][which];
-            let top = [Precision::Top(1), Precision::Top(2)];
+            let top = [Precision::Top(1), Precision::Top(2), Precision::Peak];
             let precision = Precision::ALL.into_iter().chain(top).nth(precision).unwrap();
             let mut new = raw.clone();
             for (row, _) in change.iter().enumerate().filter(|(_, change)| **change) {

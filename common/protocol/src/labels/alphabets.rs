@@ -1,0 +1,26 @@
+//! What coders code, for who measures them.
+
+use super::{Answers, Form, Peaks, blocks, parts};
+use crate::Precision;
+
+impl Answers {
+    /// The symbols that values become at this precision, before any coder: a list for each alphabet. At eight bits and less
+    /// a symbol a value; of [`Precision::Peak`] three a row, which class is the largest and the steps of both its levels; at
+    /// 16 bits and more, and of the largest values alone, there are none. Rows that say nothing are left out, but where
+    /// values are parts of a whole.
+    pub fn symbols(&self, precision: Precision) -> Vec<Vec<u32>> {
+        let most = |bits| (u16::MAX >> (16 - bits)) as u8;
+        let width = self.classes as usize;
+        let spoken = || self.only(&self.speaks().collect::<Vec<_>>()).values;
+        let mut found = Vec::new();
+        match self.kind.form(precision) {
+            Form::Floats => return Vec::new(),
+            Form::Peaks => return Peaks::closest(&spoken(), width).symbols(),
+            Form::Parts(bits) => parts::of_rows(&self.values, width, most(bits), &mut found),
+            Form::Steps(bits) => {
+                blocks::quantise(&spoken(), most(bits), &mut Vec::new(), &mut found);
+            }
+        }
+        vec![found.into_iter().map(u32::from).collect()]
+    }
+}
