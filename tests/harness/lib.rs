@@ -8,6 +8,7 @@
 
 mod faults;
 mod federation;
+mod heard;
 #[path = "../papers/mod.rs"]
 pub mod papers;
 mod process;
@@ -19,6 +20,7 @@ use fedistill_learning::idx::{self, Idx};
 
 pub use faults::Faults;
 pub use federation::Deployment;
+pub use heard::{entropy_bytes, heard, likely};
 pub use process::{Ended, Running, program, run};
 pub use storm::{Aftermath, Storm};
 
