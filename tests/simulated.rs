@@ -150,6 +150,15 @@ async fn liars_spoil_a_mean_and_no_median() {
     assert!(saved > clean - 0.05, "{clean} to {saved}");
     let told = fedistill_simulator::table(&done);
     assert!(told.contains("2 OF THEM LIE (lma)"), "{told}");
+    // Who knows what the honest say spoils at least as much, whoever of them has spoken first.
+    let (fooled, done) = come_to("ds-fl:sa", Some("2:lma:knowing")).await;
+    assert!(fooled < clean - 0.05, "{clean} to {fooled}");
+    let one = Config {
+        threads: 1,
+        ..done.config.clone()
+    };
+    let again = experiment::run(&one, None, |_, _| Progress::silent());
+    assert_eq!(again.await.unwrap().federated.digest, done.federated.digest);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

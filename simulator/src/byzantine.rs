@@ -1,14 +1,20 @@
 //! Clients that lie about what they know, to see what that does to a federation and what helps.
 
+mod overheard;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use fedistill_client::{Student, StudentError};
 use fedistill_learning::{Objective, Samples, seed};
 use fedistill_protocol::{Optimiser, Start};
 use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
+
+use overheard::About;
+pub(crate) use overheard::{Honest, Overheard};
 
 /// So many clients lie in this way; which ones they are follows from the seed. They learn as all others
 /// do, and lie only in what they give.
@@ -18,10 +24,12 @@ pub struct Byzantine {
     pub liars: usize,
     /// How they do.
     pub attack: Attack,
+    /// Whether they know the mean of what all honest clients say of the round's samples before they speak, and lie by
+    /// that: the strongest of their papers. Otherwise what a liar would say honestly stands for it.
+    pub knowing: bool,
 }
 
-/// A way to lie about the classes of a sample. What a liar would say honestly stands for what honest
-/// clients say: it hears no other client. Features, which are of no class, it gives with the wrong sign.
+/// A way to lie about the classes of a sample, by what honest clients hold likely. Features, which are of no class, it gives with the wrong sign.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Attack {
     /// Loss maximisation (Roux et al. 2024): sure of the class that is the least likely.
@@ -50,13 +58,21 @@ impl FromStr for Byzantine {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parsed = text.split_once(':').and_then(|(liars, attack)| {
+            let (attack, knowing) = match attack.strip_suffix(":knowing") {
+                Some(attack) => (attack, true),
+                None => (attack, false),
+            };
             let attack = Attack::ALL.iter().find(|(name, _)| *name == attack)?.1;
             let liars = liars.parse().ok().filter(|liars| *liars > 0)?;
-            Some(Self { liars, attack })
+            Some(Self {
+                liars,
+                attack,
+                knowing,
+            })
         });
         parsed.ok_or_else(|| {
             format!(
-                "{text:?}: write N:lma, N:cpa or N:fdla, with N the clients that lie, at least 1"
+                "{text:?}: write N:lma, N:cpa or N:fdla, with N the clients that lie, at least 1, and :knowing after it where they know what the honest say"
             )
         })
     }
@@ -64,7 +80,7 @@ impl FromStr for Byzantine {
 
 impl fmt::Display for Byzantine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.liars, self.attack)
+        write!(f, "{}:{}", self.liars, self.how())
     }
 }
 
@@ -82,6 +98,12 @@ impl<'de> Deserialize<'de> for Byzantine {
 }
 
 impl Byzantine {
+    /// How they lie, as a user writes it.
+    pub fn how(self) -> String {
+        let knowing = if self.knowing { ":knowing" } else { "" };
+        format!("{}{knowing}", self.attack)
+    }
+
     /// Which of so many clients lie.
     pub fn among(self, clients: usize, seed: u64) -> BTreeSet<usize> {
         let mut rng = seed::stream(seed, "byzantine");
@@ -93,8 +115,23 @@ impl Byzantine {
 /// A student that learns as it is told to, and lies when its client asks it about some samples. Who
 /// looks over its shoulder and asks it about all sees what it is.
 pub(crate) struct Liar<S> {
-    pub(crate) student: S,
-    pub(crate) attack: Attack,
+    student: S,
+    attack: Attack,
+    /// Where it knows what honest clients say.
+    overheard: Option<Arc<Overheard>>,
+    /// How often it was asked.
+    asked: usize,
+}
+
+impl<S> Liar<S> {
+    pub(crate) fn new(student: S, attack: Attack, overheard: Option<Arc<Overheard>>) -> Self {
+        Self {
+            student,
+            attack,
+            overheard,
+            asked: 0,
+        }
+    }
 }
 
 impl<S: Student> Student for Liar<S> {
@@ -118,6 +155,11 @@ impl<S: Student> Student for Liar<S> {
     fn logits_of(&mut self, samples: &Samples, rows: &[usize]) -> Result<Vec<f32>, StudentError> {
         let mut logits = self.student.logits_of(samples, rows)?;
         let classes = logits.len() / rows.len().max(1);
+        if let Some(overheard) = &self.overheard {
+            let mean = overheard.mean(self.asked, &About::of(samples, rows), classes)?;
+            self.asked += 1;
+            logits = mean.unwrap_or(logits);
+        }
         let together = Together::of(&logits, classes);
         for row in logits.chunks_exact_mut(classes.max(1)) {
             lie(self.attack, row, &together);
@@ -237,10 +279,14 @@ mod tests {
     fn liars_are_so_many_and_follow_from_the_seed() {
         let four: Byzantine = "4:lma".parse().unwrap();
         assert_eq!(four.to_string(), "4:lma");
+        assert!(!four.knowing);
+        let knowing: Byzantine = "4:lma:knowing".parse().unwrap();
+        assert!(knowing.knowing && knowing.to_string() == "4:lma:knowing");
+        assert_eq!(knowing.among(10, 1), four.among(10, 1));
         let of = |seed| four.among(10, seed);
         assert_eq!((of(1).len(), of(1)), (4, of(1)));
         assert!((2..9).any(|seed| of(seed) != of(1)));
-        for wrong in ["4", "0:lma", "4:hips", "lma:4"] {
+        for wrong in ["4", "0:lma", "4:hips", "lma:4", "4:knowing", "4:lma:all"] {
             let error = wrong.parse::<Byzantine>().unwrap_err();
             assert!(error.contains("N:lma"), "{error}");
         }

@@ -79,7 +79,8 @@ pub struct Config {
     pub distillation_temperature: f32,
     /// Share of a private label that is spread evenly over all classes, 0 up to but not 1.
     pub label_smoothing: f32,
-    /// Clients that lie about what they know, `N:lma`, `N:cpa` or `N:fdla`; none by default.
+    /// Clients that lie about what they know, `N:lma`, `N:cpa` or `N:fdla`, with `:knowing` after it where they know what
+    /// the honest say; none by default.
     pub byzantine: Option<Byzantine>,
     /// Whether `local`, `teacher-only` and pooled data are run too, to compare with.
     pub baselines: bool,
@@ -202,7 +203,7 @@ pub struct Args {
     pub models: Option<Vec<Architecture>>,
     /// Let N clients, chosen by the seed, lie about what they know: N:lma (sure of the least likely class),
     /// N:cpa (of the class that goes least together with the likeliest one) or N:fdla (their values in the
-    /// wrong order). A method whose aggregate is a mean takes robust=median or robust=geometric-median
+    /// wrong order); N:lma:knowing and so on by the mean of what all honest clients say, which they know. A method whose aggregate is a mean takes robust=median or robust=geometric-median
     /// against them.
     #[arg(long, value_name = "N:ATTACK", env = "FEDISTILL_BYZANTINE")]
     pub byzantine: Option<Byzantine>,
@@ -386,6 +387,11 @@ impl Config {
                 "byzantine clients lie in their answers, of which fedavg and feddf ask none: choose another method",
             ),
             (
+                self.byzantine.is_some_and(|b| b.knowing)
+                    && self.per_round.is_some_and(|count| count < self.clients),
+                "knowing byzantine clients wait for all others: leave per-round out",
+            ),
+            (
                 self.threads == 0 || self.threads > MOST_THREADS,
                 "threads must be 1 to 1024",
             ),
@@ -556,6 +562,10 @@ mod tests {
             (["x", "--method", "fedprox"], "choose adaptive"),
             (["x", "--threads", "0"], "threads"),
             (["x", "--byzantine", "11:lma"], "no more liars than"),
+            (
+                ["x", "--byzantine=4:lma:knowing", "--per-round=5"],
+                "wait for all others",
+            ),
             (["x", "--threads", "1025"], "threads must be 1 to 1024"),
             (["x", "--threads", "18446744073709551615"], "threads"),
         ] {

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Between, Board, Centre, Ended, Seen, StudentWatch};
-use crate::byzantine::Liar;
+use crate::byzantine::{Honest, Liar, Overheard};
 use crate::engine::Engine;
 use crate::journal::Stage;
 use crate::students::Students;
@@ -140,17 +140,22 @@ pub(crate) async fn simulate_kept(
             "{} of {} clients lie ({}): {liars:?}",
             liars.len(),
             students.len(),
-            byzantine.attack
+            byzantine.how()
         ));
-        (byzantine.attack, liars)
+        let honest = students.len() - liars.len();
+        let overheard = || Arc::new(Overheard::new(honest, liars.len()));
+        let overheard = byzantine.knowing.then(overheard);
+        (byzantine.attack, liars, overheard)
     });
     let student = |client| -> Box<dyn Student> {
         let student = engine.student(client, plan.model(client));
         match &lies {
-            Some((attack, liars)) if liars.contains(&client) => Box::new(Liar {
-                student,
-                attack: *attack,
-            }),
+            Some((attack, liars, overheard)) if liars.contains(&client) => {
+                Box::new(Liar::new(student, *attack, overheard.clone()))
+            }
+            Some((_, _, Some(overheard))) => {
+                Box::new(Honest::new(student, client, Arc::clone(overheard)))
+            }
             _ => Box::new(student),
         }
     };
@@ -257,6 +262,9 @@ async fn run(
     let cohort = plan.per_round.unwrap_or(clients).min(clients);
     let (set, probes) = world.published(plan.method.as_ref(), plan.seed)?;
     // What those have in hand who were here before.
+    // Those who may wait for all others, with a seat and a worker each.
+    let knowing = plan.byzantine.filter(|byzantine| byzantine.knowing);
+    let waiting = knowing.map_or(0, |byzantine| byzantine.liars);
     let in_hand = goes_on.then(|| Arc::new(set.clone()));
     let transfer = set.publish()?;
     let packed = transfer.pack();
@@ -296,7 +304,7 @@ async fn run(
     };
     let mut coordinator = Coordinator::new(settings, transfer, teacher, Box::new(between.clone()))?
         // Enough that no worker waits for the next client, and not more than can be held.
-        .asking(4 * plan.threads.max(1))
+        .asking(4 * plan.threads.max(1) + waiting)
         .observed_by(Centre {
             yardstick: Arc::clone(&yardstick),
             board: Arc::clone(&board),
@@ -312,7 +320,7 @@ async fn run(
     }
     let names = names(clients)?;
     let (listener, dialers) = connect(plan.transport, &federation, &names)?;
-    let permits = Arc::new(Semaphore::new(plan.threads.max(1)));
+    let permits = Arc::new(Semaphore::new(plan.threads.max(1) + waiting));
     // Over a network each client fetches for itself, so that all bytes cross that would.
     let blobs = Arc::new(match plan.transport {
         Transport::Memory => Blobs::fetched_once(),

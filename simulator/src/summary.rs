@@ -294,7 +294,7 @@ pub(crate) fn title(config: &Config) -> String {
         (None, Transport::Memory) => format!("over memory, teacher {}", config.teacher),
     };
     let lies = config.byzantine.map_or_else(String::new, |byzantine| {
-        format!(", {} OF THEM LIE ({})", byzantine.liars, byzantine.attack)
+        format!(", {} OF THEM LIE ({})", byzantine.liars, byzantine.how())
     });
     format!(
         "{}: {} clients ({}){lies}, {}, {} rounds of {}, {how}, seed {}",

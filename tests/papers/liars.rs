@@ -17,21 +17,34 @@ fn federation(lab: &Lab, method: &str, partition: Partition, attack: Option<&str
 
 const MEAN: &str = "ds-fl:sa";
 const MEDIAN: &str = "ds-fl:sa,robust=median";
+/// Liars that agree on the class that the honest hold least likely on average.
+const KNOWING: &str = "lma:knowing";
 
 pub(super) fn do_not_move_a_median(lab: &Lab) -> Vec<Finding> {
     let even = |method, attack| federation(lab, method, Partition::Iid, attack).server();
     let clean = even(MEAN, None);
     let mut findings = Vec::new();
-    let attacks = lab.sized(vec!["lma"], vec!["lma", "cpa", "fdla"]);
+    let attacks = lab.sized(
+        vec!["lma", KNOWING],
+        vec!["lma", "cpa", "fdla", KNOWING, "cpa:knowing", "fdla:knowing"],
+    );
     for attack in attacks {
         let (mean, median) = (even(MEAN, Some(attack)), even(MEDIAN, Some(attack)));
-        if attack == "lma" {
+        let rule = match attack {
+            "lma" => Some((
+                lab.sized(3.0, 4.0),
+                "less than where they know the honest mean",
+            )),
+            KNOWING => Some((8.0, "8 and more where liars know what the honest say")),
+            _ => None,
+        };
+        if let Some((least, paper)) = rule {
             findings.push(
                 Finding::new(
-                    "what 4 of 10 liars (lma) cost a mean, iid, points",
+                    format!("what 4 of 10 liars ({attack}) cost a mean, iid, points"),
                     clean.less(&mean),
-                    Rule::AtLeast(lab.sized(3.0, 4.0)),
-                    "8 and more where liars know what the honest say",
+                    Rule::AtLeast(least),
+                    paper,
                 )
                 .of(&[("clean", &clean), ("mean", &mean)]),
             );
