@@ -2,6 +2,7 @@
 //! it is next to nothing; under label skew votes of those that never saw a class drown the others.
 
 use fedistill_learning::Architecture;
+use fedistill_program::config::Packing;
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{Measure, Partition, RoundRow};
 
@@ -97,8 +98,55 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
             .of(&[("32 bits", &whole), ("1 bit", &one)]),
         );
     }
+    findings.extend(falls_back(lab, few));
     findings.push(against_averaging(lab));
     findings
+}
+
+/// Ours takes as few bits as its labels bear: under skew more than the one that fails there, and not for nothing.
+fn falls_back(lab: &Lab, samples: u32) -> Vec<Finding> {
+    let skewed = |method: &str, packing| {
+        lab.run(&Config {
+            method: method.to_owned(),
+            partition: Partition::Shards(2),
+            packing,
+            samples,
+            ..lab.base()
+        })
+    };
+    let whole = skewed("adaptive", Packing::F32);
+    let told = skewed("adaptive", Packing::U1);
+    let held = skewed("adaptive,tolerance=10", Packing::U1);
+    let bits = told.each(|run| {
+        let rows = run.federated.rounds.iter().rev();
+        let mut decided = rows.filter_map(|row| row.decided.get("bits"));
+        decided.next().copied().unwrap_or(f64::NAN)
+    });
+    vec![
+        Finding::new(
+            format!("adaptive told 1 bit, shards:2, N = {samples}: bits that it takes at the end"),
+            bits,
+            Rule::AtLeast(2.0),
+            "who tunes bits must notice",
+        ),
+        Finding::new(
+            "32 bits less those, students, points",
+            whole.students().less(&told.students()),
+            Rule::AtMost(lab.sized(2.0, 1.0)),
+            "nothing is lost by it",
+        )
+        .of(&[
+            ("32 bits", &whole.students()),
+            ("told 1 bit", &told.students()),
+            ("held to 1 bit", &held.students()),
+        ]),
+        Finding::new(
+            "payload up of 32 bits over theirs, round 10, times",
+            whole.packed_up(9).over(&told.packed_up(9)),
+            Rule::AtLeast(2.0),
+            "-",
+        ),
+    ]
 }
 
 /// Percent right that both sides of a comparison of bytes are to reach.

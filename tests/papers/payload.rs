@@ -3,10 +3,10 @@
 
 use fedistill_learning::Architecture;
 use fedistill_protocol::Answers;
-use fedistill_simulator::Partition;
 use fedistill_simulator::config::Config;
+use fedistill_simulator::{Entries, Ledger, Partition, Transport};
 
-use super::{Figures, Finding, Lab, Rule};
+use super::{Figures, Finding, Lab, Rule, Runs};
 
 /// Frames, requests and headers of chunks of a round, one way: bytes that are no payload, 60 a message at
 /// most.
@@ -18,6 +18,13 @@ pub(super) fn class_means_are_exact(lab: &Lab) -> Vec<Finding> {
     let runs = lab.run(&Config {
         method: "fd".to_owned(),
         rounds: rounds as u32,
+        ..lab.base()
+    });
+    // The same over a network, which adds no byte to streams.
+    let quic = lab.run(&Config {
+        method: "fd".to_owned(),
+        rounds: rounds as u32,
+        transport: Transport::Quic,
         ..lab.base()
     });
     let all = |bytes: f64| lab.seeds().iter().map(|_| bytes).collect::<Figures>();
@@ -76,7 +83,51 @@ pub(super) fn class_means_are_exact(lab: &Lab) -> Vec<Finding> {
             "-",
         )
         .digits(0),
+        Finding::new(
+            "FD over QUIC: bytes on streams that differ from those in memory, all rounds both ways",
+            crossed(&quic).less(&crossed(&runs)).sizes(),
+            Rule::Exactly(0.0),
+            "-",
+        )
+        .digits(0),
+        Finding::new(
+            "FD over QUIC: UDP payload up beside what streams carry, a round",
+            around(&quic, |ledger| &ledger.up),
+            Rule::Told,
+            "-",
+        )
+        .digits(0),
+        Finding::new(
+            "FD over QUIC: UDP payload down beside what streams carry, a round",
+            around(&quic, |ledger| &ledger.down),
+            Rule::Told,
+            "-",
+        )
+        .digits(0),
     ]
+}
+
+/// Bytes of all clients in all rounds, both ways.
+fn crossed(runs: &Runs) -> Figures {
+    let sum = |bytes: &[u64]| bytes.iter().sum::<u64>() as f64;
+    runs.each(|run| {
+        let rounds = run.federated.rounds.iter();
+        rounds.map(|row| sum(&row.up) + sum(&row.down)).sum()
+    })
+}
+
+/// What QUIC adds one way to what streams carry, for a client in a round: the mean over all but the first round,
+/// in which connections are made and the transfer set comes down.
+fn around(runs: &Runs, way: impl Fn(&Ledger) -> &Entries) -> Figures {
+    runs.each(|run| {
+        let rounds = || run.federated.rounds.iter().skip(1);
+        let clients: usize = rounds().map(|row| row.up.len()).sum();
+        let over = rounds().map(|row| {
+            let flow = way(&row.ledger).total();
+            flow.quic.unwrap_or(0) as f64 - flow.application() as f64
+        });
+        over.sum::<f64>() / clients.max(1) as f64
+    })
 }
 
 pub(super) fn answers_do_not_know_the_model(lab: &Lab) -> Vec<Finding> {
