@@ -80,7 +80,9 @@ fn a_federation_runs_to_its_end_and_leaves_students_that_can_be_used() {
         .arg(deployment.coordinator_config()));
     assert!(
         told.output.contains("bytes of each: up ")
-            && told.output.contains("federated averaging of their models would take "),
+            && told
+                .output
+                .contains("federated averaging of their models would take "),
         "{}",
         told.output
     );

@@ -21,9 +21,13 @@ pub fn program(name: &str) -> PathBuf {
             build.status().unwrap().success(),
             "the programs do not build"
         );
-        // target/PROFILE/deps/TEST
-        let test = std::env::current_exe().unwrap();
-        test.ancestors().nth(2).unwrap().to_owned()
+        // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
+        let own = std::env::current_exe().unwrap();
+        let folder = own.parent().unwrap();
+        match folder.ends_with("deps") {
+            true => folder.parent().unwrap().to_owned(),
+            false => folder.to_owned(),
+        }
     });
     folder.join(name)
 }
