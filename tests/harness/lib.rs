@@ -12,6 +12,7 @@ mod heard;
 #[path = "../papers/mod.rs"]
 pub mod papers;
 mod process;
+mod relay;
 mod storm;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use faults::Faults;
 pub use federation::Deployment;
 pub use heard::{entropy_bytes, heard, likely};
 pub use process::{Ended, Running, program, run};
+pub use relay::{Relay, Weather};
 pub use storm::{Aftermath, Storm};
 
 /// The root of the repository.

@@ -1,0 +1,120 @@
+//! Federations of real processes over a bad network.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use fedistill_check::{Records, verify};
+use fedistill_tests::{Deployment, Relay, Running, Weather};
+
+const CLIENTS: usize = 2;
+
+/// Rounds without end, of all clients.
+const ALL: &str = "[round]\nleast = 2\nleast-seconds = 30\nmost-seconds = 60\nsilence-seconds = 20\nsamples = 40\n";
+
+struct Federation {
+    deployment: Deployment,
+    coordinator: Running,
+    relay: Relay,
+    clients: Vec<Running>,
+}
+
+impl Federation {
+    fn new(round: &str, weather: Weather) -> Self {
+        let deployment = Deployment::new(CLIENTS, 1_000_000, round);
+        for index in 0..CLIENTS {
+            deployment.configure(index, "keep-alive-seconds = 0.5\n");
+        }
+        let (coordinator, address) = deployment.start("127.0.0.1:0");
+        let relay = Relay::new(&address, weather, 1);
+        let clients = (0..CLIENTS).map(|index| deployment.join(index, relay.address()));
+        Self {
+            clients: clients.collect(),
+            deployment,
+            coordinator,
+            relay,
+        }
+    }
+
+    /// Waits until so many rounds more have come about.
+    fn rounds(&mut self, count: usize) {
+        self.coordinator.skip();
+        for _ in 0..count {
+            self.coordinator.wait_for(" is over, with 2 contributions");
+        }
+    }
+
+    /// Stops everyone and looks at what they kept; what each has told.
+    fn end(self) -> Vec<String> {
+        let Self {
+            deployment,
+            coordinator,
+            relay,
+            clients,
+        } = self;
+        let all: Vec<Running> = clients.into_iter().chain([coordinator]).collect();
+        let told = all
+            .into_iter()
+            .map(|process| {
+                let asked = Instant::now();
+                process.terminate();
+                let ended = process.end();
+                assert_eq!(ended.code, Some(0), "{}", ended.told);
+                let took = asked.elapsed();
+                assert!(took < Duration::from_secs(10), "it took {took:?} to stop");
+                ended.told
+            })
+            .collect();
+        drop(relay);
+        let clients = (0..CLIENTS).map(|index| deployment.path(&format!("state-{index}")));
+        let coordinator = deployment.path("federation/state");
+        let folders: Vec<PathBuf> = std::iter::once(coordinator).chain(clients).collect();
+        let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
+        let report = verify(&records, None);
+        assert_eq!(report.broken, [], "{report}");
+        told
+    }
+}
+
+#[test]
+fn rounds_come_about_where_a_fifth_is_lost_and_all_is_late() {
+    let weather = Weather {
+        loss: 0.2,
+        repeated: 0.02,
+        delay: Duration::from_millis(80),
+        jitter: Duration::from_millis(40),
+    };
+    let mut federation = Federation::new(ALL, weather);
+    federation.rounds(2);
+    federation.end();
+}
+
+#[test]
+fn a_connection_outlives_a_change_of_address() {
+    let mut federation = Federation::new(ALL, Weather::default());
+    federation.rounds(2);
+    for _ in 0..3 {
+        federation.relay.move_away();
+        federation.rounds(2);
+    }
+    let told = federation.end();
+    for client in &told[..CLIENTS] {
+        assert!(
+            !client.contains("next try") && client.matches("in federation").count() == 1,
+            "{client}"
+        );
+    }
+}
+
+#[test]
+fn a_line_that_was_cut_is_found_again() {
+    // Who is silent is not waited for; a round without both is given up, and opens again.
+    let brisk = "[round]\nleast = 2\nleast-seconds = 1\nmost-seconds = 3\nsilence-seconds = 1\nsamples = 40\n";
+    let mut federation = Federation::new(brisk, Weather::default());
+    federation.rounds(1);
+    federation.relay.cut(true);
+    federation.coordinator.wait_for("has missed its quorum");
+    federation.relay.cut(false);
+    federation.rounds(2);
+    federation.end();
+}
