@@ -11,7 +11,7 @@ use fedistill_client::{Client, Policy};
 use fedistill_coordinator::status::Bookkeeper;
 use fedistill_coordinator::{Coordinator, FileStore, NetTeacher, Settings};
 use fedistill_federation::method;
-use fedistill_federation::{Missed, Quorum, Training};
+use fedistill_federation::{Late, Missed, Quorum, Training};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding};
@@ -105,6 +105,7 @@ fn settings(classes: &[String]) -> Settings {
         open_with: 2,
         quorum: Quorum::new(2, 2, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         missed: Missed::Reopen,
+        late: Late::Refuse,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
         attempts: Some(1),

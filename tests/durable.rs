@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fedistill_coordinator::{
     Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store,
 };
-use fedistill_federation::{Event, Lesson, State};
+use fedistill_federation::{Before, Event, Folded, Lesson, State};
 use fedistill_protocol::{
     About, AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan,
     Rounding, Rows, Silence, Update,
@@ -92,8 +92,20 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         attempt: 0,
     };
     let cohort = BTreeMap::from([(name("ward-1"), 1), (name("ward-2"), 3)]);
+    // It is of another federation's round, as there is none before the first.
+    let late = Folded {
+        of: RoundId {
+            round: 7,
+            attempt: 2,
+        },
+        blob: Digest::of(b"late"),
+    };
     let events = vec![
         Event::Opened(id),
+        Event::Awaits(Box::new(Before {
+            plan: plan(late.of),
+            missing: BTreeMap::from([(name("ward-3"), 7)]),
+        })),
         Event::Taken {
             client: name("ward-2"),
             blob: Digest::of(b"contribution"),
@@ -103,6 +115,12 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
             client: name("ward-1"),
             blob: Digest::of(b""),
             answers: None,
+        },
+        Event::Folded {
+            client: name("ward-3"),
+            folded: late,
+            parts: 181,
+            answers: answers(),
         },
         Event::Extended(1),
         Event::Committed(vec![name("ward-1"), name("ward-2")]),
@@ -147,6 +165,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         epoch: store.epoch(),
         at: 0,
         acknowledged,
+        late: BTreeMap::from([(name("ward-3"), late)]),
         outcome: None,
     };
     assert_eq!(history(store), std::slice::from_ref(&given_up));
@@ -183,6 +202,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         epoch: store.epoch(),
         at: 0,
         acknowledged: BTreeMap::from([(name("ward-1"), Digest::of(b"again"))]),
+        late: BTreeMap::new(),
         outcome: Some(outcome.clone()),
     };
     let closed = [given_up, committed];

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fedistill_client::{Client, Event, Policy};
 use fedistill_coordinator::{Coordinator, MemoryStore, Observer, Settings};
-use fedistill_federation::{Missed, Quorum, Training, method};
+use fedistill_federation::{Late, Missed, Quorum, Training, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::blob::{CHUNK_BYTES, CHUNK_HEADER_BYTES, REQUEST_BYTES};
 use fedistill_protocol::{
@@ -240,6 +240,7 @@ async fn both_ends_keep_the_same_books() {
             open_with: 1,
             quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
             missed: Missed::Reopen,
+            late: Late::Refuse,
             silence: Duration::from_secs(60),
             patience: Some(Duration::from_secs(60)),
             attempts: Some(1),

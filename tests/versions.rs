@@ -10,7 +10,7 @@ use std::time::Duration;
 use fedistill_client::journal::Journal;
 use fedistill_client::{Client, Ended, Event, Policy};
 use fedistill_coordinator::{Closed, Coordinator, CoordinatorError, FileStore, Settings, Store};
-use fedistill_federation::{Missed, Quorum, Training, method};
+use fedistill_federation::{Late, Missed, Quorum, Training, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, Version};
 use fedistill_transport::identity::{Authority, Identity, Validity};
@@ -57,6 +57,7 @@ fn coordinator(store: FileStore) -> Coordinator {
         missed: Missed::Reopen,
         open_with: 1,
         quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
+        late: Late::Refuse,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(30)),
         attempts: Some(1),

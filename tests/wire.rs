@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedistill_client::{Client, ClientError, Ended, Event, Policy};
-use fedistill_coordinator::{Coordinator, CoordinatorError, MemoryStore, Settings};
+use fedistill_coordinator::{
+    Coordinator, CoordinatorError, FileStore, MemoryStore, Settings, Store,
+};
 use fedistill_federation::method;
-use fedistill_federation::{Missed, Quorum, Training};
+use fedistill_federation::{Folded, Late, Missed, Quorum, Training};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{
     AnswerKind, Answers, Contribution, Digest, Elements, Hello, Loss, LossTerm, Message, Name,
@@ -62,6 +64,7 @@ fn settings() -> Settings {
         open_with: 1,
         quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         missed: Missed::Reopen,
+        late: Late::Refuse,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
         attempts: Some(1),
@@ -217,6 +220,101 @@ async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() 
     let mended = bad.contribute(id, length, fair).await;
     assert!(matches!(mended, Message::Receipt(_)), "{mended:?}");
     run.abort();
+}
+
+#[tokio::test]
+async fn who_is_late_counts_in_the_next_round_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let (listener, door) = memory::listen();
+    let settings = Settings {
+        rounds: 2,
+        open_with: 2,
+        rows: 10,
+        late: Late::Fold { exponent: 0.5 },
+        ..settings()
+    };
+    let store = Box::new(FileStore::open_at(&path).unwrap());
+    let coordinator = Coordinator::new(settings, transfer(), None, store).unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let mut quick = Puppet::connect(&door, "quick", classes()).await;
+    let mut slow = Puppet::connect(&door, "slow", classes()).await;
+    for puppet in [&mut quick, &mut slow] {
+        assert!(matches!(puppet.next().await, Message::Welcome(_)));
+        assert!(matches!(puppet.next().await, Message::Plan(plan) if plan.id.round == 0));
+    }
+    let round = |round| RoundId { round, attempt: 0 };
+    let said = |value: f32| {
+        let answers = Answers::new(AnswerKind::Logits, 2, [value, -value].repeat(10)).unwrap();
+        answers.pack(Precision::F32)
+    };
+    let (early, late) = (said(0.5), said(1.5));
+    let bytes = early.len() as u64;
+    let counts = |message: Message, id: RoundId| matches!(message, Message::Receipt(receipt) if receipt.id == id);
+    assert!(counts(
+        quick.contribute(round(0), bytes, early.clone()).await,
+        round(0)
+    ));
+    assert!(matches!(quick.next().await, Message::Plan(plan) if plan.id == round(1)));
+    // It is at work for the round before, and was not asked for this one.
+    assert!(counts(
+        slow.contribute(round(0), bytes, late.clone()).await,
+        round(0)
+    ));
+    assert!(counts(
+        slow.contribute(round(0), bytes, late.clone()).await,
+        round(0)
+    ));
+    let other = said(2.5);
+    let (reason, _) = rejection(slow.contribute(round(0), bytes, other).await);
+    assert_eq!(reason, RejectReason::Conflict);
+    assert!(counts(
+        quick.contribute(round(1), bytes, early).await,
+        round(1)
+    ));
+    // It is free by then, and both are told what came of it.
+    assert!(matches!(slow.next().await, Message::Plan(plan) if plan.id == round(2)));
+    run.abort();
+    let _ = run.await;
+    let history = FileStore::look_at(&path).unwrap().history().unwrap();
+    let of = round(0);
+    let blob = Digest::of(&late);
+    let folded = BTreeMap::from([(name("slow"), Folded { of, blob })]);
+    let outcomes = history.iter().map(|closed| {
+        let outcome = closed.outcome.as_ref().unwrap();
+        (outcome.contributors.clone(), closed.late.clone())
+    });
+    let quick = || vec![name("quick")];
+    let expected = [(quick(), BTreeMap::new()), (quick(), folded)];
+    assert_eq!(outcomes.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn methods_that_look_at_each_contribution_fold_none() {
+    let settings = Settings {
+        method: method::by_name("fd").unwrap().into(),
+        late: Late::Fold { exponent: 0.5 },
+        ..settings()
+    };
+    let error = Coordinator::new(
+        settings.clone(),
+        transfer(),
+        None,
+        Box::<MemoryStore>::default(),
+    );
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.contains("method fd") && error.contains("round.late"),
+        "{error}"
+    );
+    let settings = Settings {
+        method: method::by_name("logit-mean").unwrap().into(),
+        weights: BTreeMap::from([(name("heavy"), 1 << 23)]),
+        ..settings
+    };
+    let error = Coordinator::new(settings, transfer(), None, Box::<MemoryStore>::default());
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("make them smaller"), "{error}");
 }
 
 /// It says nothing for longer than clients at work may be silent, but its answers come, piece by piece.

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use fedistill_client::journal::{Journal, JournalError, Line};
 use fedistill_coordinator::{Closed, FileStore, Store, StoreError};
-use fedistill_federation::Event;
+use fedistill_federation::{Event, Folded};
 use fedistill_protocol::{Digest, Name, RoundId};
 use thiserror::Error;
 
@@ -14,6 +14,8 @@ pub struct CoordinatorRecord {
     pub history: Vec<Closed>,
     /// The try that is under way, and whose contributions it has.
     pub open: Option<(RoundId, BTreeMap<Name, Digest>)>,
+    /// Whose late contributions to the round before it has.
+    pub late: BTreeMap<Name, Folded>,
     /// The first round that is not over.
     pub round: u32,
     /// Whether the federation is.
@@ -92,16 +94,26 @@ impl Records {
 fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
     let mut store = FileStore::look_at(path)?;
     let saved = store.load()?;
+    let mut late = BTreeMap::new();
     let open = saved.open.map(|open| {
-        let taken = open.events.into_iter().filter_map(|event| match event {
-            Event::Taken { client, blob, .. } => Some((client, blob)),
-            _ => None,
-        });
-        (open.plan.id, taken.collect())
+        let mut taken = BTreeMap::new();
+        for event in open.events {
+            match event {
+                Event::Taken { client, blob, .. } => {
+                    taken.insert(client, blob);
+                }
+                Event::Folded { client, folded, .. } => {
+                    late.insert(client, folded);
+                }
+                _ => {}
+            }
+        }
+        (open.plan.id, taken)
     });
     Ok(CoordinatorRecord {
         history: store.history()?,
         open,
+        late,
         round: saved.round,
         over: saved.over,
         epoch: store.epoch(),

@@ -3,7 +3,7 @@ use std::fmt;
 
 use fedistill_client::journal::What;
 use fedistill_coordinator::Closed;
-use fedistill_protocol::RoundId;
+use fedistill_protocol::{Name, RoundId};
 use serde::Serialize;
 
 use crate::{ClientRecord, CoordinatorRecord, Records};
@@ -131,9 +131,11 @@ pub fn verify(records: &Records, liveness: Option<Liveness>) -> Report {
 fn rounds(coordinator: &CoordinatorRecord, report: &mut Report) {
     let mut committed: BTreeMap<u32, RoundId> = BTreeMap::new();
     let mut before: Option<&Closed> = None;
+    // Whose contributions count, and in which round's try.
+    let mut counted: BTreeMap<(u32, u32, &Name), RoundId> = BTreeMap::new();
     for closed in &coordinator.history {
         let id = closed.id;
-        report.acknowledged += closed.acknowledged.len();
+        report.acknowledged += closed.acknowledged.len() + closed.late.len();
         if let Some(before) = before
             && before.epoch > closed.epoch
         {
@@ -157,6 +159,16 @@ fn rounds(coordinator: &CoordinatorRecord, report: &mut Report) {
         let contributors: BTreeSet<_> = outcome.contributors.iter().collect();
         if contributors.len() != outcome.contributors.len() {
             report.wrong(Invariant::Once, format!("round {id} counts a client twice"));
+        }
+        let own = contributors.iter().map(|client| (*client, id));
+        let late = closed.late.iter().map(|(client, late)| (client, late.of));
+        for (client, of) in own.chain(late) {
+            if let Some(other) = counted.insert((of.round, of.attempt, client), id) {
+                let how = format!(
+                    "what {client} gave to round {of} counts in round {other} and in round {id}"
+                );
+                report.wrong(Invariant::Once, how);
+            }
         }
         for client in &contributors {
             if !closed.acknowledged.contains_key(client) {
@@ -270,6 +282,15 @@ fn receipts(client: &ClientRecord, coordinator: &CoordinatorRecord, report: &mut
                 let own = taken.iter().find(|(name, _)| name.as_str() == client.name);
                 own.map(|(_, blob)| blob.to_string())
             });
+        let history = coordinator.history.iter().map(|closed| &closed.late);
+        let late = history.chain([&coordinator.late]).find_map(|late| {
+            let own = late.iter().find(|(name, late)| {
+                (name.as_str(), late.of) == (client.name.as_str(), id)
+                    && line.blob == Some(late.blob.to_string())
+            });
+            own.map(|(_, late)| late.blob.to_string())
+        });
+        let known = late.or(known);
         if known.as_deref() != line.blob.as_deref() {
             let how = format!(
                 "{} has a receipt of round {id}, of which the coordinator {}",

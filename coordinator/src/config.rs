@@ -14,7 +14,7 @@ use fedistill_program::config::{self, Packing, Rounding};
 use fedistill_protocol::Name;
 use serde::Deserialize;
 
-pub use self::round::{MissedConfig, RoundConfig};
+pub use self::round::{LateConfig, MissedConfig, RoundConfig};
 pub use self::training::TrainingConfig;
 use crate::{CoordinatorError, Settings};
 
@@ -161,6 +161,7 @@ impl Config {
             open_with: self.round.open_with.unwrap_or(self.round.least),
             quorum: self.round.quorum()?,
             missed: self.round.missed(),
+            late: self.round.late(),
             silence: self.round.silence()?,
             patience: self.round.patience()?,
             attempts: self.round.attempts,
@@ -276,6 +277,9 @@ most-seconds = 600                  # at this time, a round closes with what it 
 missed = "reopen"                   # where it is not: `reopen` gives it up and begins it anew, `extend` keeps what has come and
                                     # waits most-seconds more, `settle` closes with what there is, even one contribution
 # extensions = 3                    # how often `extend` does so, before it gives up
+# late = "fold"                     # what comes after its round has closed counts in the next, for less, where both ask about the same;
+                                    # by default it is refused
+# staleness-exponent = 0.5          # one round late, it weighs 2^-this of what a fresh one does
 silence-seconds = 60                # a client at work that is silent for so long is not waited for
 # patience-seconds = 3600           # give up when too few clients come for so long
 # attempts = 10                     # give up when a round misses its quorum so often

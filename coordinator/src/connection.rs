@@ -238,7 +238,7 @@ impl Intake {
     ) {
         while self.fetch.try_join_next().is_some() {}
         let Contribution { id, blob, .. } = contribution;
-        let Some(plan) = hub.plan().filter(|plan| plan.id == id) else {
+        let Some(plan) = hub.plan(id) else {
             // The machine knows best what to say about a round that is not open.
             let arrival = Arrival::Contributed {
                 client: name.clone(),
@@ -266,7 +266,7 @@ impl Intake {
     }
 }
 
-/// Fetches a contribution to the open round, and hands it on.
+/// Fetches a contribution to a round that may still have it, and hands it on.
 async fn collect(
     hub: &Hub,
     connection: &Arc<Metered>,

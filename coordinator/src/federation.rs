@@ -2,6 +2,7 @@
 
 mod attempt;
 mod between;
+mod late;
 mod missed;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::between::Work;
+use self::late::Behind;
 use crate::hub::{Arrival, Hub};
 use crate::plan::Planner;
 use crate::probes::Hidden;
@@ -41,6 +43,7 @@ pub struct Coordinator {
     store: Box<dyn Store>,
     observer: Box<dyn Observer>,
     at_once: usize,
+    behind: Behind,
     /// Why a client last refused a plan.
     refusal: Option<String>,
 }
@@ -88,6 +91,7 @@ impl Coordinator {
             store,
             observer: Box::new(()),
             at_once: usize::MAX,
+            behind: Behind::default(),
             refusal: None,
         })
     }
@@ -223,7 +227,7 @@ impl Coordinator {
                         self.observer.round_aborted(id);
                         attempt += 1;
                         tries += 1;
-                        self.again(incoming, id, tries).await?;
+                        self.again(hub, incoming, id, tries).await?;
                     }
                 }
             };

@@ -31,6 +31,8 @@ struct State {
     blobs: BTreeMap<Digest, Arc<[u8]>>,
     /// The plan of the open round: what a contribution has to be.
     plan: Option<Arc<RoundPlan>>,
+    /// The plan of the round before, where contributions to it may still come.
+    before: Option<Arc<RoundPlan>>,
     /// What each client gave back last, where that may be updated.
     given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
     books: Books,
@@ -204,8 +206,15 @@ impl Hub {
         self.state().plan = plan;
     }
 
-    pub(crate) fn plan(&self) -> Option<Arc<RoundPlan>> {
-        self.state().plan.clone()
+    pub(crate) fn leave_behind(&self, plan: Option<Arc<RoundPlan>>) {
+        self.state().before = plan;
+    }
+
+    /// What a contribution to this round has to be, if one may come.
+    pub(crate) fn plan(&self, id: RoundId) -> Option<Arc<RoundPlan>> {
+        let state = self.state();
+        let plans = [&state.plan, &state.before].into_iter().flatten();
+        plans.into_iter().find(|plan| plan.id == id).cloned()
     }
 
     /// What lessons of the round that opens take uncoded.

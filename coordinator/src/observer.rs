@@ -68,6 +68,12 @@ pub trait Observer: Send {
         let _ = (id, contributions);
     }
 
+    /// So many late contributions to the round before count in this one, which is over;
+    /// [`Self::round_done`] follows.
+    fn late_folded(&mut self, id: RoundId, contributions: usize) {
+        let _ = (id, contributions);
+    }
+
     /// A try at a round has missed its quorum and is given up.
     fn round_aborted(&mut self, id: RoundId) {
         let _ = id;

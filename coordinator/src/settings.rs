@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedistill_federation::{Method, Missed, Partial, Quorum, Training};
+use fedistill_federation::{Late, Method, Missed, Partial, Quorum, Training};
 use fedistill_protocol::{Name, Precision, Rounding};
 
 use crate::config::check_classes;
@@ -32,6 +32,8 @@ pub struct Settings {
     pub quorum: Quorum,
     /// What becomes of a round that has missed it.
     pub missed: Missed,
+    /// What becomes of contributions whose round has closed without them.
+    pub late: Late,
     /// Longest silence of a client at work before it is not waited for.
     pub silence: Duration,
     /// Longest wait for enough clients to open a round with; `None` waits for ever.
@@ -49,6 +51,9 @@ pub struct Settings {
     /// Weights of clients in the aggregate; 1 for those not named.
     pub weights: BTreeMap<Name, u32>,
 }
+
+/// One round late, a weight is then a thousandth.
+const MOST_EXPONENT: f64 = 10.0;
 
 impl Settings {
     /// Holds them against each other, a transfer set of so many samples, and the teacher, if there is one.
@@ -87,11 +92,26 @@ impl Settings {
             ));
         }
         check_classes(&self.classes)?;
+        let mut room = Partial::MOST_WEIGHT;
+        if let Late::Fold { exponent } = self.late {
+            if !(0.0..=MOST_EXPONENT).contains(&exponent) {
+                return wrong(format!(
+                    "round.staleness-exponent is {exponent}: write 0 to {MOST_EXPONENT}"
+                ));
+            }
+            if self.method.keeps_each() {
+                let name = self.method.name();
+                return wrong(format!(
+                    "method {name} looks at each contribution to a round by itself, and has no place for late ones to the round before: take round.late = \"fold\" out, or choose another method"
+                ));
+            }
+            // Of one cohort all, and of the one before all, in parts.
+            room /= 2 * u64::from(Late::PARTS);
+        }
         let most = self.heaviest();
-        if most > Partial::MOST_WEIGHT {
+        if most > room {
             return wrong(format!(
-                "weights of a cohort add up to {most}, at most {} can be added up: make them smaller",
-                Partial::MOST_WEIGHT
+                "weights of a cohort add up to {most}, at most {room} can be added up: make them smaller"
             ));
         }
         Ok(())

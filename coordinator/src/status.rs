@@ -53,6 +53,9 @@ pub struct Status {
     /// How often rounds have missed their quorum.
     #[serde(default)]
     pub missed: MissedCounts,
+    /// How many late contributions count in the round after their own.
+    #[serde(default)]
+    pub late: u64,
     /// How good the teacher is, where there are held-out samples.
     pub teacher: Option<Evaluation>,
     /// When this was written, in seconds since 1970.
@@ -94,6 +97,7 @@ impl Bookkeeper {
                 ledger: Ledger::default(),
                 decided: BTreeMap::new(),
                 missed: MissedCounts::default(),
+                late: 0,
                 teacher: None,
                 updated: 0,
                 process: std::process::id(),
@@ -140,6 +144,7 @@ impl Observer for Bookkeeper {
         {
             self.status.ledger = before.ledger;
             self.status.missed = before.missed;
+            self.status.late = before.late;
         }
         self.update(teacher);
     }
@@ -163,6 +168,10 @@ impl Observer for Bookkeeper {
 
     fn round_settled(&mut self, _: RoundId, _: usize) {
         self.status.missed.settled += 1;
+    }
+
+    fn late_folded(&mut self, _: RoundId, contributions: usize) {
+        self.status.late += contributions as u64;
     }
 
     fn round_aborted(&mut self, _: RoundId) {
@@ -270,6 +279,9 @@ impl std::fmt::Display for Status {
                 "\nrounds that missed their quorum: {}",
                 missed.join(", ")
             )?;
+        }
+        if self.late > 0 {
+            write!(f, "\nlate contributions that count: {}", self.late)?;
         }
         if !self.decided.is_empty() {
             let decided = self.decided.iter();

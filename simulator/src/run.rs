@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use fedistill_client::{Blobs, Client, Policy, Student};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Saved, Settings, Teacher};
-use fedistill_federation::{Method, Missed, Quorum, Training};
+use fedistill_federation::{Late, Method, Missed, Quorum, Training};
 use fedistill_learning::{Architecture, Evaluation, Learner, Model, Schedule};
 use fedistill_protocol::{Answers, Digest, Name, Precision, Rounding};
 use fedistill_transport::identity::{Authority, Identity, Validity};
@@ -292,6 +292,7 @@ async fn run(
         open_with: clients,
         quorum: Quorum::new(cohort, cohort, Duration::ZERO, patience)?,
         missed: Missed::Reopen,
+        late: Late::Refuse,
         silence: patience,
         patience: None,
         // The same seed would fail in the same way again.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fedistill_check::{CoordinatorRecord, Records, verify};
 use fedistill_coordinator::{Closed, Outcome, Saved};
-use fedistill_federation::{Committed, Event, Partial};
+use fedistill_federation::{Committed, Event, Folded, Late, Partial};
 use fedistill_protocol::{Answers, Digest, Name, Receipt, RoundId};
 
 use crate::plan::ROWS;
@@ -18,11 +19,14 @@ use crate::plan::ROWS;
 #[derive(Default)]
 pub(crate) struct Book {
     classes: usize,
+    folds: bool,
     /// What clients have said.
     said: BTreeMap<Digest, Answers>,
     /// What is on disk of contributions.
     durable: BTreeMap<(RoundId, Name), Digest>,
     acknowledged: BTreeMap<(RoundId, Name), Digest>,
+    /// What is on disk of late contributions: in which round's try, and whose.
+    late: BTreeMap<(RoundId, Name), (Folded, u32)>,
     /// What each round came to when it was over first.
     outcomes: BTreeMap<u32, Committed>,
     /// Which process closed which round.
@@ -40,6 +44,7 @@ pub(crate) struct Tally {
     pub(crate) acknowledged: usize,
     pub(crate) restored: usize,
     pub(crate) conflicts: usize,
+    pub(crate) late: usize,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -51,13 +56,15 @@ impl std::ops::AddAssign for Tally {
         self.acknowledged += other.acknowledged;
         self.restored += other.restored;
         self.conflicts += other.conflicts;
+        self.late += other.late;
     }
 }
 
 impl Book {
-    pub(crate) fn new(classes: usize) -> Self {
+    pub(crate) fn new(classes: usize, folds: bool) -> Self {
         Self {
             classes,
+            folds,
             ..Self::default()
         }
     }
@@ -75,6 +82,18 @@ impl Book {
                 "I2: {client} is taken in twice for round {id}: {before:?}, {blob:?}"
             ));
         }
+        if let Event::Folded {
+            client,
+            folded,
+            parts,
+            ..
+        } = event
+        {
+            let key = (id, client.clone());
+            if self.late.insert(key, (*folded, *parts)).is_some() {
+                return Err(format!("I2: {client} is late twice in round {id}"));
+            }
+        }
         Ok(())
     }
 
@@ -82,7 +101,11 @@ impl Book {
     pub(crate) fn receipt(&mut self, client: &Name, receipt: &Receipt) -> Result<(), String> {
         let Receipt { id, blob } = *receipt;
         let key = (id, client.clone());
-        if self.durable.get(&key) != Some(&blob) {
+        let late = self
+            .late
+            .iter()
+            .any(|((_, whose), (folded, _))| whose == client && *folded == Folded { of: id, blob });
+        if self.durable.get(&key) != Some(&blob) && !late {
             return Err(format!(
                 "I1: {client} has a receipt for round {id} and {blob:?}, which is not on disk"
             ));
@@ -99,13 +122,18 @@ impl Book {
         }
     }
 
-    /// The coordinator turns down what this client sent for the open round.
+    /// The coordinator turns down what this client sent for round `id` while `open` is.
     pub(crate) fn rejected(
         &mut self,
         client: &Name,
         id: RoundId,
         blob: Digest,
+        open: RoundId,
     ) -> Result<(), String> {
+        let late = self.late.get(&(open, client.clone()));
+        if id != open && late.is_none_or(|(folded, _)| folded.of != id) {
+            return Ok(());
+        }
         match self.acknowledged.get(&(id, client.clone())) {
             Some(acknowledged) if *acknowledged == blob => Err(format!(
                 "I1: {client} was acknowledged in round {id}, and is turned down when it asks again"
@@ -123,11 +151,16 @@ impl Book {
         let Committed {
             id,
             contributors,
+            late,
             sum,
             ..
         } = committed;
-        let expected = self.sum(*id, contributors)?;
-        if *sum != expected {
+        let expected = self.sum(*id, contributors, late)?;
+        let told = |sum: &Partial| {
+            let (weight, spoken) = (sum.weight(), sum.spoken().to_vec());
+            (sum.contributions(), weight, spoken, sum.mean())
+        };
+        if told(sum) != told(&expected) {
             let twice = self.counts(sum).into_iter().fold(0.0, f32::max);
             return Err(format!(
                 "I2: round {id} of {contributors:?} does not add up; the most that one counts is {twice}"
@@ -152,6 +185,8 @@ impl Book {
                 "I4: round {round} is closed in epoch {before} and in epoch {epoch}"
             ));
         }
+        let outcome = self.outcomes.get(&round);
+        self.tally.late += outcome.map_or(0, |outcome| outcome.late.len());
         self.tally.committed += 1;
         Ok(())
     }
@@ -162,6 +197,21 @@ impl Book {
 
     /// Holds what the store has at the end against all that was promised.
     pub(crate) fn judge(&self, history: &[Closed], saved: &Saved) -> Result<(), String> {
+        // So must do the checker, which knows of files alone.
+        let records = Records {
+            coordinator: Some(CoordinatorRecord {
+                history: history.to_vec(),
+                open: None,
+                late: BTreeMap::new(),
+                round: saved.round,
+                over: saved.over,
+                epoch: u64::MAX,
+            }),
+            clients: Vec::new(),
+        };
+        if let Some(broken) = verify(&records, None).broken.first() {
+            return Err(format!("{}: {}", broken.invariant, broken.how));
+        }
         let committed = history.iter().filter_map(|closed| {
             let outcome = closed.outcome.as_ref()?;
             Some((closed, outcome))
@@ -188,6 +238,9 @@ impl Book {
                     "I1: {client} has a receipt for round {id} and {blob:?}; {what}"
                 ))
             };
+            if is_late(*id, client, *blob, history, saved) {
+                continue;
+            }
             if let Some(open) = saved.open.as_ref().filter(|open| open.plan.id == *id) {
                 let held = open.events.iter().any(|event| {
                     matches!(event, Event::Taken { client: whose, blob: what, .. } if (whose, what) == (client, blob))
@@ -214,27 +267,40 @@ impl Book {
 
     fn adds_up(&self, closed: &Closed, outcome: &Outcome) -> Result<(), String> {
         let (id, Outcome { contributors, .. }) = (closed.id, outcome);
-        if outcome.aggregate != self.sum(id, contributors)?.digest() {
-            return Err(format!(
-                "I2: the history's aggregate of round {id} is not that of {contributors:?}"
-            ));
-        }
+        let told = (id, contributors, &closed.late, outcome.aggregate);
         let said = self.outcomes.get(&id.round);
-        if said.map(|said| (said.id, &said.contributors)) != Some((id, contributors)) {
-            return Err(format!("I3: the history has another outcome of round {id}"));
+        let said = said.map(|said| (said.id, &said.contributors, &said.late, said.sum.digest()));
+        match said == Some(told) {
+            true => Ok(()),
+            false => Err(format!("I3: the history has another outcome of round {id}")),
         }
-        Ok(())
     }
 
-    /// What these contributors come to, each counted once.
-    fn sum(&self, id: RoundId, contributors: &[Name]) -> Result<Partial, String> {
+    /// What these contributors and latecomers come to, each counted once.
+    fn sum(
+        &self,
+        id: RoundId,
+        contributors: &[Name],
+        late: &BTreeMap<Name, Folded>,
+    ) -> Result<Partial, String> {
         let mut sum = Partial::new(ROWS, self.classes);
+        let whole = if self.folds { Late::PARTS } else { 1 };
+        for (client, folded) in late {
+            let known = self.late.get(&(id, client.clone()));
+            let known = known.filter(|(known, _)| known == folded);
+            let answers = self.said.get(&folded.blob);
+            let (Some((_, parts)), Some(answers)) = (known, answers) else {
+                return Err(format!("I2: {client} is late in round {id}, unheard"));
+            };
+            sum.add(*parts, answers.values())
+                .map_err(|error| error.to_string())?;
+        }
         for client in contributors {
             let blob = self.durable.get(&(id, client.clone()));
             let answers = blob.and_then(|blob| self.said.get(blob));
             let answers =
                 answers.ok_or_else(|| format!("I2: {client} counts in round {id}, unheard"))?;
-            sum.add(1, answers.values())
+            sum.add(whole, answers.values())
                 .map_err(|error| error.to_string())?;
         }
         Ok(sum)
@@ -243,8 +309,30 @@ impl Book {
     /// How often each value was said.
     fn counts(&self, sum: &Partial) -> Vec<f32> {
         let mean = sum.mean().unwrap_or_default();
+        let whole = if self.folds { Late::PARTS } else { 1 };
         let rows = mean.chunks(self.classes).zip(sum.spoken());
-        rows.flat_map(|(row, spoken)| row.iter().map(move |value| value * *spoken as f32))
-            .collect()
+        rows.flat_map(|(row, spoken)| {
+            let times = *spoken as f32 / whole as f32;
+            row.iter().map(move |value| value * times)
+        })
+        .collect()
     }
+}
+
+/// Whether a later round has it, or has had it and was given up.
+fn is_late(id: RoundId, client: &Name, blob: Digest, history: &[Closed], saved: &Saved) -> bool {
+    let wanted = Folded { of: id, blob };
+    let closed = history
+        .iter()
+        .any(|closed| closed.late.get(client) == Some(&wanted));
+    let open = saved.open.iter().flat_map(|open| &open.events);
+    let mut open = open.filter_map(|event| match event {
+        Event::Folded {
+            client: whose,
+            folded,
+            ..
+        } => Some((whose, folded)),
+        _ => None,
+    });
+    closed || open.any(|late| late == (client, &wanted))
 }

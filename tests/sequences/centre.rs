@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fedistill_coordinator::{OpenRound, Outcome, Saved, Store};
-use fedistill_federation::{Committed, Event, Input, Output, Round, RoundConfig, Ticket, select};
+use fedistill_federation::{
+    Before, Committed, Event, Input, Output, Round, RoundConfig, Ticket, select,
+};
 use fedistill_protocol::{
     Answers, Contribution, Digest, Message, Name, RejectReason, Rejected, RoundId, RoundPlan,
 };
@@ -29,6 +31,10 @@ pub(crate) struct Centre {
     /// The next try.
     next: RoundId,
     running: Option<Running>,
+    /// The round before, where contributions to it may still come.
+    before: Option<Before>,
+    /// Those that have, while no round was open.
+    early: BTreeMap<usize, Input>,
     /// Who is connected, and which round each was last told of on this connection.
     members: BTreeMap<usize, Option<RoundId>>,
     /// What is to be durable, and is not yet.
@@ -42,6 +48,18 @@ struct Running {
     machine: Round,
     /// When its time began to run.
     since: Instant,
+}
+
+impl Running {
+    /// Whose contributions may still come once it is over.
+    fn left_behind(&self) -> Option<Before> {
+        let awaited = self.machine.awaited().into_iter();
+        let missing: BTreeMap<Name, u32> = awaited.map(|name| (name, 1)).collect();
+        (!missing.is_empty()).then(|| Before {
+            plan: self.plan.clone(),
+            missing,
+        })
+    }
 }
 
 impl Centre {
@@ -58,6 +76,8 @@ impl Centre {
             epoch,
             next: RoundId { round, attempt },
             running: None,
+            before: None,
+            early: BTreeMap::new(),
             members: BTreeMap::new(),
             pending: VecDeque::new(),
             outbox: Vec::new(),
@@ -68,6 +88,10 @@ impl Centre {
             events,
         }) = open
         {
+            centre.before = events.iter().find_map(|event| match event {
+                Event::Awaits(before) => Some(before.as_ref().clone()),
+                _ => None,
+            });
             let config = centre.config(plan.id, cohort.clone());
             let machine = match events.is_empty() {
                 true => {
@@ -117,41 +141,52 @@ impl Centre {
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let Contribution { id, blob, .. } = *contribution;
-        let Some(running) = &self.running else {
-            // Between two rounds.
-            let reason = RejectReason::TooLate;
-            let detail = format!("round {id} is over");
-            self.outbox
-                .push((client, Rejected::new(reason, detail).about(id).into()));
-            return Ok(());
-        };
-        let open = running.plan.id == id;
-        let answers = match open {
+        let awaited = self.before.as_ref();
+        let awaited = awaited.filter(|before| before.plan.id == id);
+        let open = self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.plan.id == id);
+        let answers = match open || awaited.is_some() {
             true => match fetched(blob) {
                 Some(answers) => Some(answers),
                 // It broke off.
                 None => return Ok(()),
             },
-            // What it is told of that round it may take for the open one: it is asked again.
-            false => {
-                self.members.insert(client, None);
-                None
-            }
+            false => None,
         };
         if let Some(answers) = &answers {
             around.book.said(blob, answers);
         }
-        let before = self.outbox.len();
         let input = Input::Contributed {
             client: name(client),
             id,
             blob,
             answers,
         };
+        if self.running.is_none() {
+            // Between two rounds: it waits for the next, or comes too late.
+            match awaited.is_some_and(|before| before.missing.contains_key(&name(client))) {
+                true => {
+                    self.early.insert(client, input);
+                }
+                false => {
+                    let detail = format!("round {id} is over");
+                    let rejected = Rejected::new(RejectReason::TooLate, detail);
+                    self.outbox.push((client, rejected.about(id).into()));
+                }
+            }
+            return Ok(());
+        }
+        if !open {
+            // What it is told of that round it may take for the open one: it is asked again.
+            self.members.insert(client, None);
+        }
+        let before = self.outbox.len();
         self.tell(input, around)?;
         for (to, message) in self.outbox.iter().skip(before) {
-            if open && *to == client && matches!(message, Message::Rejected(_)) {
-                around.book.rejected(&name(client), id, blob)?;
+            if *to == client && matches!(message, Message::Rejected(_)) {
+                around.book.rejected(&name(client), id, blob, self.next)?;
             }
         }
         Ok(())
@@ -241,6 +276,12 @@ impl Centre {
                 Some(Output::Committed(committed)) => self.close(&committed, around)?,
                 Some(Output::Aborted) => {
                     around.book.tally.aborted += 1;
+                    let late = running.machine.late();
+                    if let Some(before) = &mut self.before {
+                        before
+                            .missing
+                            .retain(|client, _| !late.contains_key(client));
+                    }
                     self.next.attempt += 1;
                     self.running = None;
                 }
@@ -267,6 +308,9 @@ impl Centre {
         };
         around.store.close(&next, &outcome).map_err(told)?;
         around.book.closed(round, self.epoch)?;
+        self.early.clear();
+        self.before = self.running.as_ref().and_then(Running::left_behind);
+        self.before.take_if(|_| !self.terms.setup.folds);
         self.next = RoundId {
             round: round + 1,
             attempt: 0,
@@ -282,12 +326,16 @@ impl Centre {
             return Ok(false);
         }
         let id = self.next;
-        let candidates: Vec<Name> = self.members.keys().map(|client| name(*client)).collect();
+        let candidates = self.candidates();
         let chosen = select(1, id.round, &candidates, setup.asked.into());
         let cohort: BTreeMap<Name, u32> = chosen.into_iter().map(|name| (name, 1)).collect();
         let plan = self.terms.plan(id, cohort.len());
         around.store.open(&plan, &cohort).map_err(told)?;
-        let machine = Round::open(self.config(id, cohort.clone()), around.now);
+        let mut machine = Round::open(self.config(id, cohort.clone()), around.now);
+        for (client, input) in std::mem::take(&mut self.early) {
+            self.members.insert(client, None);
+            machine.handle(around.now, input).map_err(told)?;
+        }
         self.running = Some(Running {
             plan,
             cohort,
@@ -295,6 +343,21 @@ impl Centre {
             since: around.now,
         });
         Ok(true)
+    }
+
+    /// Whom a round may ask: not who is still at work for the round before, if enough others are here.
+    fn candidates(&self) -> Vec<Name> {
+        let missing = self.before.as_ref().map(|before| &before.missing);
+        let late = |client: &usize| {
+            missing.is_some_and(|missing| missing.contains_key(&name(*client)))
+                && !self.early.contains_key(client)
+        };
+        let all = self.members.keys();
+        let free: Vec<Name> = all.filter(|c| !late(c)).map(|c| name(*c)).collect();
+        match free.len() >= self.terms.setup.least.into() {
+            true => free,
+            false => self.members.keys().map(|client| name(*client)).collect(),
+        }
     }
 
     /// Tells each client of the cohort once on each connection what is asked, or that it counts.
@@ -328,6 +391,7 @@ impl Centre {
             cohort,
             quorum: self.terms.quorum(),
             missed: self.terms.setup.missed,
+            folding: self.terms.folding(&plan, self.before.as_ref()),
             silence: SILENCE,
             answers: plan.report.map(|report| {
                 let classes = self.terms.classes() as u32;

@@ -93,6 +93,7 @@ fn thousands_of_sequences_keep_the_invariants() {
         acknowledged,
         restored,
         conflicts,
+        late,
     } = tally;
     let counts = [
         committed,
@@ -102,6 +103,7 @@ fn thousands_of_sequences_keep_the_invariants() {
         acknowledged,
         restored,
         conflicts,
+        late,
     ];
     assert!(counts.iter().all(|count| *count > 50), "{tally:?}");
 }

@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     /// Most clients that a round asks.
     pub(crate) asked: u8,
     pub(crate) missed: Missed,
+    /// Whether late contributions are folded into the next round.
+    pub(crate) folds: bool,
 }
 
 /// The numbers of clients that there are sequences for.
@@ -128,6 +130,7 @@ impl Setup {
             most,
             asked: rng.random_range(most..=clients),
             missed,
+            folds: rng.random(),
         }
     }
 
@@ -143,12 +146,15 @@ impl Setup {
             counts.prop_flat_map(|(clients, least)| (Just(clients), Just(least), least..=clients));
         let counts = counts
             .prop_flat_map(|(clients, least, most)| (Just((clients, least, most)), most..=clients));
-        (counts, missed).prop_map(|(((clients, least, most), asked), missed)| Self {
-            clients,
-            least,
-            most,
-            asked,
-            missed,
-        })
+        (counts, missed, any::<bool>()).prop_map(
+            |(((clients, least, most), asked), missed, folds)| Self {
+                clients,
+                least,
+                most,
+                asked,
+                missed,
+                folds,
+            },
+        )
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedistill_federation::{
-    Ask, Centre, Method, MethodError, Outlook, Partial, Quorum, State, Taken, method,
+    Ask, Before, Centre, Folding, Method, MethodError, Outlook, Partial, Quorum, State, Taken,
+    method,
 };
 use fedistill_learning::Samples;
 use fedistill_protocol::{
@@ -57,6 +58,15 @@ impl Terms {
 
     pub(crate) fn classes(&self) -> usize {
         self.manifest.transfer.classes.len()
+    }
+
+    /// How late contributions are taken in, in a round that asks this.
+    pub(crate) fn folding(&self, plan: &RoundPlan, before: Option<&Before>) -> Option<Folding> {
+        self.setup.folds.then(|| Folding {
+            exponent: 0.5,
+            report: plan.report.clone(),
+            before: before.cloned(),
+        })
     }
 
     pub(crate) fn quorum(&self) -> Quorum {

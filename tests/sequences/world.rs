@@ -80,7 +80,7 @@ impl World {
             centre: None,
             devices: devices.collect(),
             links: (0..setup.clients).map(|_| Link::default()).collect(),
-            book: Book::new(terms.classes()),
+            book: Book::new(terms.classes(), setup.folds),
             terms,
         };
         world.start()?;

@@ -1,5 +1,6 @@
 use fedistill_client::journal::Line;
 use fedistill_coordinator::Outcome;
+use fedistill_federation::Folded;
 use fedistill_protocol::{Digest, Name};
 
 use super::*;
@@ -26,6 +27,7 @@ fn closed(round: u32, attempt: u32, epoch: u64, committed: bool) -> Closed {
         acknowledged: clients()
             .map(|client| (name(client), blob(client, round)))
             .collect(),
+        late: BTreeMap::new(),
         outcome: committed.then(|| Outcome {
             contributors: clients().map(name).collect(),
             aggregate: Digest::of(b"sum"),
@@ -74,6 +76,7 @@ fn sound() -> Records {
         coordinator: Some(CoordinatorRecord {
             history,
             open: Some((id(2, 0), taken)),
+            late: BTreeMap::new(),
             round: 2,
             over: false,
             epoch: 2,
@@ -97,6 +100,54 @@ fn a_sound_federation_with_crashes_is_found_sound() {
         report.to_string(),
         "2 rounds came about, 1 tries were given up; 6 contributions acknowledged, 4 receipts in the journals of 1 clients; nothing lost, nothing counted twice"
     );
+}
+
+/// The first round closed without `ward-1`, which was late for it and counts in the second.
+fn late() -> Records {
+    let mut records = sound();
+    let coordinator = records.coordinator.as_mut().unwrap();
+    let folded = Folded {
+        of: id(0, 0),
+        blob: blob("ward-1", 0),
+    };
+    let first = &mut coordinator.history[0];
+    first.acknowledged.remove(&name("ward-1"));
+    first.outcome.as_mut().unwrap().contributors = vec![name("ward-2")];
+    let again = (name("ward-1"), folded);
+    // In the try that was given up it counts nowhere.
+    coordinator.history[1].late.extend([again.clone()]);
+    coordinator.history[2].late.extend([again]);
+    records
+}
+
+#[test]
+fn a_late_contribution_counts_once() {
+    assert_eq!(verify(&late(), None).broken, []);
+    let broken = |records: &Records| {
+        let broken = verify(records, None).broken;
+        let promises = broken.iter().map(|broken| broken.invariant);
+        promises.collect::<Vec<_>>()
+    };
+    // In the open round too, which is no news before it closes; then it is.
+    let mut twice = late();
+    let coordinator = twice.coordinator.as_mut().unwrap();
+    let mut third = closed(2, 0, 2, true);
+    third.late = coordinator.history[2].late.clone();
+    coordinator.history.push(third);
+    coordinator.round = 3;
+    assert_eq!(broken(&twice), [Invariant::Once]);
+    // In its own round too.
+    let mut both = late();
+    both.coordinator.as_mut().unwrap().history[0] = closed(0, 0, 1, true);
+    assert_eq!(broken(&both), [Invariant::Once]);
+    let mut forgotten = late();
+    let coordinator = forgotten.coordinator.as_mut().unwrap();
+    let held = std::mem::take(&mut coordinator.history[2].late);
+    coordinator.history[1].late.clear();
+    assert_eq!(broken(&forgotten), [Invariant::Acknowledged]);
+    // The open round has it.
+    forgotten.coordinator.as_mut().unwrap().late = held;
+    assert_eq!(broken(&forgotten), []);
 }
 
 /// What breaks a sound federation, and the promise that is broken then.

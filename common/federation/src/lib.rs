@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cohort;
+mod late;
 pub mod method;
 mod partial;
 mod probes;
@@ -18,6 +19,7 @@ mod round;
 mod state;
 
 pub use cohort::select;
+pub use late::{Before, Folded, Folding, Late};
 pub use method::{
     Ask, Centre, CentreError, Method, MethodError, Outlook, Setting, Taken, Training, Wanted,
 };

@@ -11,6 +11,8 @@ pub struct Partial {
     contributions: u32,
     weight: u64,
     width: usize,
+    /// What a weight of 1 counts as.
+    parts: u32,
     sums: Vec<i64>,
     /// Weight of those that said something, row by row.
     spoken: Vec<u64>,
@@ -33,7 +35,15 @@ pub enum PartialError {
         /// Its index.
         index: usize,
     },
-    /// Weights so far add up to more than [`Partial::MOST_WEIGHT`].
+    /// Sums whose weights are in other parts.
+    #[error("weights in parts of {actual} do not add to those in parts of {expected}")]
+    Parts {
+        /// Parts of what came.
+        actual: u32,
+        /// Parts of this aggregate.
+        expected: u32,
+    },
+    /// Weights so far add up to more than [`Partial::MOST_WEIGHT`], in parts.
     #[error("weights add up to more than {most}", most = Partial::MOST_WEIGHT)]
     Weight,
 }
@@ -48,7 +58,14 @@ impl Partial {
 
     /// The empty sum of `rows` rows of `width` values.
     pub fn new(rows: usize, width: usize) -> Self {
+        Self::in_parts(rows, width, 1)
+    }
+
+    /// The same, where a weight of 1 counts as so many parts, so that others may count for some of
+    /// them. Means are the same to the bit, whatever the parts, if those are a power of two.
+    pub fn in_parts(rows: usize, width: usize, parts: u32) -> Self {
         Self {
+            parts,
             contributions: 0,
             weight: 0,
             width,
@@ -62,7 +79,15 @@ impl Partial {
         self.contributions
     }
 
-    /// Sum of weights so far.
+    /// Lets `take` add with weights that are parts.
+    pub(crate) fn by_parts<T>(&mut self, take: impl FnOnce(&mut Self) -> T) -> T {
+        let parts = std::mem::replace(&mut self.parts, 1);
+        let taken = take(self);
+        self.parts = parts;
+        taken
+    }
+
+    /// Sum of weights so far, in parts.
     pub fn weight(&self) -> u64 {
         self.weight
     }
@@ -86,6 +111,7 @@ impl Partial {
         {
             return Err(PartialError::Value { index });
         }
+        let weight = weight.checked_mul(self.parts).ok_or(PartialError::Weight)?;
         self.grow(1, weight.into())?;
         for (sum, &value) in self.sums.iter_mut().zip(values) {
             *sum += i64::from(weight) * i64::from(steps(value));
@@ -102,12 +128,18 @@ impl Partial {
     /// Adds what another gateway took in.
     ///
     /// # Errors
-    /// Another length, or too much weight.
+    /// Another length, other parts, or too much weight.
     pub fn merge(&mut self, other: &Self) -> Result<(), PartialError> {
         if (other.sums.len(), other.width) != (self.sums.len(), self.width) {
             return Err(PartialError::Length {
                 actual: other.sums.len(),
                 expected: self.sums.len(),
+            });
+        }
+        if other.parts != self.parts {
+            return Err(PartialError::Parts {
+                actual: other.parts,
+                expected: self.parts,
             });
         }
         self.grow(other.contributions, other.weight)?;
@@ -138,12 +170,15 @@ impl Partial {
     pub fn digest(&self) -> Digest {
         let head = [self.contributions.into(), self.weight, self.width as u64];
         let sums = self.sums.iter().map(|sum| sum.to_le_bytes());
-        let others = head.into_iter().chain(self.spoken.iter().copied());
+        // Sums of whole weights are told as they were before there were parts.
+        let parts = (self.parts != 1).then_some(self.parts.into());
+        let head = head.into_iter().chain(parts);
+        let others = head.chain(self.spoken.iter().copied());
         let bytes: Vec<u8> = others.map(u64::to_le_bytes).chain(sums).flatten().collect();
         Digest::of(&bytes)
     }
 
-    /// Weight of those that said something, row by row.
+    /// Weight of those that said something, row by row, in parts.
     pub fn spoken(&self) -> &[u64] {
         &self.spoken
     }
@@ -228,6 +263,29 @@ mod tests {
         sum.add(3, &[5.0, -1.0, 0.5, 0.0, 0.0, 0.0]).unwrap();
         assert_eq!(sum.mean(), Some(vec![4.0, 0.0, 0.5, 0.0, 0.0, 0.0]));
         assert_eq!(sum.spoken(), [4, 3, 0]);
+    }
+
+    #[test]
+    fn parts_change_no_mean_and_let_some_count_less() {
+        let said = [(3, [1.0, -0.3]), (7, [0.1, 63.9]), (1, [5.5, 0.0])];
+        let (mut whole, mut parts) = (Partial::new(1, 2), Partial::in_parts(1, 2, 256));
+        for (weight, values) in said {
+            whole.add(weight, &values).unwrap();
+            parts.add(weight, &values).unwrap();
+        }
+        assert_eq!(whole.mean(), parts.mean());
+        assert_eq!((whole.weight(), parts.weight()), (11, 11 * 256));
+        assert_ne!(whole.digest(), parts.digest());
+        assert!(matches!(
+            whole.merge(&parts),
+            Err(PartialError::Parts { .. })
+        ));
+        let mut sum = Partial::in_parts(1, 1, 256);
+        sum.add(1, &[1.0]).unwrap();
+        sum.by_parts(|sum| sum.add(128, &[-1.0])).unwrap();
+        sum.add(1, &[1.0]).unwrap();
+        assert_eq!(sum.mean(), Some(vec![(2.0 - 0.5) / 2.5]));
+        assert_eq!(sum.add(1 << 24, &[0.0]), Err(PartialError::Weight));
     }
 
     #[test]

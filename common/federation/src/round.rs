@@ -1,3 +1,4 @@
+mod late;
 mod members;
 mod said;
 
@@ -8,18 +9,21 @@ use fedistill_protocol::{
     Answers, Digest, Message, Name, Receipt, RejectReason, Rejected, RoundId,
 };
 
+use self::late::{Fit, Latecomers};
 use self::members::{Member, Members};
 pub use self::said::{
     Committed, CorruptLog, Event, Fault, Input, Missed, Output, RoundConfig, Ticket,
 };
-use crate::Partial;
 use crate::quorum::Verdict;
+use crate::{Folded, Late, Partial};
 
 /// The machine of one round: who contributes, when it is enough, what it comes to.
 ///
 /// * Nothing is acknowledged before it is durable.
 /// * A contribution counts once by (round, attempt, client): the same digest again gets the same
 ///   receipt, another one is rejected.
+/// * A late one to the round before counts once too, where [`RoundConfig::folding`] says how, and
+///   never for the quorum.
 /// * The sum does not depend on the order of arrival.
 ///
 /// After each call, pull [`Self::poll_output`] until it is empty, then ask
@@ -31,6 +35,7 @@ pub struct Round {
     began: Instant,
     extensions: u32,
     members: Members,
+    late: Latecomers,
     sum: Partial,
     each: BTreeMap<Name, Answers>,
     stage: Stage,
@@ -50,6 +55,7 @@ enum Stage {
 enum Waiting {
     Opening,
     Receipt(Name),
+    LateReceipt(Name),
     Extension(u32),
     Outcome(Box<Output>),
 }
@@ -58,8 +64,14 @@ impl Round {
     /// Opens a round.
     pub fn open(config: RoundConfig, now: Instant) -> Self {
         let event = Event::Opened(config.id);
-        let mut round = Self::blank(config, now);
+        let folding = config.folding.as_ref();
+        let before = folding.and_then(|folding| folding.before.clone());
+        let parts = parts(folding.is_some());
+        let mut round = Self::blank(config, now, parts);
         round.persist(event, Waiting::Opening);
+        if let Some(before) = before {
+            round.persist(Event::Awaits(Box::new(before)), Waiting::Opening);
+        }
         round.judge(now);
         round
     }
@@ -76,7 +88,11 @@ impl Round {
         log: impl IntoIterator<Item = Event>,
     ) -> Result<Self, CorruptLog> {
         let id = config.id;
-        let mut round = Self::blank(config, now);
+        let log: Vec<Event> = log.into_iter().collect();
+        // What it has may be in parts although late ones are refused by now.
+        let folds = |event: &Event| matches!(event, Event::Awaits(_) | Event::Folded { .. });
+        let parts = parts(config.folding.is_some() || log.iter().any(folds));
+        let mut round = Self::blank(config, now, parts);
         let mut log = log.into_iter().enumerate();
         if log.next().map(|(_, event)| event) != Some(Event::Opened(id)) {
             return Err(CorruptLog::NotOpened(id));
@@ -163,19 +179,32 @@ impl Round {
         }
     }
 
+    /// Who may still contribute: at work, or gone and welcome back.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<Name> {
+        self.members.awaited()
+    }
+
+    /// Whose late contributions to the round before this one has.
+    #[must_use]
+    pub fn late(&self) -> BTreeMap<Name, Folded> {
+        self.late.folded()
+    }
+
     /// The next thing to do; call until `None` after each input.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    fn blank(config: RoundConfig, now: Instant) -> Self {
+    fn blank(config: RoundConfig, now: Instant, parts: u32) -> Self {
         let (rows, classes) = config.answers.unwrap_or_default();
         Self {
             began: now,
             extensions: 0,
             members: Members::new(config.cohort.keys(), now),
-            sum: Partial::new(rows as usize, classes as usize),
+            late: Latecomers::new(config.folding.clone()),
+            sum: Partial::in_parts(rows as usize, classes as usize, parts),
             each: BTreeMap::new(),
             stage: Stage::Open,
             tickets: BTreeMap::new(),
@@ -204,6 +233,27 @@ impl Round {
                     .map_err(|rejected| rejected.detail)?;
                 let durable = true;
                 self.members.set(&client, Member::Taken { blob, durable });
+            }
+            Event::Awaits(before) => {
+                if self.members.taken() > 0 || self.extensions > 0 || !self.late.is_empty() {
+                    return Err("it does not follow the opening".to_owned());
+                }
+                if let Some(folding) = &mut self.late.folding {
+                    folding.before = Some(*before);
+                }
+            }
+            Event::Folded {
+                client,
+                folded,
+                parts,
+                answers,
+            } => {
+                if self.late.has(&client) {
+                    return Err(format!("client {client} is late twice"));
+                }
+                self.fold(parts, &answers)
+                    .map_err(|rejected| rejected.detail)?;
+                self.late.hold(client, folded, true);
             }
             Event::Extended(number) => {
                 if number != self.extensions + 1 {
@@ -252,9 +302,7 @@ impl Round {
     ) -> Result<Option<Receipt>, Rejected> {
         let reject = |reason, detail: String| Err(Rejected::new(reason, detail));
         if id != self.config.id {
-            let open = self.config.id;
-            let detail = format!("round {id} is not open: round {open} is");
-            return reject(RejectReason::WrongRound, detail);
+            return self.take_late(client, id, blob, answers);
         }
         match self.members.get(client) {
             None => {
@@ -286,6 +334,45 @@ impl Round {
                 Ok(None)
             }
         }
+    }
+
+    fn take_late(
+        &mut self,
+        client: &Name,
+        id: RoundId,
+        blob: Digest,
+        answers: Option<Answers>,
+    ) -> Result<Option<Receipt>, Rejected> {
+        let open = self.config.id;
+        match self.late.judge(client, id, blob, answers.as_ref(), open)? {
+            late::Verdict::Again(receipt) => Ok(Some(receipt)),
+            late::Verdict::Pending => Ok(None),
+            late::Verdict::New(_) if self.stage == Stage::Over => {
+                let reason = RejectReason::TooLate;
+                let detail = format!("rounds {id} and {open} are over: await the next one");
+                Err(Rejected::new(reason, detail))
+            }
+            late::Verdict::New(Fit { parts, answers }) => {
+                self.fold(parts, &answers)?;
+                let folded = Folded { of: id, blob };
+                self.late.hold(client.clone(), folded, false);
+                let event = Event::Folded {
+                    client: client.clone(),
+                    folded,
+                    parts,
+                    answers,
+                };
+                self.persist(event, Waiting::LateReceipt(client.clone()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Adds a late contribution to the sum, or leaves the sum as it is.
+    fn fold(&mut self, parts: u32, answers: &Answers) -> Result<(), Rejected> {
+        let method = &self.config.method;
+        let taken = self.sum.by_parts(|sum| method.take(sum, parts, answers));
+        taken.map_err(|error| Rejected::new(RejectReason::Malformed, error.to_string()))
     }
 
     /// Adds a contribution to the sum, or leaves the sum as it is.
@@ -326,6 +413,11 @@ impl Round {
                     self.members.set(&client, Member::Taken { blob, durable });
                     let id = self.config.id;
                     self.send(client, Receipt { id, blob });
+                }
+            }
+            Some(Waiting::LateReceipt(client)) => {
+                if let Some(receipt) = self.late.stored(&client) {
+                    self.send(client, receipt);
                 }
             }
             Some(Waiting::Extension(number)) => {
@@ -394,6 +486,7 @@ impl Round {
         Committed {
             id: self.config.id,
             contributors: self.members.contributors(),
+            late: self.late.folded(),
             sum: self.sum.clone(),
             each: self.each.clone(),
         }
@@ -412,6 +505,11 @@ impl Round {
             message: message.into(),
         });
     }
+}
+
+/// Parts of a weight in the sum of a round.
+fn parts(folds: bool) -> u32 {
+    if folds { Late::PARTS } else { 1 }
 }
 
 #[cfg(test)]

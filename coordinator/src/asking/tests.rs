@@ -21,6 +21,7 @@ async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
         cohort: cohort.clone(),
         quorum: Quorum::new(1, 3, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         missed: Missed::Reopen,
+        folding: None,
         silence: Duration::from_secs(60),
         answers: None,
         method: method::by_name("logit-mean").unwrap().into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fedistill_federation::{Missed, Quorum};
+use fedistill_federation::{Late, Missed, Quorum};
 use fedistill_program::config::{Packing, Rounding};
 use serde::Deserialize;
 
@@ -35,6 +35,13 @@ pub struct RoundConfig {
     /// How often `missed = "extend"` gives it `most-seconds` more.
     #[serde(default = "three")]
     pub extensions: u32,
+    /// What becomes of contributions that come after their round has closed.
+    #[serde(default)]
+    pub late: LateConfig,
+    /// With `late = "fold"`, a contribution that is s rounds late weighs (1 + s)^-this of what a fresh
+    /// one does.
+    #[serde(default = "half")]
+    pub staleness_exponent: f64,
     /// A client at work that is silent for so long is not waited for.
     #[serde(default = "minute")]
     pub silence_seconds: f64,
@@ -66,6 +73,17 @@ pub enum MissedConfig {
     Settle,
 }
 
+/// What becomes of contributions that come after their round has closed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LateConfig {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They count in the next round, for less.
+    Fold,
+}
+
 fn everyone() -> usize {
     10_000
 }
@@ -88,6 +106,10 @@ fn thousand() -> u32 {
 
 fn one() -> f64 {
     1.0
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 fn three() -> u32 {
@@ -131,6 +153,15 @@ impl RoundConfig {
                 most: self.extensions,
             },
             MissedConfig::Settle => Missed::Settle,
+        }
+    }
+
+    pub(super) fn late(&self) -> Late {
+        match self.late {
+            LateConfig::Refuse => Late::Refuse,
+            LateConfig::Fold => Late::Fold {
+                exponent: self.staleness_exponent,
+            },
         }
     }
 
@@ -194,6 +225,15 @@ mod tests {
         assert_eq!(extend(""), Missed::Extend { most: 3 });
         assert_eq!(extend("extensions = 1"), Missed::Extend { most: 1 });
         assert!(toml::from_str::<RoundConfig>("least = 2\nmissed = \"wait\"").is_err());
+    }
+
+    #[test]
+    fn late_contributions_have_two_rules() {
+        assert_eq!(round("").late(), Late::Refuse);
+        let fold = |exponent| Late::Fold { exponent };
+        assert_eq!(round("late = \"fold\"").late(), fold(0.5));
+        let keys = "late = \"fold\"\nstaleness-exponent = 1.5";
+        assert_eq!(round(keys).late(), fold(1.5));
     }
 
     #[test]

@@ -21,6 +21,7 @@ impl Coordinator {
     /// that clients that refuse at once are not asked again at once.
     pub(super) async fn again(
         &mut self,
+        hub: &Hub,
         incoming: &mut mpsc::Receiver<Arrival>,
         id: RoundId,
         tries: u32,
@@ -34,7 +35,9 @@ impl Coordinator {
         let seconds = pause.as_secs();
         tracing::warn!("round {id} has missed its quorum ({why}): it opens again in {seconds} s");
         let end = tokio::time::Instant::now() + pause;
-        while let Ok(Some(_)) = tokio::time::timeout_at(end, incoming.recv()).await {}
+        while let Ok(Some(arrival)) = tokio::time::timeout_at(end, incoming.recv()).await {
+            self.wait_or_refuse(hub, arrival);
+        }
         Ok(())
     }
 
@@ -54,10 +57,14 @@ impl Coordinator {
         resumed: Option<OpenRound>,
     ) -> Result<(Planned, Option<Committed>), CoordinatorError> {
         let (cohort, events) = match resumed {
-            Some(open) => (open.cohort, open.events),
+            Some(open) => {
+                self.recall(hub, &open.events);
+                (open.cohort, open.events)
+            }
             None => {
                 self.gather(hub, incoming).await?;
-                let candidates = hub.connected();
+                self.catch_up(hub, incoming);
+                let candidates = self.candidates(hub);
                 let chosen = self
                     .planner
                     .cohort(id.round, &candidates, self.settings.asked);
@@ -76,6 +83,7 @@ impl Coordinator {
             cohort: cohort.clone(),
             quorum: self.settings.quorum,
             missed: self.settings.missed,
+            folding: self.folding(plan),
             silence: self.settings.silence,
             answers: plan
                 .report
@@ -112,6 +120,12 @@ impl Coordinator {
         let common = frame(plan.clone())?;
         let mut asking = Asking::new(&cohort, common, particular, self.at_once);
         asking.go_on(hub, &machine, id);
+        for arrival in self.early() {
+            asking.heard(hub, &arrival, id);
+            if let Some(input) = input(arrival, id) {
+                machine.handle(Instant::now(), input)?;
+            }
+        }
         let outcome = loop {
             if let Some(outcome) = self.settle(hub, &mut machine, id)? {
                 break outcome;
@@ -137,6 +151,10 @@ impl Coordinator {
             }
         };
         hub.open(None);
+        match &outcome {
+            Some(_) => self.leave_behind(hub, &planned.plan, &cohort, &machine),
+            None => self.give_up_on(&machine),
+        }
         Ok((planned, outcome))
     }
 
@@ -162,6 +180,7 @@ impl Coordinator {
                 Output::Extended(number) => self.extended(id, number),
                 Output::Committed(committed) => {
                     self.settled(&committed);
+                    self.folded(&committed);
                     return Ok(Some(Some(committed)));
                 }
                 Output::Aborted => return Ok(Some(None)),
@@ -190,16 +209,8 @@ impl Coordinator {
                 .unwrap_or(Duration::from_secs(60))
                 .min(Duration::from_secs(60));
             let arrival = tokio::time::timeout(wait, incoming.recv()).await;
-            if let Ok(Some(Arrival::Contributed { client, id, .. })) = arrival {
-                // Too late, and no machine is there to say so.
-                use fedistill_protocol::{RejectReason, Rejected};
-                let detail = format!("round {id} is over: await the next one");
-                hub.send(
-                    &client,
-                    &Rejected::new(RejectReason::TooLate, detail)
-                        .about(id)
-                        .into(),
-                );
+            if let Ok(Some(arrival)) = arrival {
+                self.wait_or_refuse(hub, arrival);
             }
             if patience.is_some_and(|patience| begun.elapsed() >= patience) {
                 return Err(CoordinatorError::TooFewClients {

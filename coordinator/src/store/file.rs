@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedistill_federation::Event;
+use fedistill_federation::{Before, Event, Folded};
 use fedistill_program::database::{DatabaseError, Handle};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{Answers, Message, Name, Precision, RoundId, RoundPlan};
@@ -56,6 +56,18 @@ enum Line {
         blob: String,
         answers: Option<Shape>,
     },
+    /// With the plan of the round before in place of answers.
+    Awaits {
+        missing: BTreeMap<String, u32>,
+    },
+    Folded {
+        client: String,
+        round: u32,
+        attempt: u32,
+        blob: String,
+        parts: u32,
+        answers: Shape,
+    },
     Extended {
         number: u32,
     },
@@ -70,6 +82,21 @@ struct Shape {
     kind: KindRecord,
     rows: u32,
     classes: u32,
+}
+
+impl Shape {
+    fn of(answers: &Answers) -> Self {
+        Self {
+            kind: answers.kind().into(),
+            rows: answers.rows(),
+            classes: answers.classes(),
+        }
+    }
+
+    fn unpack(self, bytes: &[u8]) -> Result<Answers, Fail> {
+        let kind = self.kind.into();
+        Ok(Answers::unpack(bytes, kind, self.rows, self.classes)?)
+    }
 }
 
 impl FileStore {
@@ -155,11 +182,25 @@ impl FileStore {
         let mut events = transaction.open_table(EVENTS)?;
         if let Some(plan) = plan {
             let id = read_plan(&plan)?.id;
-            let mut acknowledged = BTreeMap::new();
+            let (mut acknowledged, mut late) = (BTreeMap::new(), BTreeMap::new());
             for entry in events.iter()? {
                 let line: Line = serde_json::from_slice(entry?.1.value())?;
-                if let Line::Taken { client, blob, .. } = line {
-                    acknowledged.insert(client.parse()?, blob.parse()?);
+                match line {
+                    Line::Taken { client, blob, .. } => {
+                        acknowledged.insert(client.parse()?, blob.parse()?);
+                    }
+                    Line::Folded {
+                        client,
+                        round,
+                        attempt,
+                        blob,
+                        ..
+                    } => {
+                        let of = RoundId { round, attempt };
+                        let blob = blob.parse()?;
+                        late.insert(client.parse()?, Folded { of, blob });
+                    }
+                    _ => {}
                 }
             }
             let closed = ClosedRecord::from(&Closed {
@@ -167,6 +208,7 @@ impl FileStore {
                 epoch: self.epoch,
                 at: now(),
                 acknowledged,
+                late,
                 outcome: outcome.cloned(),
             });
             let mut history = transaction.open_table(HISTORY)?;
@@ -263,7 +305,7 @@ impl FileStore {
     }
 
     fn write_event(&mut self, event: &Event) -> Result<(), Fail> {
-        let (line, packed) = line(event);
+        let (line, packed) = line(event)?;
         let line = serde_json::to_vec(&line)?;
         let transaction = self.database.write()?;
         {
@@ -341,8 +383,8 @@ fn read_plan(bytes: &[u8]) -> Result<RoundPlan, Fail> {
     }
 }
 
-fn line(event: &Event) -> (Line, Option<Vec<u8>>) {
-    match event {
+fn line(event: &Event) -> Result<(Line, Option<Vec<u8>>), Fail> {
+    Ok(match event {
         Event::Opened(id) => {
             let line = Line::Opened {
                 round: id.round,
@@ -355,17 +397,36 @@ fn line(event: &Event) -> (Line, Option<Vec<u8>>) {
             blob,
             answers,
         } => {
-            let shape = answers.as_ref().map(|answers| Shape {
-                kind: answers.kind().into(),
-                rows: answers.rows(),
-                classes: answers.classes(),
-            });
             let line = Line::Taken {
                 client: client.to_string(),
                 blob: blob.to_string(),
-                answers: shape,
+                answers: answers.as_ref().map(Shape::of),
             };
             (line, answers.as_ref().map(|a| a.pack(Precision::F32)))
+        }
+        Event::Awaits(before) => {
+            let missing = before.missing.iter();
+            let line = Line::Awaits {
+                missing: missing.map(|(n, w)| (n.to_string(), *w)).collect(),
+            };
+            let plan = frame::encode(&Message::Plan(before.plan.clone()))?;
+            (line, Some(plan))
+        }
+        Event::Folded {
+            client,
+            folded: Folded { of, blob },
+            parts,
+            answers,
+        } => {
+            let line = Line::Folded {
+                client: client.to_string(),
+                round: of.round,
+                attempt: of.attempt,
+                blob: blob.to_string(),
+                parts: *parts,
+                answers: Shape::of(answers),
+            };
+            (line, Some(answers.pack(Precision::F32)))
         }
         Event::Extended(number) => (Line::Extended { number: *number }, None),
         Event::Committed(contributors) => {
@@ -373,7 +434,7 @@ fn line(event: &Event) -> (Line, Option<Vec<u8>>) {
             (Line::Committed { contributors }, None)
         }
         Event::Aborted => (Line::Aborted, None),
-    }
+    })
 }
 
 fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
@@ -385,10 +446,7 @@ fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
             answers,
         } => {
             let answers = match (answers, packed) {
-                (Some(shape), Some(bytes)) => {
-                    let kind = shape.kind.into();
-                    Some(Answers::unpack(&bytes, kind, shape.rows, shape.classes)?)
-                }
+                (Some(shape), Some(bytes)) => Some(shape.unpack(&bytes)?),
                 (None, None) => None,
                 _ => return Err("a contribution's answers are missing".into()),
             };
@@ -396,6 +454,34 @@ fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
                 client: client.parse()?,
                 blob: blob.parse()?,
                 answers,
+            }
+        }
+        Line::Awaits { missing } => {
+            let plan = packed.ok_or("the plan of the round before is missing")?;
+            let missing = missing.into_iter();
+            let missing = missing.map(|(name, weight)| Ok((name.parse()?, weight)));
+            Event::Awaits(Box::new(Before {
+                plan: read_plan(&plan)?,
+                missing: missing.collect::<Result<_, Fail>>()?,
+            }))
+        }
+        Line::Folded {
+            client,
+            round,
+            attempt,
+            blob,
+            parts,
+            answers,
+        } => {
+            let packed = packed.ok_or("a late contribution's answers are missing")?;
+            Event::Folded {
+                client: client.parse()?,
+                folded: Folded {
+                    of: RoundId { round, attempt },
+                    blob: blob.parse()?,
+                },
+                parts,
+                answers: answers.unpack(&packed)?,
             }
         }
         Line::Extended { number } => Event::Extended(number),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fedistill_federation::Event;
+use fedistill_federation::{Event, Folded};
 use fedistill_protocol::{Digest, Name, RoundId};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ pub struct Closed {
     pub at: u64,
     /// Whose contributions were acknowledged, and the digest of each.
     pub acknowledged: BTreeMap<Name, Digest>,
+    /// Whose late contributions to the round before were acknowledged in this one: they count here.
+    pub late: BTreeMap<Name, Folded>,
     /// What it came to; `None` of one that was given up, in which no contribution counts.
     pub outcome: Option<Outcome>,
 }
@@ -42,6 +44,15 @@ pub(super) fn acknowledged(events: &[Event]) -> BTreeMap<Name, Digest> {
     taken.collect()
 }
 
+/// Whose late contributions these events acknowledge.
+pub(super) fn late(events: &[Event]) -> BTreeMap<Name, Folded> {
+    let folded = events.iter().filter_map(|event| match event {
+        Event::Folded { client, folded, .. } => Some((client.clone(), *folded)),
+        _ => None,
+    });
+    folded.collect()
+}
+
 /// Now, in milliseconds since 1970.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -56,7 +67,17 @@ pub(super) struct ClosedRecord {
     #[serde(default)]
     at: u64,
     acknowledged: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    late: BTreeMap<String, LateRecord>,
     outcome: Option<OutcomeRecord>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct LateRecord {
+    round: u32,
+    attempt: u32,
+    blob: String,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -75,6 +96,18 @@ impl From<&Closed> for ClosedRecord {
             at: closed.at,
             acknowledged: acknowledged
                 .map(|(name, blob)| (name.to_string(), blob.to_string()))
+                .collect(),
+            late: closed
+                .late
+                .iter()
+                .map(|(name, Folded { of, blob })| {
+                    let record = LateRecord {
+                        round: of.round,
+                        attempt: of.attempt,
+                        blob: blob.to_string(),
+                    };
+                    (name.to_string(), record)
+                })
                 .collect(),
             outcome: closed.outcome.as_ref().map(|outcome| OutcomeRecord {
                 contributors: outcome
@@ -95,6 +128,19 @@ impl ClosedRecord {
         let acknowledged = self.acknowledged.iter();
         let acknowledged =
             acknowledged.map(|(name, blob)| Ok((name.parse::<Name>()?, blob.parse()?)));
+        let late = self.late.iter().map(|(name, late)| {
+            let LateRecord {
+                round,
+                attempt,
+                blob,
+            } = late;
+            let of = RoundId {
+                round: *round,
+                attempt: *attempt,
+            };
+            let blob = blob.parse()?;
+            Ok((name.parse::<Name>()?, Folded { of, blob }))
+        });
         let outcome = self.outcome.map(|outcome| -> Result<Outcome, Fail> {
             let names = outcome.contributors.iter().map(|name| name.parse());
             Ok(Outcome {
@@ -108,6 +154,7 @@ impl ClosedRecord {
             epoch: self.epoch,
             at: self.at,
             acknowledged: acknowledged.collect::<Result<_, Fail>>()?,
+            late: late.collect::<Result<_, Fail>>()?,
             outcome: outcome.transpose()?,
         })
     }

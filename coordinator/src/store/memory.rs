@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use fedistill_federation::Event;
 use fedistill_protocol::{Name, RoundId, RoundPlan};
 
-use super::history::{acknowledged, now};
+use super::history::{acknowledged, late, now};
 use super::{Closed, OpenRound, Outcome, Saved, Store, StoreError};
 
 /// Forgets everything with the process: for simulations.
@@ -24,6 +24,7 @@ impl MemoryStore {
                 epoch: EPOCH,
                 at: now(),
                 acknowledged: acknowledged(&open.events),
+                late: late(&open.events),
                 outcome: outcome.cloned(),
             });
         }

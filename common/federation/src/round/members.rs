@@ -92,6 +92,14 @@ impl Members {
         self.unwilling
     }
 
+    /// Who may still contribute, in the order of names.
+    pub(super) fn awaited(&self) -> Vec<Name> {
+        let awaited = self.all.iter();
+        let awaited =
+            awaited.filter(|(_, member)| matches!(member, Member::Working(_) | Member::Gone));
+        awaited.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Whose contributions count, in the order of names.
     pub(super) fn contributors(&self) -> Vec<Name> {
         let taken = self.all.iter();

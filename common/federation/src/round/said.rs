@@ -7,7 +7,7 @@ use std::time::Duration;
 use fedistill_protocol::{Answers, Digest, Message, Name, RoundId};
 use thiserror::Error;
 
-use crate::{Method, Partial, Quorum};
+use crate::{Before, Folded, Folding, Method, Partial, Quorum};
 
 /// What a round needs to know before it opens.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct RoundConfig {
     pub quorum: Quorum,
     /// What it does when it has not by then.
     pub missed: Missed,
+    /// How it takes in late contributions to the round before; `None` where it refuses them.
+    pub folding: Option<Folding>,
     /// Longest silence of a client at work before it no longer is waited for.
     pub silence: Duration,
     /// Rows and classes of each contribution; `None` where nothing goes up.
@@ -110,6 +112,19 @@ pub enum Event {
         /// Its answers.
         answers: Option<Answers>,
     },
+    /// Late contributions to this round may count here.
+    Awaits(Box<Before>),
+    /// A contribution to an earlier round counts.
+    Folded {
+        /// Whose.
+        client: Name,
+        /// Which.
+        folded: Folded,
+        /// Its weight, in parts of [`crate::Late::PARTS`].
+        parts: u32,
+        /// Its answers, as far as they are about what this round asks.
+        answers: Answers,
+    },
     /// The round has missed its quorum and goes on: for the how many-th time, from 1.
     Extended(u32),
     /// The round is over, with these contributors.
@@ -125,7 +140,9 @@ pub struct Committed {
     pub id: RoundId,
     /// Whose contributions it has, in the order of names.
     pub contributors: Vec<Name>,
-    /// Their sum.
+    /// Whose contributions to the round before it has too.
+    pub late: BTreeMap<Name, Folded>,
+    /// The sum of all of them.
     pub sum: Partial,
     /// Each of them, where the method needs that.
     pub each: BTreeMap<Name, Answers>,

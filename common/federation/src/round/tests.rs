@@ -61,6 +61,7 @@ fn config() -> RoundConfig {
         cohort: (0..CLIENTS).map(|client| (name(client), 1)).collect(),
         quorum: Quorum::new(2, 4, seconds(10), seconds(60)).unwrap(),
         missed: Missed::Reopen,
+        folding: None,
         silence: seconds(20),
         answers: Some((1, CLIENTS)),
         method: Arc::new(Plain),
@@ -101,7 +102,10 @@ impl Driver {
     }
 
     fn missing(missed: Missed) -> Self {
-        let config = RoundConfig { missed, ..config() };
+        Self::of(RoundConfig { missed, ..config() })
+    }
+
+    fn of(config: RoundConfig) -> Self {
         let now = Instant::now();
         let round = Round::open(config.clone(), now);
         let (log, pending) = (Vec::new(), VecDeque::new());
@@ -459,6 +463,8 @@ fn logs_that_no_round_wrote_are_refused() {
         );
     }
 }
+
+mod late;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
