@@ -229,6 +229,14 @@ impl Agent {
             self.put(Output::Fetch { blob, bytes });
         }
         self.welcome = Some(welcome);
+        // It may count still, even where the coordinator has gone on to another round.
+        if let Work::Done(done) = &self.work
+            && done.is_open()
+        {
+            let (again, blobs) = (*done.contribution(), done.blobs().to_vec());
+            self.put(Output::Offer(blobs));
+            self.put(Output::Send(again.into()));
+        }
     }
 
     fn plan(&mut self, plan: RoundPlan) {
@@ -466,11 +474,17 @@ impl Agent {
                 self.put(Output::Note(format!(
                     "the coordinator rejects ({reason:?}): {detail}"
                 )));
-                let current = match &self.work {
+                let current = match &mut self.work {
                     Work::Waiting(waiting) => Some(waiting.plan.id),
                     Work::Training(plan) => Some(plan.id),
-                    // It stays the answer: there is no other, should it be asked for again.
-                    Work::Done(_) | Work::Idle => None,
+                    Work::Done(done) => {
+                        // It stays the answer: there is no other, should it be asked for again.
+                        if id.is_none_or(|id| id == done.contribution().id) {
+                            done.reject();
+                        }
+                        None
+                    }
+                    Work::Idle => None,
                 };
                 // Older versions do not say which round it is about.
                 if current.is_some_and(|current| id.unwrap_or(current) == current) {

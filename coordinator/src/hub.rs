@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedistill_protocol::{
-    Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest, frame,
+    Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest, Version, frame,
 };
 use fedistill_transport::{CloseCode, Connection, Meter, Metered, Traffic};
 use tokio::sync::mpsc;
@@ -166,11 +166,16 @@ impl Hub {
         new
     }
 
-    /// What a client was told of a round may not have reached it as it was meant: [`Self::greet`] says
-    /// it once more.
-    pub(crate) fn forget_greeting(&self, of: &Name) {
-        if let Some(member) = self.state().members.get_mut(of) {
-            member.greeted = None;
+    /// What a client was told of a round may not have reached it as it was meant, where its version of the
+    /// protocol does not say which round a rejection is about: [`Self::greet`] says it once more. Whether
+    /// that is so.
+    pub(crate) fn forget_greeting(&self, of: &Name) -> bool {
+        match self.state().members.get_mut(of) {
+            Some(member) if member.connection.version() < Version::LATEST => {
+                member.greeted = None;
+                true
+            }
+            _ => false,
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Done {
     /// The answers as they are on the other side, where the next ones may be an update of them.
     answers: Option<Arc<Answers>>,
     counted: bool,
+    /// The coordinator would not have it: it is not announced again of its own accord.
+    rejected: bool,
 }
 
 /// What is answered.
@@ -60,6 +62,7 @@ impl Done {
             blobs: Vec::new(),
             answers: None,
             counted: false,
+            rejected: false,
         };
         done.blobs
             .push((done.contribution.blob, Arc::clone(&bytes)));
@@ -105,6 +108,7 @@ impl Done {
             blobs: vec![(blob, packed)],
             answers: None,
             counted,
+            rejected: false,
         }
     }
 
@@ -143,6 +147,15 @@ impl Done {
 
     pub(super) fn counted(&self) -> bool {
         self.counted
+    }
+
+    /// Whether the coordinator has said nothing of it yet.
+    pub(super) fn is_open(&self) -> bool {
+        !self.counted && !self.rejected
+    }
+
+    pub(super) fn reject(&mut self) {
+        self.rejected = true;
     }
 
     pub(super) fn count(&mut self) {

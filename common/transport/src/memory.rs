@@ -42,6 +42,7 @@ impl Door {
         MemoryDialer {
             door: self.clone(),
             peer,
+            version: Version::LATEST,
         }
     }
 }
@@ -80,6 +81,18 @@ impl Listen for MemoryListener {
 pub struct MemoryDialer {
     door: Door,
     peer: Peer,
+    version: Version,
+}
+
+impl MemoryDialer {
+    /// Speaks no later version than this one.
+    #[must_use]
+    pub fn speaking(self, latest: Version) -> Self {
+        Self {
+            version: latest,
+            ..self
+        }
+    }
 }
 
 impl Dial for MemoryDialer {
@@ -89,7 +102,7 @@ impl Dial for MemoryDialer {
             if self.door.shut.borrow().is_some() {
                 return Err(gone());
             }
-            let (near, far) = pair(self.peer.clone(), self.door.shut.clone());
+            let (near, far) = pair(self.peer.clone(), self.version, self.door.shut.clone());
             self.door.sender.send(far).await.map_err(|_| gone())?;
             Ok(near)
         })
@@ -103,6 +116,7 @@ impl Dial for MemoryDialer {
 /// A client's and a coordinator's end of one conversation.
 fn pair(
     client: Peer,
+    version: Version,
     shut: watch::Sender<Option<TransportError>>,
 ) -> (Arc<dyn Connection>, Arc<dyn Connection>) {
     let (to_far, from_near) = mpsc::channel(STREAMS);
@@ -111,6 +125,7 @@ fn pair(
     let end = |peer, opened, accepted| -> Arc<dyn Connection> {
         Arc::new(MemoryConnection {
             peer,
+            version,
             opened,
             accepted: Mutex::new(accepted),
             ended: ended.clone(),
@@ -125,6 +140,7 @@ fn pair(
 
 struct MemoryConnection {
     peer: Peer,
+    version: Version,
     opened: mpsc::Sender<Stream>,
     accepted: Mutex<mpsc::Receiver<Stream>>,
     /// Ends this conversation.
@@ -162,7 +178,7 @@ impl Connection for MemoryConnection {
     }
 
     fn version(&self) -> Version {
-        Version::LATEST
+        self.version
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {

@@ -27,7 +27,12 @@ pub(crate) async fn hub(
             federation: name("clinic"),
             name: name(client),
         };
-        let _theirs = door.dialer(peer).dial().await.unwrap();
+        // One of them was not updated.
+        let version = match *client {
+            "old" => Version::OLDEST,
+            _ => Version::LATEST,
+        };
+        let _theirs = door.dialer(peer).speaking(version).dial().await.unwrap();
         let connection = listener.accept().await.unwrap();
         let connection = Arc::new(Metered::new(connection, Arc::default()));
         mailboxes.push(hub.join(&name(client), connection, 0).1);
