@@ -2,7 +2,9 @@
 //! that was acknowledged is lost or counts twice. `fedistill-soak` does the same for longer.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::Duration;
 
 use fedistill_check::{Records, verify};
@@ -103,5 +105,83 @@ fn a_client_killed_after_each_of_its_writes_goes_on() {
     let mut last = deployment.join(1, &address);
     last.wait_for(" counts");
     stop(vec![last, other, coordinator]);
+    sound(&deployment, 2);
+}
+
+/// Longer than a line takes from one process through another.
+#[cfg(target_os = "linux")]
+const SOON: Duration = Duration::from_millis(500);
+
+/// In the middle of rounds there is no room for a while; and none again when it is told to stop.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_coordinator_whose_disk_is_full_acknowledges_nothing_and_goes_on_when_there_is_room() {
+    let faults = Faults::build();
+    let (deployment, running, address) = pair();
+    let mut clients: Vec<Running> = (0..2)
+        .map(|index| deployment.join(index, &address))
+        .collect();
+    running.kill();
+    let full = deployment.path("full");
+    let mut command = deployment.running(&address);
+    faults.fill(&mut command, &full);
+    let mut coordinator = Running::start("coordinator", &mut command);
+    for _ in 0..2 {
+        coordinator.wait_for(" is over, with");
+        fs::write(&full, "").unwrap();
+        let told = coordinator.wait_for("no room left on its disk");
+        assert!(told.contains("rounds.redb"), "{told}");
+        sleep(SOON);
+        clients.iter_mut().for_each(Running::skip);
+        sleep(6 * SOON);
+        for client in &mut clients {
+            let said = client.said();
+            assert!(!said.contains(" counts"), "{said}");
+        }
+        // Once is enough.
+        let said = coordinator.said();
+        assert!(
+            !said.contains("no room left") && !said.contains(" is over, with"),
+            "{said}"
+        );
+        fs::remove_file(&full).unwrap();
+        coordinator.wait_for("there is room again");
+        clients[0].wait_for(" counts");
+    }
+    coordinator.wait_for(" is over, with");
+    fs::write(&full, "").unwrap();
+    coordinator.wait_for("no room left on its disk");
+    stop(vec![coordinator]);
+    stop(clients);
+    sound(&deployment, 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_whose_disk_is_full_says_nothing_and_goes_on_when_there_is_room() {
+    let faults = Faults::build();
+    let (deployment, mut coordinator, address) = pair();
+    let other = deployment.join(0, &address);
+    let full = deployment.path("full");
+    let mut command = deployment.joining(1, &address);
+    faults.fill(&mut command, &full);
+    let mut client = Running::start("client-1", &mut command);
+    client.wait_for(" counts");
+    fs::write(&full, "").unwrap();
+    let told = client.wait_for("nothing is ");
+    assert!(
+        told.contains("journal.redb") && told.contains("no room left on its disk"),
+        "{told}"
+    );
+    sleep(SOON);
+    client.skip();
+    // Others do not wait for it.
+    coordinator.skip();
+    coordinator.wait_for(" is over, with 1 ");
+    let said = client.said();
+    assert!(!said.contains(" counts"), "{said}");
+    fs::remove_file(&full).unwrap();
+    client.wait_for(" counts");
+    stop(vec![client, other, coordinator]);
     sound(&deployment, 2);
 }

@@ -2,17 +2,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fedistill_client::journal::{Entry, Finished, Journal, JournalError, Kept, Line, Progress};
 use fedistill_coordinator::{
-    Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store,
+    Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store, StoreError,
 };
 use fedistill_federation::{Before, Event, Folded, Lesson, State};
 use fedistill_protocol::{
     About, AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan,
     Rounding, Rows, Silence, Update,
 };
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -126,9 +131,9 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         Event::Committed(vec![name("ward-1"), name("ward-2")]),
     ];
     store.open(&plan(id), &cohort).unwrap();
-    for event in &events {
-        store.append(id, event).unwrap();
-    }
+    // Opening it is the first of them.
+    store.append(id, &events[1..3]).unwrap();
+    store.append(id, &events[3..]).unwrap();
     let mut other = reopen(store);
     let store: &mut dyn Store = match &mut other {
         Some(store) => store.as_mut(),
@@ -155,7 +160,10 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     };
     store.open(&plan(again), &cohort).unwrap();
     let open = store.load().unwrap().open.unwrap();
-    assert_eq!((open.plan.id, open.events.len()), (again, 0));
+    assert_eq!(
+        (open.plan.id, open.events),
+        (again, vec![Event::Opened(again)])
+    );
     let acknowledged = BTreeMap::from([
         (name("ward-1"), Digest::of(b"")),
         (name("ward-2"), Digest::of(b"contribution")),
@@ -174,7 +182,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
         blob: Digest::of(b"again"),
         answers: Some(answers()),
     };
-    store.append(again, &taken).unwrap();
+    store.append(again, &[taken]).unwrap();
 
     let next = Saved {
         round: 1,
@@ -271,4 +279,147 @@ fn what_is_no_store_says_so() {
     let error = FileStore::open_at(&path).unwrap_err().to_string();
     assert!(error.contains("rounds.redb"), "{error}");
     assert!(FileStore::open_at(Path::new("/no/such/folder/rounds.redb")).is_err());
+}
+
+/// Bytes of a file as a failing disk or a copy that broke off leaves them: cut off somewhere, or with a bit
+/// that is another one. Every fourth place is among the first bytes, which say where all else is.
+fn damage(bytes: &[u8], rng: &mut ChaCha20Rng) -> Vec<u8> {
+    const BEGINNING: usize = 320;
+    let mut bytes = bytes.to_vec();
+    let end = match rng.random_range(0..4) {
+        0 => BEGINNING,
+        _ => bytes.len(),
+    };
+    match rng.random_range(0..3) {
+        0 => bytes.truncate(rng.random_range(0..end)),
+        _ => loop {
+            // What is not in use is zero, for the most part.
+            let at = rng.random_range(0..end);
+            if bytes[at] != 0 || rng.random_range(0..20) == 0 {
+                bytes[at] ^= 1 << rng.random_range(0..8);
+                break;
+            }
+        },
+    }
+    bytes
+}
+
+/// Damages a file in many ways: what is then read has to be as it once was, or is refused with what to do.
+fn torn<T: PartialEq + std::fmt::Debug>(
+    name: &str,
+    files: &[Vec<u8>],
+    states: &[T],
+    read: impl Fn(&Path) -> Result<T, String>,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let (mut refused, mut last, mut older) = (0, 0, 0);
+    for case in 0..200 {
+        fs::write(&path, damage(&files[case % files.len()], &mut rng)).unwrap();
+        match read(&path) {
+            Err(why) => {
+                assert!(why.contains(name), "case {case}: {why}");
+                refused += 1;
+            }
+            Ok(state) if states.last() == Some(&state) => last += 1,
+            Ok(state) => {
+                assert!(states.contains(&state), "case {case}: {state:?}");
+                older += 1;
+            }
+        }
+    }
+    println!("{name}: {refused} refused, {last} as it was last, {older} as it was before");
+    assert!(refused > 0 && last > 0, "{refused}, {last}, {older}");
+}
+
+#[test]
+fn a_store_that_was_damaged_is_refused_or_as_it_once_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let read = |path: &Path| {
+        let mut store = FileStore::open_at(path)?;
+        Ok((store.load()?, store.history()?))
+    };
+    let read = |path: &Path| read(path).map_err(|error: StoreError| error.to_string());
+    let mut store = FileStore::open_at(&path).unwrap();
+    let mut states = vec![(Saved::default(), Vec::new())];
+    let cohort = BTreeMap::from([(name("ward-1"), 1), (name("ward-2"), 3)]);
+    for round in 0..4 {
+        let id = RoundId { round, attempt: 0 };
+        store.open(&plan(id), &cohort).unwrap();
+        states.push((store.load().unwrap(), store.history().unwrap()));
+        let taken = |client: &str| Event::Taken {
+            client: name(client),
+            blob: Digest::of(client.as_bytes()),
+            answers: Some(answers()),
+        };
+        store.append(id, &[taken("ward-1")]).unwrap();
+        states.push((store.load().unwrap(), store.history().unwrap()));
+        store.append(id, &[taken("ward-2")]).unwrap();
+        states.push((store.load().unwrap(), store.history().unwrap()));
+        if round == 3 {
+            break;
+        }
+        let next = Saved {
+            round: round + 1,
+            state: state(Rows::List(vec![1, 5, 9])),
+            teacher: Some(vec![0.5; 2000]),
+            ..Saved::default()
+        };
+        let outcome = Outcome {
+            contributors: vec![name("ward-1"), name("ward-2")],
+            aggregate: Digest::of(b"sum"),
+            teacher: Some(Digest::of(b"teacher")),
+        };
+        store.close(&next, &outcome).unwrap();
+        states.push((store.load().unwrap(), store.history().unwrap()));
+    }
+    let crashed = fs::read(&path).unwrap();
+    drop(store);
+    let files = [crashed, fs::read(&path).unwrap()];
+    torn("rounds.redb", &files, &states, read);
+}
+
+#[test]
+fn a_journal_that_was_damaged_is_refused_or_as_it_once_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (federation, own) = (name("clinic"), name("ward-7"));
+    let read = |path: &Path| {
+        let (journal, kept) = Journal::open(path, &federation, &own)?;
+        Ok((kept, journal.history()?))
+    };
+    let read = |path: &Path| read(path).map_err(|error: JournalError| error.to_string());
+    let mut states: Vec<(Kept, Vec<Line>)> = vec![read(&path).unwrap()];
+    let mut files = Vec::new();
+    let mut keep = |write: &dyn Fn(&Journal)| {
+        let (journal, _) = Journal::open(&path, &federation, &own).unwrap();
+        write(&journal);
+        files = vec![fs::read(&path).unwrap()];
+        drop(journal);
+        files.push(fs::read(&path).unwrap());
+        states.push(read(&path).unwrap());
+    };
+    keep(&|journal| journal.keep(&Entry::Epoch(3)).unwrap());
+    for round in 0..3 {
+        let asked = plan(RoundId { round, attempt: 0 });
+        let begun = Entry::Begun(Arc::new(asked.clone()));
+        keep(&|journal| journal.keep(&begun).unwrap());
+        let progress = Progress {
+            began: vec![1; 3000],
+            now: vec![round as u8 + 1; 3000],
+            ..Progress::default()
+        };
+        keep(&|journal| journal.checkpoint(&asked, &progress).unwrap());
+        let finished = Entry::Finished(Finished {
+            id: asked.id,
+            plan: asked.identity().unwrap(),
+            blob: Digest::of(b"answer"),
+            packed: b"answer"[..].into(),
+            counted: false,
+        });
+        keep(&|journal| journal.keep(&finished).unwrap());
+    }
+    torn("journal.redb", &files, &states, read);
 }

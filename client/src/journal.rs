@@ -94,6 +94,12 @@ pub enum JournalError {
         /// Whose it should be.
         owner: String,
     },
+    /// The disk, or this user's share of it, is full.
+    #[error("journal {path}: there is no room left on its disk")]
+    NoRoom {
+        /// Which journal.
+        path: PathBuf,
+    },
     /// It cannot be read or written, or is damaged.
     #[error("journal {path}: {why}")]
     Failed {

@@ -56,10 +56,10 @@ impl<'a> Asking<'a> {
             }
             // It is told that this is not open, and may take that for an answer to the round that is,
             // and give that up: so it is asked again.
-            Arrival::Contributed { client: name, .. } if self.cohort.contains_key(name) => {
-                if hub.forget_greeting(name) {
-                    self.queue.push_front(name.clone());
-                }
+            Arrival::Contributed { client: name, .. }
+                if self.cohort.contains_key(name) && hub.forget_greeting(name) =>
+            {
+                self.queue.push_front(name.clone());
             }
             _ => {}
         }

@@ -20,7 +20,7 @@ use self::late::Behind;
 use crate::hub::{Arrival, Hub};
 use crate::plan::Planner;
 use crate::probes::Hidden;
-use crate::store::OpenRound;
+use crate::store::{OpenRound, Writer};
 use crate::{CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection};
 
 /// How a run ended.
@@ -40,7 +40,7 @@ pub struct Coordinator {
     planner: Planner,
     manifest: TransferManifest,
     teacher: Option<Box<dyn Teacher>>,
-    store: Box<dyn Store>,
+    writer: Writer,
     observer: Box<dyn Observer>,
     at_once: usize,
     behind: Behind,
@@ -52,7 +52,7 @@ impl Coordinator {
     /// A coordinator of a federation with this transfer set, teacher and store.
     ///
     /// # Errors
-    /// Settings that contradict each other.
+    /// Settings that contradict each other, or a system that has no thread left for the store.
     pub fn new(
         settings: Settings,
         transfer: TransferSet,
@@ -88,7 +88,7 @@ impl Coordinator {
             planner,
             manifest,
             teacher,
-            store,
+            writer: Writer::start(store)?,
             observer: Box::new(()),
             at_once: usize::MAX,
             behind: Behind::default(),
@@ -146,7 +146,7 @@ impl Coordinator {
             self.settings.federation.clone(),
             self.manifest.clone(),
             silence.try_into().unwrap_or(u32::MAX),
-            self.store.epoch(),
+            self.writer.epoch(),
             arrivals,
         ));
         hub.offer([Arc::clone(&self.set)]);
@@ -178,7 +178,7 @@ impl Coordinator {
             mut exchange,
             teacher,
             mut open,
-        } = self.store.load()?;
+        } = self.writer.load().await?;
         if let (Some(teacher), Some(snapshot)) = (&mut self.teacher, &teacher) {
             teacher
                 .restore(snapshot)
@@ -254,7 +254,7 @@ impl Coordinator {
                 teacher,
                 open: None,
             };
-            self.store.close(&next, &outcome)?;
+            self.writer.close(next, outcome).await?;
             tracing::info!(
                 "round {id} is over, with {} contributions",
                 contributors.len()

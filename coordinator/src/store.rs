@@ -4,6 +4,7 @@ mod file;
 mod history;
 mod memory;
 mod record;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use file::FileStore;
 pub use history::{Closed, Outcome};
 pub use memory::MemoryStore;
 pub use record::StateRecord;
+pub(crate) use writer::Writer;
 
 /// A federation as it was when its coordinator last wrote.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,7 +60,8 @@ pub struct OpenRound {
     pub events: Vec<Event>,
 }
 
-/// Durable rounds. What a method has returned from is on disk, whole.
+/// Durable rounds. What a method has returned from is on disk, whole; what fails has changed nothing, and may
+/// be tried again.
 pub trait Store: Send {
     /// What was written last.
     ///
@@ -76,17 +79,24 @@ pub trait Store: Send {
     /// A store that cannot be read or is damaged.
     fn history(&mut self) -> Result<Vec<Closed>, StoreError>;
 
-    /// A try at a round begins; one that was open is given up, and goes into the history so.
+    /// Whether all of this takes no time worth speaking of, so that it need not be done on a thread of its
+    /// own: memory.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
+    /// A try at a round begins, and its log with [`Event::Opened`]; one that was open is given up, and goes
+    /// into the history so.
     ///
     /// # Errors
     /// A store that cannot be written.
     fn open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), StoreError>;
 
-    /// Something has happened in the open round.
+    /// This has happened in the open round, in this order: all of it is written, or nothing.
     ///
     /// # Errors
     /// A store that cannot be written.
-    fn append(&mut self, id: RoundId, event: &Event) -> Result<(), StoreError>;
+    fn append(&mut self, id: RoundId, events: &[Event]) -> Result<(), StoreError>;
 
     /// The open round is closed: its outcome, for the history, and the next round's beginning, all at
     /// once.
@@ -106,7 +116,16 @@ pub enum StoreError {
         /// Which store.
         path: PathBuf,
     },
-    /// The file cannot be read or written.
+    /// The disk, or this user's share of it, is full.
+    #[error("store {path}: there is no room left on its disk")]
+    NoRoom {
+        /// Which store.
+        path: PathBuf,
+    },
+    /// The thread that writes cannot be started, or has ended before its time.
+    #[error("the store's thread {0}")]
+    Thread(String),
+    /// The file cannot be read or written, or is damaged.
     #[error("store {path}: {why}")]
     Failed {
         /// Which store.

@@ -305,8 +305,12 @@ impl Store for Between {
         Ok(())
     }
 
-    fn append(&mut self, _: RoundId, _: &fedistill_federation::Event) -> Result<(), StoreError> {
+    fn append(&mut self, _: RoundId, _: &[fedistill_federation::Event]) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn is_immediate(&self) -> bool {
+        true
     }
 
     fn epoch(&self) -> u64 {

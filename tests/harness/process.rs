@@ -126,7 +126,14 @@ impl Running {
 
     /// Passes over what it has said so far.
     pub fn skip(&mut self) {
-        while self.lines.try_recv().is_ok() {}
+        self.said();
+    }
+
+    /// What it has said since it was last listened to.
+    pub fn said(&mut self) -> String {
+        let said: String = self.lines.try_iter().map(|line| line + "\n").collect();
+        self.told += &said;
+        said
     }
 
     /// Ends it as a crash would: without a word.

@@ -231,7 +231,10 @@ impl Centre {
             return Err(format!("{event:?} belongs to no round"));
         };
         let id = running.plan.id;
-        around.store.append(id, event).map_err(told)?;
+        around
+            .store
+            .append(id, std::slice::from_ref(event))
+            .map_err(told)?;
         around.book.stored(id, event)
     }
 
@@ -254,6 +257,11 @@ impl Centre {
             };
             match running.machine.poll_output() {
                 None => break,
+                // The log has begun with it when it was opened.
+                Some(Output::Persist(ticket, Event::Opened(_))) => {
+                    let stored = Input::Stored(ticket);
+                    running.machine.handle(around.now, stored).map_err(told)?;
+                }
                 Some(Output::Persist(ticket, event)) => {
                     if let Event::Extended(number) = event {
                         let waited = around.now - std::mem::replace(&mut running.since, around.now);

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fedistill_program::database::{DatabaseError, Handle};
+use fedistill_program::database::{DatabaseError, Handle, lacks_room};
 use fedistill_protocol::{Digest, Message, Name, RoundId, RoundPlan, frame};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,7 @@ impl Journal {
     fn open_any(path: &Path) -> Result<Self, JournalError> {
         let database = Handle::open(path, CACHE).map_err(|error| match error {
             DatabaseError::InUse { path } => JournalError::InUse { path },
+            DatabaseError::NoRoom { path } => JournalError::NoRoom { path },
             DatabaseError::Failed { path, why } => JournalError::Failed { path, why },
             other => JournalError::Failed {
                 path: path.to_owned(),
@@ -193,11 +194,15 @@ impl Journal {
         read().map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, why: impl ToString) -> JournalError {
+    fn failed(&self, why: Fail) -> JournalError {
         self.database.failed();
-        JournalError::Failed {
-            path: self.database.path().to_owned(),
-            why: why.to_string(),
+        let path = self.database.path().to_owned();
+        match lacks_room(why.as_ref()) {
+            true => JournalError::NoRoom { path },
+            false => JournalError::Failed {
+                path,
+                why: why.to_string(),
+            },
         }
     }
 

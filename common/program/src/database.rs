@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, StorageError, WriteTransaction};
 use thiserror::Error;
 
 /// Why a database cannot be opened.
@@ -20,7 +21,13 @@ pub enum DatabaseError {
         /// Which file.
         path: PathBuf,
     },
-    /// The file cannot be made, read or written.
+    /// The disk, or this user's share of it, is full.
+    #[error("{path}: there is no room left on its disk")]
+    NoRoom {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file cannot be made, read or written, or is damaged.
     #[error("{path}: {why}")]
     Failed {
         /// Which file.
@@ -36,34 +43,83 @@ pub enum DatabaseError {
 /// One is made beside `path` and gets its name when it is whole, so that a file of that name which is
 /// no database was damaged: that is never a reason to begin anew.
 ///
+/// All of it is read and held against its checksums. After a crash it is as after the last transaction; one
+/// that was changed otherwise, by a failing disk or a copy that was cut off, is refused.
+///
 /// # Errors
 /// A file that another process has open, or that cannot be used.
 pub fn open(path: &Path, cache: usize) -> Result<Database, DatabaseError> {
-    let failed = |why: String| DatabaseError::Failed {
-        path: path.to_owned(),
-        why,
+    open_with(path, cache, true)
+}
+
+fn open_with(path: &Path, cache: usize, checked: bool) -> Result<Database, DatabaseError> {
+    let failed = |error: &(dyn Error + 'static)| {
+        let path = path.to_owned();
+        match lacks_room(error) {
+            true => DatabaseError::NoRoom { path },
+            false => DatabaseError::Failed {
+                path,
+                why: error.to_string(),
+            },
+        }
     };
-    if !path
-        .try_exists()
-        .map_err(|error| failed(error.to_string()))?
-    {
+    if !path.try_exists().map_err(|error| failed(&error))? {
         match make(path) {
             // Another process was faster, or took this one's file for a leftover.
             Err(_) if path.exists() => {}
-            made => made.map_err(|error| failed(error.to_string()))?,
+            made => made.map_err(|error| failed(error.as_ref()))?,
         }
         let named = File::open(folder(path)).and_then(|folder| folder.sync_all());
-        named.map_err(|error| failed(error.to_string()))?;
+        named.map_err(|error| failed(&error))?;
     }
-    let opened = Database::builder().set_cache_size(cache).open(path);
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache);
+    let opened = builder.set_check_integrity_on_open(checked).open(path);
     let database = opened.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::InUse {
             path: path.to_owned(),
         },
-        other => failed(other.to_string()),
+        redb::DatabaseError::Storage(StorageError::Corrupted(what)) => DatabaseError::Failed {
+            path: path.to_owned(),
+            why: format!(
+                "it is damaged ({what}): put back a copy of it, or move it away to begin without what it holds"
+            ),
+        },
+        other => failed(&other),
     })?;
     sweep(path);
     Ok(database)
+}
+
+/// Whether this failed for want of room on the disk, or because something before it did.
+pub fn lacks_room(error: &(dyn Error + 'static)) -> bool {
+    if let Some(DatabaseError::NoRoom { .. }) = error.downcast_ref() {
+        return true;
+    }
+    let io = match (storage(error), error.downcast_ref()) {
+        // It does not say what failed before: whoever tries again will see.
+        (Some(StorageError::PreviousIo), _) => return true,
+        (Some(StorageError::Io(io)), _) | (None, Some(io)) => io,
+        _ => return false,
+    };
+    matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// What is at the bottom of redb's errors, which do not name it as their source.
+fn storage<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
+    if let Some(redb::TransactionError::Storage(storage)) = error.downcast_ref() {
+        return Some(storage);
+    }
+    if let Some(redb::TableError::Storage(storage)) = error.downcast_ref() {
+        return Some(storage);
+    }
+    if let Some(redb::CommitError::Storage(storage)) = error.downcast_ref() {
+        return Some(storage);
+    }
+    if let Some(redb::DatabaseError::Storage(storage)) = error.downcast_ref() {
+        return Some(storage);
+    }
+    error.downcast_ref()
 }
 
 /// A database that is opened again once it has failed: after a write that did not come about, for want of
@@ -121,7 +177,8 @@ impl Handle {
     ) -> Result<T, Box<dyn Error + Send + Sync>> {
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            *slot = Some(open(&self.path, self.cache)?);
+            // It was read through when it was opened first, and is tried often where a disk is full.
+            *slot = Some(open_with(&self.path, self.cache, false)?);
         }
         // It was filled just now.
         slot.as_ref()
@@ -227,6 +284,35 @@ mod tests {
                 Err(DatabaseError::Failed { .. })
             ));
             assert_eq!(fs::read(&path).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn want_of_room_is_told_from_what_else_fails() {
+        let full = || StorageError::Io(ErrorKind::StorageFull.into());
+        let quota = StorageError::Io(ErrorKind::QuotaExceeded.into());
+        let errors: [Box<dyn Error>; 8] = [
+            full().into(),
+            quota.into(),
+            StorageError::PreviousIo.into(),
+            redb::TransactionError::Storage(full()).into(),
+            redb::TableError::Storage(full()).into(),
+            redb::CommitError::Storage(full()).into(),
+            redb::DatabaseError::Storage(full()).into(),
+            std::io::Error::from(ErrorKind::StorageFull).into(),
+        ];
+        for error in errors {
+            assert!(lacks_room(error.as_ref()), "{error:?}");
+        }
+        let denied = || std::io::Error::from(ErrorKind::PermissionDenied);
+        let others: [Box<dyn Error>; 4] = [
+            denied().into(),
+            redb::CommitError::Storage(StorageError::Io(denied())).into(),
+            StorageError::Corrupted(String::new()).into(),
+            "no room".into(),
+        ];
+        for error in others {
+            assert!(!lacks_room(error.as_ref()), "{error:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fedistill_federation::{Ask, Committed, Input, Output, Round, RoundConfig, State};
+use fedistill_federation::{Ask, Committed, Event, Input, Output, Round, RoundConfig, State};
 use fedistill_protocol::{Message, Name, RoundId, RoundPlan};
 use tokio::sync::mpsc;
 
@@ -99,7 +99,7 @@ impl Coordinator {
         let now = Instant::now();
         let mut machine = match events.is_empty() {
             true => {
-                self.store.open(plan, &cohort)?;
+                self.writer.open(plan, &cohort).await?;
                 Round::open(config, now)
             }
             false => {
@@ -131,9 +131,22 @@ impl Coordinator {
                 break outcome;
             }
             asking.go_on(hub, &machine, id);
-            let timeout = machine.poll_timeout().unwrap_or_else(Instant::now);
+            let timeout = machine.poll_timeout();
+            let due = async {
+                match timeout {
+                    Some(timeout) => tokio::time::sleep_until(timeout.into()).await,
+                    // Its end waits to be durable, and for nothing else.
+                    None => std::future::pending().await,
+                }
+            };
+            let has_room = !self.writer.is_behind();
             tokio::select! {
-                arrival = incoming.recv() => {
+                stored = self.writer.stored() => {
+                    for ticket in stored? {
+                        machine.handle(Instant::now(), Input::Stored(ticket))?;
+                    }
+                }
+                arrival = incoming.recv(), if has_room => {
                     let Some(arrival) = arrival else {
                         return Err(CoordinatorError::Settings("nobody listens".to_owned()));
                     };
@@ -145,7 +158,7 @@ impl Coordinator {
                         machine.handle(Instant::now(), input)?;
                     }
                 }
-                () = tokio::time::sleep_until(timeout.into()) => {
+                () = due => {
                     machine.handle_timeout(Instant::now());
                 }
             }
@@ -168,8 +181,14 @@ impl Coordinator {
         while let Some(output) = machine.poll_output() {
             match output {
                 Output::Persist(ticket, event) => {
-                    self.store.append(id, &event)?;
-                    machine.handle(Instant::now(), Input::Stored(ticket))?;
+                    let durable = match event {
+                        // The log has begun with it when it was opened.
+                        Event::Opened(_) => Some(ticket),
+                        event => self.writer.append(id, ticket, event)?,
+                    };
+                    if let Some(ticket) = durable {
+                        machine.handle(Instant::now(), Input::Stored(ticket))?;
+                    }
                 }
                 Output::Send { to, message } => {
                     if let Message::Rejected(rejected) = &message {

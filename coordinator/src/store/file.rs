@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fedistill_federation::{Before, Event, Folded};
-use fedistill_program::database::{DatabaseError, Handle};
+use fedistill_program::database::{DatabaseError, Handle, lacks_room};
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{Answers, Message, Name, Precision, RoundId, RoundPlan};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
@@ -130,6 +130,7 @@ impl FileStore {
         let opened = Handle::open(path, CACHE);
         let database = opened.map_err(|error| match error {
             DatabaseError::InUse { path } => StoreError::InUse { path },
+            DatabaseError::NoRoom { path } => StoreError::NoRoom { path },
             DatabaseError::Failed { path, why } => StoreError::Failed { path, why },
             other => StoreError::Failed {
                 path: path.to_owned(),
@@ -237,11 +238,15 @@ impl FileStore {
         Ok(all)
     }
 
-    fn failed(&self, why: impl ToString) -> StoreError {
+    fn failed(&self, why: Fail) -> StoreError {
         self.database.failed();
-        StoreError::Failed {
-            path: self.database.path().to_owned(),
-            why: why.to_string(),
+        let path = self.database.path().to_owned();
+        match lacks_room(why.as_ref()) {
+            true => StoreError::NoRoom { path },
+            false => StoreError::Failed {
+                path,
+                why: why.to_string(),
+            },
         }
     }
 
@@ -301,23 +306,13 @@ impl FileStore {
             values.insert("plan", frame.as_slice())?;
             values.insert("cohort", cohort.as_slice())?;
         }
+        write_events(&transaction, &[Event::Opened(plan.id)])?;
         Ok(transaction.commit()?)
     }
 
-    fn write_event(&mut self, event: &Event) -> Result<(), Fail> {
-        let (line, packed) = line(event)?;
-        let line = serde_json::to_vec(&line)?;
+    fn write_more(&mut self, more: &[Event]) -> Result<(), Fail> {
         let transaction = self.database.write()?;
-        {
-            let mut events = transaction.open_table(EVENTS)?;
-            let next = events.last()?.map_or(0, |(number, _)| number.value() + 1);
-            events.insert(next, line.as_slice())?;
-            if let Some(packed) = packed {
-                transaction
-                    .open_table(ANSWERS)?
-                    .insert(next, packed.as_slice())?;
-            }
-        }
+        write_events(&transaction, more)?;
         Ok(transaction.commit()?)
     }
 
@@ -361,8 +356,8 @@ impl Store for FileStore {
         written.map_err(|error| self.failed(error))
     }
 
-    fn append(&mut self, _: RoundId, event: &Event) -> Result<(), StoreError> {
-        let written = self.write_event(event);
+    fn append(&mut self, _: RoundId, events: &[Event]) -> Result<(), StoreError> {
+        let written = self.write_more(events);
         written.map_err(|error| self.failed(error))
     }
 
@@ -370,6 +365,21 @@ impl Store for FileStore {
         let written = self.write_close(next, outcome);
         written.map_err(|error| self.failed(error))
     }
+}
+
+/// Adds to the open round's events.
+fn write_events(transaction: &WriteTransaction, more: &[Event]) -> Result<(), Fail> {
+    let mut events = transaction.open_table(EVENTS)?;
+    let mut answers = transaction.open_table(ANSWERS)?;
+    let next = events.last()?.map_or(0, |(number, _)| number.value() + 1);
+    for (number, event) in (next..).zip(more) {
+        let (line, packed) = line(event)?;
+        events.insert(number, serde_json::to_vec(&line)?.as_slice())?;
+        if let Some(packed) = packed {
+            answers.insert(number, packed.as_slice())?;
+        }
+    }
+    Ok(())
 }
 
 /// As [`FileStore::write_open`] writes it.

@@ -43,6 +43,10 @@ impl Store for MemoryStore {
         EPOCH
     }
 
+    fn is_immediate(&self) -> bool {
+        true
+    }
+
     fn history(&mut self) -> Result<Vec<Closed>, StoreError> {
         Ok(self.history.clone())
     }
@@ -52,14 +56,14 @@ impl Store for MemoryStore {
         self.saved.open = Some(OpenRound {
             plan: plan.clone(),
             cohort: cohort.clone(),
-            events: Vec::new(),
+            events: vec![Event::Opened(plan.id)],
         });
         Ok(())
     }
 
-    fn append(&mut self, id: RoundId, event: &Event) -> Result<(), StoreError> {
+    fn append(&mut self, id: RoundId, events: &[Event]) -> Result<(), StoreError> {
         if let Some(open) = self.saved.open.as_mut().filter(|open| open.plan.id == id) {
-            open.events.push(event.clone());
+            open.events.extend_from_slice(events);
         }
         Ok(())
     }
