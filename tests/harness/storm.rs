@@ -97,7 +97,8 @@ impl Storm {
         running.iter().for_each(Running::terminate);
         for process in running {
             let ended = process.end();
-            assert_eq!(ended.code, Some(0), "{}", ended.told);
+            // One that was started a moment ago may not listen to signals yet, and is ended by this one.
+            assert!(matches!(ended.code, Some(0) | None), "{}", ended.told);
         }
         let folders = self.folders(deployment);
         let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();

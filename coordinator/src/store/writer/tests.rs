@@ -81,6 +81,7 @@ fn events(count: usize) -> Vec<(Ticket, Event)> {
         cohort: names.iter().map(|name| (name.clone(), 1)).collect(),
         quorum: Quorum::new(count, count, Duration::ZERO, Duration::from_secs(60)).unwrap(),
         missed: Missed::Reopen,
+        folding: None,
         silence: Duration::from_secs(60),
         answers: None,
         method: method.into(),
