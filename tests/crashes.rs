@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use fedistill_check::{Records, verify};
-use fedistill_tests::{Deployment, Faults, Running, Storm};
+use fedistill_tests::{Deployment, Faults, Running, Storm, run};
 
 /// Rounds of two clients that wait for nobody who is gone.
 const SHORT: &str = "[round]\nleast = 1\nopen-with = 1\nleast-seconds = 0.5\nmost-seconds = 20\nsilence-seconds = 0.6\nsamples = 40\n";
@@ -184,4 +184,31 @@ fn a_client_whose_disk_is_full_says_nothing_and_goes_on_when_there_is_room() {
     client.wait_for(" counts");
     stop(vec![client, other, coordinator]);
     sound(&deployment, 2);
+}
+
+/// What a copy that broke off leaves.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_state_file_that_was_cut_off_is_refused_with_what_to_do() {
+    let (deployment, coordinator, address) = pair();
+    let mut client = deployment.join(0, &address);
+    client.wait_for(" counts");
+    stop(vec![client, coordinator]);
+    for (file, mut command) in [
+        ("federation/state/rounds.redb", deployment.running(&address)),
+        ("state-0/journal.redb", deployment.joining(0, &address)),
+    ] {
+        let path = deployment.path(file);
+        let length = fs::metadata(&path).unwrap().len();
+        let opened = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        opened.set_len(length / 2).unwrap();
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(3), "{}", ended.told);
+        let why = ended.told.lines().last().unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        for part in [name, "it is damaged", "put back a copy"] {
+            assert!(why.contains(part), "{}", ended.told);
+        }
+        assert!(!ended.told.contains("panicked"), "{}", ended.told);
+    }
 }

@@ -319,7 +319,8 @@ fn torn<T: PartialEq + std::fmt::Debug>(
         fs::write(&path, damage(&files[case % files.len()], &mut rng)).unwrap();
         match read(&path) {
             Err(why) => {
-                assert!(why.contains(name), "case {case}: {why}");
+                let advised = why.contains("it is damaged") && why.contains("put back a copy");
+                assert!(why.contains(name) && advised, "case {case}: {why}");
                 refused += 1;
             }
             Ok(state) if states.last() == Some(&state) => last += 1,

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -79,16 +80,29 @@ fn open_with(path: &Path, cache: usize, checked: bool) -> Result<Database, Datab
         redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::InUse {
             path: path.to_owned(),
         },
-        redb::DatabaseError::Storage(StorageError::Corrupted(what)) => DatabaseError::Failed {
-            path: path.to_owned(),
-            why: format!(
-                "it is damaged ({what}): put back a copy of it, or move it away to begin without what it holds"
-            ),
-        },
+        redb::DatabaseError::Storage(StorageError::Corrupted(what)) => damaged(path, what),
+        redb::DatabaseError::Storage(StorageError::Io(io)) if is_cut_off(&io) => damaged(path, io),
         other => failed(&other),
     })?;
     sweep(path);
     Ok(database)
+}
+
+fn damaged(path: &Path, what: impl Display) -> DatabaseError {
+    DatabaseError::Failed {
+        path: path.to_owned(),
+        why: format!(
+            "it is damaged ({what}): put back a copy of it, or move it away to begin without what it holds"
+        ),
+    }
+}
+
+/// Whether a file ends too early, or does not begin as one of redb's.
+fn is_cut_off(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+    )
 }
 
 /// Whether this failed for want of room on the disk, or because something before it did.
