@@ -6,11 +6,16 @@
     reason = "a program for a terminal; a failed run ends with a panic"
 )]
 
+mod acknowledge;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use fedistill_tests::Storm;
+
+use crate::acknowledge::Load;
 
 /// Put a federation of real processes under stress.
 #[derive(Debug, Parser)]
@@ -40,6 +45,24 @@ enum What {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Measure what it costs that nothing is acknowledged before it is on disk.
+    Acknowledge {
+        /// Clients at a time: a measurement each.
+        #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
+        clients: Vec<usize>,
+        /// Transfer samples that a contribution speaks about.
+        #[arg(long, default_value_t = 1000)]
+        rows: u32,
+        /// How often each is measured; medians are printed.
+        #[arg(long, default_value_t = 5)]
+        repeats: usize,
+        /// Contributions of a measurement, at least.
+        #[arg(long, default_value_t = 400)]
+        least: usize,
+        /// Where the store is: a folder on the disk that is meant.
+        #[arg(long, default_value = ".")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -57,6 +80,23 @@ fn main() -> ExitCode {
             pace: Duration::from_secs_f64(pace),
             seed,
         }),
+        What::Acknowledge {
+            clients,
+            rows,
+            repeats,
+            least,
+            folder,
+        } => {
+            let load = Load {
+                clients,
+                rows,
+                repeats,
+                least,
+                folder,
+            };
+            load.measure();
+            ExitCode::SUCCESS
+        }
     }
 }
 
