@@ -192,6 +192,24 @@ async fn raw_is_the_whole_lesson_and_packed_is_what_crossed() {
     );
 }
 
+/// Without a word: ours in 8 bits a value, with a range for each block of them, those of papers in 16.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ours_takes_half_the_bytes_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = 4 * ROWS * CLASSES;
+    for (method, share) in [("adaptive", 4), ("ds-fl", 2)] {
+        let (done, _) = run(folder.path(), method, Transport::Memory).await;
+        // The closing plan asks for no answers.
+        for row in &done.rounds[..4] {
+            for packed in &row.ledger.up.packed {
+                let most = whole / share + whole / 50;
+                assert!((whole / 8..most).contains(packed), "{method}: {packed}");
+                assert!(share == 4 || *packed > whole / 4 + whole / 50, "{packed}");
+            }
+        }
+    }
+}
+
 #[derive(Clone, Default)]
 struct Watch(Arc<Mutex<BTreeMap<Name, Traffic>>>);
 

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use fedistill_learning::Architecture;
-use fedistill_program::config::Steps;
+use fedistill_program::config::{Packing, Steps};
+use fedistill_protocol::{AnswerKind, Answers, Precision};
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
     Experiment, Measure, Partition, Progress, RoundRow, Summary, TeacherSource, Transport,
@@ -170,10 +171,23 @@ async fn payloads_do_not_know_the_model() {
         ..small(folder.path())
     };
     let mut payloads = Vec::new();
+    // The bound without a word, where few bits are coded; the bytes themselves where they are not.
+    let bound = Answers::most_bytes(AnswerKind::Logits, config.samples, 10, Precision::U8);
     for model in [Architecture::MlpS, Architecture::ConvL] {
-        let done = run(&Config {
+        let config = Config {
             models: vec![model],
             ..config.clone()
+        };
+        let done = run(&config).await;
+        for row in &done.federated.rounds[..2] {
+            let up = &row.ledger.up;
+            assert_eq!(up.raw, [4 * 200 * 10; 2]);
+            let near = |bytes: &u64| (bound / 2..=bound).contains(bytes);
+            assert!(up.packed.iter().all(near), "{model}: {up:?}, {bound}");
+        }
+        let done = run(&Config {
+            packing: Some(Packing::F16),
+            ..config
         })
         .await;
         let summary = Summary::from(&done);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fedistill_federation::{Setting, method};
 use fedistill_learning::{Architecture, Source};
 use fedistill_program::ConfigError;
-use fedistill_program::config::{self, Packing, Rounding};
+use fedistill_program::config::{self, Rounding};
 use fedistill_protocol::Name;
 use serde::Deserialize;
 
@@ -146,6 +146,7 @@ impl Config {
         let weights = self.weights.iter();
         let method = method::by_name(&self.method)?;
         let training = self.training.with(&*method)?;
+        let usual = method.usual_precision();
         if self.rounds == 0 {
             return Err(CoordinatorError::Settings(
                 "rounds must be at least 1".to_owned(),
@@ -166,7 +167,7 @@ impl Config {
             patience: self.round.patience()?,
             attempts: self.round.attempts,
             rows: self.round.samples.min(samples),
-            precision: self.round.packing.into(),
+            precision: self.round.packing.map_or(usual, Into::into),
             rounding: self.round.rounding.into(),
             seed: self.seed,
             weights: weights
@@ -181,7 +182,7 @@ impl Config {
 pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec<String> {
     let (method, round) = (&settings.method, &config.round);
     let given = [
-        (Setting::Packing, round.packing != Packing::default()),
+        (Setting::Packing, round.packing.is_some()),
         (Setting::Rounding, round.rounding != Rounding::default()),
     ];
     let lost = given
@@ -284,7 +285,7 @@ silence-seconds = 60                # a client at work that is silent for so lon
 # patience-seconds = 3600           # give up when too few clients come for so long
 # attempts = 10                     # give up when a round misses its quorum so often
 samples = 1000                      # transfer samples that a round speaks about
-packing = "f16"                     # f32, f16, u8, u4, u2, u1, or top-1 to top-255
+# packing = "f16"                   # f32, f16, u8, u4, u2, u1, or top-1 to top-255; by default u8 with adaptive, f16 with others
 # rounding = "stochastic"           # clients round by chance, right on average; of u8 and less, where there are many
 
 [training]

@@ -8,6 +8,7 @@ use fedistill_federation::{MethodError, Setting, Training, method};
 use fedistill_learning::Architecture;
 use fedistill_program::config::{self, Packing, Rounding, Steps};
 use fedistill_program::{ConfigError, Exit};
+use fedistill_protocol::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::CompareArgs;
@@ -63,8 +64,8 @@ pub struct Config {
     pub personal_held_out: f64,
     /// Transfer samples that a round speaks about.
     pub samples: u32,
-    /// How answers are packed.
-    pub packing: Packing,
+    /// How answers are packed; as the method says where it is not given.
+    pub packing: Option<Packing>,
     /// How clients round what they pack: `nearest`, or `stochastic`, which is right on average.
     pub rounding: Rounding,
     /// Passes over private data in a round.
@@ -107,7 +108,7 @@ impl Default for Config {
             public: 0.3,
             personal_held_out: 0.0,
             samples: 1000,
-            packing: Packing::F16,
+            packing: None,
             rounding: Rounding::Nearest,
             private_epochs: 1,
             distillation_epochs: 3,
@@ -432,6 +433,19 @@ impl Config {
         why.filter(|_| heeds(&self.method, Setting::Samples))
     }
 
+    /// Tells a run of these settings that begins with such a world from others: where they do not say how answers
+    /// are packed the program does, and not every version of it says the same.
+    ///
+    /// # Errors
+    /// No such algorithm.
+    pub(crate) fn beginning(&self, world: Digest) -> Result<Digest, SimulationError> {
+        if self.packing.is_some() || Averaging::by_name(&self.method).is_some() {
+            return Ok(world);
+        }
+        let usual = method::by_name(&self.method)?.usual_precision();
+        Ok(Digest::of(format!("{world} {usual:?}").as_bytes()))
+    }
+
     /// How hard clients train, and what they minimise.
     fn training(&self) -> Training {
         Training {
@@ -466,12 +480,14 @@ impl Config {
     /// # Errors
     /// No such algorithm.
     pub fn plan(&self, method: &str) -> Result<Plan, SimulationError> {
+        let method = method::by_name(method)?;
+        let usual = method.usual_precision();
         Ok(Plan {
-            method: method::by_name(method)?.into(),
+            method: method.into(),
             rounds: self.rounds,
             training: self.training(),
             rows: self.samples,
-            precision: self.packing.into(),
+            precision: self.packing.map_or(usual, Into::into),
             rounding: self.rounding.into(),
             models: self.models.clone(),
             transport: self.transport,
@@ -528,6 +544,8 @@ pub fn locate(data: &str) -> Result<PathBuf, SimulationError> {
 
 #[cfg(test)]
 mod tests {
+    use fedistill_protocol::Precision;
+
     use super::*;
 
     #[test]
@@ -543,6 +561,44 @@ mod tests {
         let teacher = TeacherSource::File(folder.path().join("t.safetensors"));
         assert_eq!(config.teacher, teacher);
         assert_eq!(config.data, Config::default().data);
+    }
+
+    #[test]
+    fn without_a_word_the_method_says_how_answers_are_packed() {
+        let precision = |config: &Config, method| config.plan(method).unwrap().precision;
+        let silent = Config::default();
+        assert_eq!(precision(&silent, "adaptive"), Precision::U8);
+        assert_eq!(precision(&silent, "ds-fl"), Precision::F16);
+        // As a run's results, or its journal, tell of it.
+        let told = serde_json::to_string(&silent).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&told).unwrap(), silent);
+        let said = Config {
+            packing: Some(Packing::F16),
+            ..silent.clone()
+        };
+        assert_eq!(precision(&said, "adaptive"), Precision::F16);
+        let told = serde_json::to_string(&said).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&told).unwrap(), said);
+        assert_eq!(said.differs_from(&silent).as_deref(), Some("packing"));
+    }
+
+    #[test]
+    fn what_the_program_says_tells_a_run_from_others() {
+        let world = Digest::of(b"world");
+        let begins = |method: &str, packing| {
+            let config = Config {
+                method: method.to_owned(),
+                packing,
+                ..Config::default()
+            };
+            config.beginning(world).unwrap()
+        };
+        let [ours, theirs] = ["adaptive", "ds-fl"].map(|method| begins(method, None));
+        assert!(ours != theirs && ours != world && theirs != world);
+        assert_eq!(begins("logit-mean", None), theirs);
+        // What the user says is in the settings themselves; parameters cross as they are.
+        assert_eq!(begins("adaptive", Some(Packing::F16)), world);
+        assert_eq!(begins("fedavg", None), world);
     }
 
     #[test]

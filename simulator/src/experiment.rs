@@ -53,7 +53,7 @@ pub async fn run(
         world = world.with_probes(&config.teacher, config.teacher_model, config.seed)?;
     }
     if let Some(journal) = journal {
-        journal.hold_against(world.digest(&config.teacher)?)?;
+        journal.hold_against(config.beginning(world.digest(&config.teacher)?)?)?;
     }
     let cut = config.cut(world.transfer.len());
     // What was done before this process began.

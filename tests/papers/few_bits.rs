@@ -109,7 +109,7 @@ fn falls_back(lab: &Lab, samples: u32) -> Vec<Finding> {
         lab.run(&Config {
             method: method.to_owned(),
             partition: Partition::Shards(2),
-            packing,
+            packing: Some(packing),
             samples,
             ..lab.base()
         })

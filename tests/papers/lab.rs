@@ -117,7 +117,7 @@ impl Lab {
             teacher_model: Architecture::MlpS,
             public: 4.0 / 9.0,
             samples: 1000,
-            packing: Packing::F32,
+            packing: Some(Packing::F32),
             private_epochs: 3,
             distillation_epochs: 3,
             batch: 50,

@@ -62,7 +62,8 @@ pub struct Outlook<'a> {
     /// Labelled samples hidden in the transfer set, where there are some; `fresh` and `fixed` are
     /// never among them.
     pub probes: Option<&'a Probes>,
-    /// How answers are packed, where the method does not say it.
+    /// How answers are packed, where the method does not say it: as the user says or, without a word, in
+    /// [`Method::usual_precision`].
     pub precision: Precision,
     /// A seed that all rounds of the federation have in common.
     pub seed: u64,
@@ -280,6 +281,12 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// Whether it comes to nothing without a teacher.
     fn needs_teacher(&self) -> bool {
         false
+    }
+
+    /// How answers are packed where the user does not say it: [`Outlook::precision`] of such a run. By default in 16
+    /// bits, in which methods of papers are held against each other.
+    fn usual_precision(&self) -> Precision {
+        Precision::F16
     }
 }
 

@@ -74,14 +74,13 @@ pub fn folder(config: &Path) -> PathBuf {
     parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// How answers are packed, as configurations write it.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+/// How answers are packed, as configurations write it. Without a word it is the method's to say.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Packing {
     /// 32 bits a value.
     F32,
     /// 16 bits a value.
-    #[default]
     F16,
     /// 8 bits a value, and a range for each block of logits.
     U8,

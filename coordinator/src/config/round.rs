@@ -52,9 +52,8 @@ pub struct RoundConfig {
     /// Transfer samples that a round speaks about.
     #[serde(default = "thousand")]
     pub samples: u32,
-    /// How answers are packed.
-    #[serde(default)]
-    pub packing: Packing,
+    /// How answers are packed; by default, as the method says.
+    pub packing: Option<Packing>,
     /// How clients round what they pack.
     #[serde(default)]
     pub rounding: Rounding,

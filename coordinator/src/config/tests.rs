@@ -1,4 +1,5 @@
 use fedistill_federation::Training;
+use fedistill_protocol::Precision;
 
 use super::*;
 
@@ -47,6 +48,29 @@ fn training_is_as_the_file_says() {
 }
 
 #[test]
+fn without_a_word_the_method_says_how_answers_are_packed() {
+    let precision = |method: &str, packing: &str| {
+        let text = example()
+            .replace("method = \"adaptive\"", &format!("method = \"{method}\""))
+            .replace("# packing = \"f16\" ", packing);
+        written(&text).unwrap().settings(500).unwrap().precision
+    };
+    for (method, usual) in [
+        ("adaptive", Precision::U8),
+        ("adaptive,clip=5,robust=median", Precision::U8),
+        ("ds-fl", Precision::F16),
+        ("ds-fl:sa,robust=median", Precision::F16),
+    ] {
+        assert_eq!(precision(method, "# "), usual, "{method}");
+        // What is said holds.
+        for (packing, said) in [("f16", Precision::F16), ("u4", Precision::U4)] {
+            let packing = format!("packing = \"{packing}\" ");
+            assert_eq!(precision(method, &packing), said, "{method}");
+        }
+    }
+}
+
+#[test]
 fn what_is_without_effect_is_told() {
     let lines = |from: &str, to: &str, samples: u32| {
         let config = written(&example().replace(from, to)).unwrap();
@@ -61,8 +85,8 @@ fn what_is_without_effect_is_told() {
         cut.starts_with("round.samples is 1000, but the transfer set has only 500"),
         "{cut}"
     );
-    let packed = "packing = \"f16\"";
-    assert!(lines(packed, "packing = \"u8\"", 1000).is_empty());
+    let packed = "# packing = \"f16\" ";
+    assert!(lines(packed, "packing = \"u8\" ", 1000).is_empty());
     let method = "method = \"adaptive\"";
     assert!(lines(method, "method = \"cfd\"", 1000).is_empty());
     // Of no transfer sample.
@@ -70,7 +94,7 @@ fn what_is_without_effect_is_told() {
     let config = written(
         &example()
             .replace(method, "method = \"cfd\"")
-            .replace(packed, "packing = \"u8\""),
+            .replace(packed, "packing = \"f16\" "),
     )
     .unwrap();
     let settings = config.settings(1000).unwrap();

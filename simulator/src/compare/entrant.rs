@@ -87,11 +87,11 @@ mod tests {
         };
         let plain = settings("ds-fl:era,temperature=0.2", &shared).unwrap();
         assert_eq!(plain.method, "ds-fl:era,temperature=0.2");
-        assert_eq!((plain.rounds, plain.packing), (7, Packing::F16));
+        assert_eq!((plain.rounds, plain.packing), (7, None));
         let own = settings("ds-fl:era,temperature=0.2@packing=u4,samples=500", &shared).unwrap();
         let expected = Config {
             samples: 500,
-            packing: Packing::U4,
+            packing: Some(Packing::U4),
             ..plain
         };
         assert_eq!(own, expected);
@@ -143,7 +143,7 @@ mod tests {
             (
                 "packing=u8",
                 Config {
-                    packing: Packing::U8,
+                    packing: Some(Packing::U8),
                     ..shared.clone()
                 },
             ),
@@ -250,7 +250,7 @@ mod tests {
         // What all have in common may be for others.
         let shared = Config {
             distillation_temperature: 2.0,
-            packing: Packing::U4,
+            packing: Some(Packing::U4),
             ..Config::default()
         };
         settings("fedmd", &shared).unwrap();

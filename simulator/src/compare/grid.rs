@@ -163,8 +163,12 @@ impl Comparison {
                 method: String::new(),
                 ..config.clone()
             };
+            let begins = |known: Beginning| -> Result<_, SimulationError> {
+                let world = config.beginning(known.world)?;
+                Ok(Beginning { world, ..known })
+            };
             if let Some((_, known)) = worlds.iter().find(|(of, _)| *of == key) {
-                all.push(*known);
+                all.push(begins(*known)?);
                 continue;
             }
             let world = data.clone().share_out(config)?;
@@ -176,7 +180,7 @@ impl Comparison {
                 transfer: world.transfer.len(),
             };
             worlds.push((key, beginning));
-            all.push(beginning);
+            all.push(begins(beginning)?);
         }
         Ok(all)
     }
@@ -185,7 +189,7 @@ impl Comparison {
 /// What a cell begins with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beginning {
-    /// Tells its world from others.
+    /// Tells its world, and how answers are packed where nobody says it, from others.
     pub(crate) world: Digest,
     /// Samples of the transfer set.
     pub(crate) transfer: usize,

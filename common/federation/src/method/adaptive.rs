@@ -233,9 +233,12 @@ impl Adaptive {
         thrift::enough(labels, outlook.precision, self.tolerance)
     }
 
-    /// Notes in what the labels that were just learnt cross.
+    /// Notes in what the labels that were just learnt cross, where that is not, or has not always been, in what it is
+    /// by default or by the user's word: nothing was decided then.
     fn say_bits(&self, outlook: &Outlook<'_>, state: &mut State) {
-        if let Some(precision) = self.precision(outlook, state) {
+        if let Some(precision) = self.precision(outlook, state)
+            && (precision != outlook.precision || state.decided.contains_key("bits"))
+        {
             state.decide("bits", thrift::bits(precision));
         }
     }
@@ -290,6 +293,11 @@ impl Method for Adaptive {
 
     fn wants_probes(&self) -> bool {
         true
+    }
+
+    /// Half of 16 bits, which are worth no more (docs/comparison.md).
+    fn usual_precision(&self) -> Precision {
+        Precision::U8
     }
 
     fn begin(

@@ -1,6 +1,6 @@
 //! A method whose aggregate is a mean, with a centre in its place that a few liars cannot move far.
 
-use fedistill_protocol::{AnswerKind, Answers};
+use fedistill_protocol::{AnswerKind, Answers, Precision};
 
 use super::{Ask, Centre, Method, MethodError, Outlook, Setting, Taken, on_simplex};
 use crate::{Partial, Robust, State};
@@ -148,6 +148,10 @@ impl Method for Robustly {
 
     fn needs_teacher(&self) -> bool {
         self.method.needs_teacher()
+    }
+
+    fn usual_precision(&self) -> Precision {
+        self.method.usual_precision()
     }
 }
 

@@ -271,12 +271,57 @@ fn packed(precision: Precision, labels: &[f32]) -> Option<Precision> {
     ask.precision
 }
 
-#[test]
-fn bits_are_no_fewer_than_labels_bear() {
+/// Labels that one bit is enough for.
+fn votes() -> Vec<f32> {
     let vote = |row: u32, class| if row % CLASSES == class { 4.0 } else { -2.0 };
     let votes = (0..20).flat_map(|row| (0..CLASSES).map(move |class| vote(row, class)));
-    let votes: Vec<f32> = votes.collect();
-    let fine: Vec<f32> = (0..60u32).map(|i| (i * 7 % 61) as f32 / 8.0).collect();
+    votes.collect()
+}
+
+/// Labels that one bit would spoil.
+fn fine() -> Vec<f32> {
+    (0..60u32).map(|i| (i * 7 % 61) as f32 / 8.0).collect()
+}
+
+#[test]
+fn bits_are_a_decision_only_where_they_are_not_those_asked_for() {
+    let method = by_name("adaptive").unwrap();
+    let rows = fresh();
+    let mut state = State::default();
+    let mut after = |precision, labels: Vec<f32>| {
+        let mut sum = Partial::new(rows.count() as usize, CLASSES as usize);
+        let answers = Answers::new(AnswerKind::Logits, CLASSES, labels).unwrap();
+        method.take(&mut sum, 1, &answers).unwrap();
+        let about = About::Rows(rows.clone());
+        let taken = Taken {
+            sum: &sum,
+            each: &BTreeMap::new(),
+            about: Some(&about),
+            classes: CLASSES,
+        };
+        let outlook = Outlook {
+            round: 0,
+            training: &TRAINING,
+            fresh: &rows,
+            fixed: &rows,
+            samples: SAMPLES,
+            probes: None,
+            precision,
+            seed: 1,
+        };
+        method.conclude(&outlook, taken, None, &mut state).unwrap();
+        state.decided.get("bits").copied()
+    };
+    assert_eq!(after(method.usual_precision(), fine()), None);
+    assert_eq!(after(Precision::U1, votes()), None);
+    assert_eq!(after(Precision::U1, fine()), Some(4.0));
+    // What is told once is not left as it was.
+    assert_eq!(after(Precision::U1, votes()), Some(1.0));
+}
+
+#[test]
+fn bits_are_no_fewer_than_labels_bear() {
+    let (votes, fine) = (votes(), fine());
     assert_eq!(packed(Precision::U1, &votes), Some(Precision::U1));
     // One bit would spoil these, which is what happens under skew.
     assert_eq!(packed(Precision::U1, &fine), Some(Precision::U4));

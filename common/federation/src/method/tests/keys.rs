@@ -224,6 +224,19 @@ fn a_method_heeds_what_it_says() {
 }
 
 #[test]
+fn ours_alone_is_packed_in_8_bits_without_a_word() {
+    for entry in entries() {
+        let usual = match entry.name {
+            "adaptive" => Precision::U8,
+            _ => Precision::F16,
+        };
+        assert_eq!(named(entry.name).usual_precision(), usual, "{}", entry.name);
+    }
+    let robust = named("adaptive,robust=median");
+    assert_eq!(robust.usual_precision(), Precision::U8);
+}
+
+#[test]
 fn labels_are_smoothed_and_divergences_softened_as_the_user_says() {
     let training = Training {
         distillation_temperature: 4.0,
