@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fedistill_client::{Client, Event, Policy, Student, StudentError};
 use fedistill_coordinator::{Coordinator, FileStore, MemoryStore, Settings, Store};
-use fedistill_federation::{Missed, Quorum, Training, method};
+use fedistill_federation::{Late, Missed, Quorum, Training, method};
 use fedistill_learning::{Dataset, Objective, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, RoundId, Rounding, Start};
 use fedistill_transport::identity::{Authority, Identity, Validity};
@@ -134,6 +134,7 @@ impl Load {
             quorum: Quorum::new(clients, clients, Duration::ZERO, Duration::from_secs(600))
                 .unwrap(),
             missed: Missed::Reopen,
+            late: Late::Refuse,
             silence: Duration::from_secs(60),
             patience: Some(Duration::from_secs(600)),
             attempts: Some(1),
