@@ -224,7 +224,8 @@ fn size(event: &Event) -> usize {
         Event::Taken {
             answers: Some(answers),
             ..
-        } => size_of_val(answers.values()),
+        }
+        | Event::Folded { answers, .. } => size_of_val(answers.values()),
         _ => 0,
     }
 }
