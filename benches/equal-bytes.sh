@@ -13,8 +13,8 @@ table=${1:?usage: benches/equal-bytes.sh TABLE [arguments of compare]}
 shift
 
 # Whatever answers in f16 on the same samples sends the same bytes. cfd, scarlet, vote, selective and prototypes send
-# what their papers do; the default is there with fewer bytes too.
-methods=local,teacher-only,fedavg,adaptive,adaptive@packing=u8,adaptive@packing=u1
+# what their papers do. The default sends half of f16 without a word; it is there in f16 and with fewer bytes too.
+methods=local,teacher-only,fedavg,adaptive@packing=f16,adaptive,adaptive@packing=u1
 methods+=,logit-mean,fedntd,ds-fl:sa,ds-fl:era,ds-fl:enhanced-era,fedmd,fedmd,digest-batch=50,digest-epochs=10
 methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-up=4,bits-down=4,fd
 # Prototypes are as wide as the net's features: 64 for an MLP, which is what is asked for without a word.
@@ -29,7 +29,7 @@ mnist-cnn) set -- --config benches/cnn.toml --data mnist --rounds 3 --models con
 watch-mlp) set -- --data watch --rounds 10 --models mlp-s --partition natural "$@" ;;
 watch-cnn) set -- --data watch --rounds 10 --models sensor-conv --partition natural "$@" ;;
 fashion-fedavg-cnn)
-  methods=local,fedavg prototypes=adaptive@packing=u8,samples=500,distillation-epochs=2
+  methods=local,fedavg prototypes=adaptive@samples=500,distillation-epochs=2
   set -- --rounds 24 --models fedavg-cnn --partitions shards:2 "$@"
   ;;
 *)
