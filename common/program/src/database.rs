@@ -302,6 +302,27 @@ mod tests {
     }
 
     #[test]
+    fn one_in_which_a_bit_has_changed_is_refused_with_what_to_do() {
+        const TABLE: redb::TableDefinition<'_, u32, &[u8]> = redb::TableDefinition::new("x");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.redb");
+        let database = open(&path, 1 << 20).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut table = transaction.open_table(TABLE).unwrap();
+        table.insert(1, &b"acknowledged"[..]).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+        drop(database);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(12).position(|part| part == b"acknowledged");
+        bytes[at.unwrap()] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let error = open(&path, 1 << 20).unwrap_err().to_string();
+        let parts = ["x.redb", "it is damaged", "put back a copy"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+
+    #[test]
     fn want_of_room_is_told_from_what_else_fails() {
         let full = || StorageError::Io(ErrorKind::StorageFull.into());
         let quota = StorageError::Io(ErrorKind::QuotaExceeded.into());
