@@ -258,7 +258,7 @@ mod tests {
     struct Example {
         rounds: u32,
         #[serde(default)]
-        packing: Packing,
+        packing: Option<Packing>,
         #[serde(default)]
         steps: Steps,
     }
@@ -300,7 +300,7 @@ mod tests {
         let five = NonZeroU8::new(5).unwrap();
         let all = NAMED.into_iter().chain([("top-5", Packing::Top(five))]);
         for (name, packing) in all {
-            assert_eq!(read(name).unwrap().packing, packing);
+            assert_eq!(read(name).unwrap().packing.unwrap(), packing);
             assert_eq!(String::from(packing), name);
         }
         assert_eq!(Precision::from(Packing::Top(five)), Precision::Top(5));
@@ -348,7 +348,7 @@ mod tests {
         )
         .unwrap();
         let example: Example = read(&path).unwrap();
-        assert_eq!(example.packing, Packing::U8);
+        assert_eq!(example.packing, Some(Packing::U8));
         let steps = Steps::Adamw {
             learning_rate: 0.5,
             weight_decay: 0.0,
