@@ -177,7 +177,7 @@ impl Journal {
         read().map_err(|error| self.failed(error))
     }
 
-    /// What has happened, in its order; the last [`LINES`] lines.
+    /// What has happened, in its order; the last 100,000 lines.
     ///
     /// # Errors
     /// A journal that cannot be read.
