@@ -186,6 +186,44 @@ fn a_client_whose_disk_is_full_says_nothing_and_goes_on_when_there_is_room() {
     sound(&deployment, 2);
 }
 
+/// Its epoch is the clients' own, so rounds alone tell that it is old.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_copy_of_the_state_is_left_by_clients_until_it_is_said_to_be_meant() {
+    let (deployment, coordinator, address) = pair();
+    let mut client = deployment.join(0, &address);
+    client.wait_for(" counts");
+    coordinator.kill();
+    let state = deployment.path("federation/state/rounds.redb");
+    let copy = deployment.path("copy");
+    fs::copy(&state, &copy).unwrap();
+    let (coordinator, _) = deployment.start(&address);
+    for _ in 0..3 {
+        client.wait_for(" counts");
+    }
+    coordinator.kill();
+    fs::copy(&copy, &state).unwrap();
+    let (mut coordinator, _) = deployment.start(&address);
+    let told = client.wait_for("its state is an old copy");
+    assert!(
+        told.contains(" is answered") && told.contains("--epoch 3"),
+        "{told}"
+    );
+    coordinator.wait_for("takes no part: the coordinator asks for round");
+    stop(vec![client, coordinator]);
+    // It has given one answer to each plan, and none to a round that it had answered.
+    let journals = [deployment.path("state-0")];
+    let records = Records::read(journals.iter().map(PathBuf::as_path)).unwrap();
+    let report = verify(&records, None);
+    assert_eq!(report.broken, [], "{report}");
+    let mut command = deployment.running(&address);
+    let mut coordinator = Running::start("coordinator", command.args(["--epoch", "3"]));
+    let mut client = deployment.join(0, &address);
+    client.wait_for(" counts");
+    coordinator.wait_for(" is over, with");
+    stop(vec![client, coordinator]);
+}
+
 /// What a copy that broke off leaves.
 #[cfg(target_os = "linux")]
 #[test]

@@ -170,7 +170,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     ]);
     let given_up = Closed {
         id,
-        epoch: store.epoch(),
+        epoch: store.epoch().number,
         at: 0,
         acknowledged,
         late: BTreeMap::from([(name("ward-3"), late)]),
@@ -207,7 +207,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     assert_eq!(store.load().unwrap(), next);
     let committed = Closed {
         id: again,
-        epoch: store.epoch(),
+        epoch: store.epoch().number,
         at: 0,
         acknowledged: BTreeMap::from([(name("ward-1"), Digest::of(b"again"))]),
         late: BTreeMap::new(),
@@ -233,6 +233,34 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     assert_eq!(store.load().unwrap(), next);
     // Nothing was open: nothing has become of it.
     assert_eq!(history(store), closed);
+
+    // The end of a round may be the beginning of the next.
+    let third = RoundId {
+        round: 2,
+        attempt: 0,
+    };
+    let open = OpenRound {
+        plan: plan(third),
+        cohort,
+        events: vec![Event::Opened(third)],
+    };
+    let next = Saved {
+        over: false,
+        open: Some(open.clone()),
+        ..next
+    };
+    store.close(&next, &outcome).unwrap();
+    assert_eq!(store.load().unwrap(), next);
+    assert_eq!(history(store), closed);
+    let extended = Event::Extended(1);
+    store
+        .append(third, std::slice::from_ref(&extended))
+        .unwrap();
+    let found = store.load().unwrap().open.unwrap();
+    let events = vec![Event::Opened(third), extended];
+    assert_eq!(found, OpenRound { events, ..open });
+    store.close(&next, &outcome).unwrap();
+    assert_eq!(history(store).last().unwrap().id, third);
 }
 
 #[test]
@@ -261,7 +289,7 @@ fn one_store_has_one_coordinator() {
     let path = folder.path().join("rounds.redb");
     // Each that ever has it is known from all others.
     for epoch in 1..4 {
-        assert_eq!(FileStore::open_at(&path).unwrap().epoch(), epoch);
+        assert_eq!(FileStore::open_at(&path).unwrap().epoch().number, epoch);
     }
     let _first = FileStore::open_at(&path).unwrap();
     let error = FileStore::open_at(&path).unwrap_err().to_string();
@@ -415,6 +443,7 @@ fn a_journal_that_was_damaged_is_refused_or_as_it_once_was() {
         keep(&|journal| journal.checkpoint(&asked, &progress).unwrap());
         let finished = Entry::Finished(Finished {
             id: asked.id,
+            epoch: 1,
             plan: asked.identity().unwrap(),
             blob: Digest::of(b"answer"),
             packed: b"answer"[..].into(),

@@ -171,7 +171,7 @@ async fn meet(epoch: u64, ours: Version, theirs: Version) -> (Result<(), String>
         .unwrap()
         .events(events);
     let mut store = FileStore::open_at(&folder.path().join("rounds.redb")).unwrap();
-    store.advance(epoch).unwrap();
+    store.roll_back(epoch).unwrap();
     let stop = CancellationToken::new();
     let run = coordinator(store).run(Arc::new(listener), stop.clone());
     let client = async {

@@ -116,6 +116,6 @@ fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
         late,
         round: saved.round,
         over: saved.over,
-        epoch: store.epoch(),
+        epoch: store.epoch().number,
     })
 }

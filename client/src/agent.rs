@@ -1,5 +1,6 @@
 //! The machine of a client, without IO.
 
+mod answered;
 mod done;
 mod said;
 mod waiting;
@@ -14,6 +15,7 @@ use fedistill_protocol::{
     TransferManifest, TransferSet, Welcome,
 };
 
+use self::answered::Answered;
 use self::done::Done;
 pub use self::said::{AgentConfig, Blob, Input, Job, Output, Stop};
 use self::waiting::Waiting;
@@ -33,6 +35,7 @@ pub struct Agent {
     known: Vec<(Digest, Arc<Answers>)>,
     /// What this side gave back last, as it is on the other side.
     given: Option<(Digest, Arc<Answers>)>,
+    answered: Option<Answered>,
     /// The latest epoch of the federation that it has seen.
     epoch: u64,
     /// Of its student.
@@ -61,6 +64,7 @@ impl Agent {
             work: Work::Idle,
             known: Vec::new(),
             given: None,
+            answered: None,
             epoch: 0,
             parameters: 0,
             durable: false,
@@ -93,6 +97,7 @@ impl Agent {
         self.durable = true;
         self.epoch = epoch;
         if let Some(finished) = finished {
+            self.answered = Some(Answered::from(&finished));
             self.work = Work::Done(Done::restored(finished));
         }
     }
@@ -240,9 +245,11 @@ impl Agent {
     }
 
     fn plan(&mut self, plan: RoundPlan) {
-        let Some(manifest) = self.welcome.as_ref().map(|w| w.transfer.clone()) else {
+        let Some(welcome) = &self.welcome else {
             return self.put(Output::Note("ignored a plan before the welcome".to_owned()));
         };
+        let manifest = welcome.transfer.clone();
+        let (epoch, rolled_back) = (welcome.epoch, welcome.rolled_back);
         match &self.work {
             Work::Training(current) | Work::Waiting(Waiting { plan: current, .. })
                 if current.id == plan.id =>
@@ -256,8 +263,23 @@ impl Agent {
                 self.put(Output::Offer(blobs));
                 return self.put(Output::Send(again.into()));
             }
-            _ => self.drop_work(),
+            _ => {}
         }
+        let answered = self.answered.as_ref();
+        if let Some(answered) = answered.and_then(|last| last.forbids(plan.id, rolled_back))
+            && epoch > 0
+        {
+            let (id, next) = (plan.id, self.epoch.saturating_add(1));
+            self.welcome = None;
+            return self.put(Output::Leave {
+                why: format!(
+                    "the coordinator asks for round {id}, round {answered} is answered: its state is an old copy; if that is meant, start it with --epoch {next}"
+                ),
+                after: Duration::ZERO,
+                outdated: true,
+            });
+        }
+        self.drop_work();
         let classes = manifest.classes.len() as u32;
         let fault = match plan.federation == self.config.federation {
             true => plan
@@ -412,7 +434,7 @@ impl Agent {
                 return self.put(Output::Send(Refusal { id, why }.into()));
             }
         };
-        let done = Done::of(plan, answers, self.given.as_ref());
+        let done = Done::of(plan, self.epoch, answers, self.given.as_ref());
         if self.durable {
             // Another answer to the same plan must never be given, so this one is kept first.
             match done.finished() {
@@ -426,6 +448,7 @@ impl Agent {
         }
         self.put(Output::Offer(done.blobs().to_vec()));
         let contribution = *done.contribution();
+        self.answered = Some(Answered::new(id, self.epoch));
         self.work = Work::Done(done);
         if self.welcome.is_some() {
             self.put(Output::Send(contribution.into()));
@@ -444,6 +467,9 @@ impl Agent {
         }
         done.count();
         let Receipt { id, blob } = receipt;
+        if let Some(answered) = &mut self.answered {
+            answered.count(id);
+        }
         match self.durable {
             true => self.put(Output::Keep(Entry::Counted { id, blob })),
             false => {

@@ -36,6 +36,8 @@ pub enum Entry {
 pub struct Finished {
     /// Of which round.
     pub id: RoundId,
+    /// The latest epoch that had been seen then.
+    pub epoch: u64,
     /// What was asked: [`RoundPlan::identity`].
     pub plan: Digest,
     /// The answer's digest.

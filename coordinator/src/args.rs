@@ -62,9 +62,9 @@ pub(crate) enum Command {
         /// Listen here instead of where the configuration says.
         #[arg(long, env = "FEDISTILL_LISTEN")]
         listen: Option<std::net::SocketAddr>,
-        /// Run under this epoch at least: where the state is a copy of an older one on purpose, clients
-        /// have seen a later epoch than it has, and take no part before this one is above theirs.
-        #[arg(long)]
+        /// The state was put back on purpose to what it had been before: run under this epoch, above all that
+        /// clients have seen. They take no part in rounds that they have answered, unless told so.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..1 << 48))]
         epoch: Option<u64>,
     },
     /// Tell how far the rounds are.

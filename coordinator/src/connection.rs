@@ -41,6 +41,10 @@ pub(crate) async fn serve(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
                 code: CloseCode::Done,
                 ..
             } => tracing::info!(client = %name, "left"),
+            TransportError::Closed {
+                code: CloseCode::Outdated,
+                why,
+            } => tracing::warn!(client = %name, "takes no part: {why}"),
             error => tracing::info!(client = %name, "gone: {error}"),
         },
     }
@@ -77,7 +81,8 @@ async fn converse(
         federation: hub.federation.clone(),
         transfer: hub.manifest.clone(),
         heartbeat_ms: hub.heartbeat_ms,
-        epoch: hub.epoch,
+        epoch: hub.epoch.number,
+        rolled_back: hub.epoch.rolled_back,
     };
     writer.send(&welcome.into()).await?;
     let software: String = hello
@@ -124,10 +129,10 @@ fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {
         );
         return Err(Rejected::new(RejectReason::WrongClasses, detail));
     }
-    if hello.epoch > hub.epoch {
+    if hello.epoch > hub.epoch.number {
         let detail = format!(
             "this coordinator is of epoch {}, the client has seen one of epoch {}: another one runs, or this one's state is an old copy; if that is meant, start it with --epoch {}",
-            hub.epoch,
+            hub.epoch.number,
             hello.epoch,
             hello.epoch.saturating_add(1)
         );

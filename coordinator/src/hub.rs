@@ -11,6 +11,7 @@ use fedistill_transport::{CloseCode, Connection, Meter, Metered, Traffic};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use crate::Epoch;
 use crate::ledger::{Books, Lessons, traffic};
 
 /// What the connections of a federation share.
@@ -18,7 +19,7 @@ pub(crate) struct Hub {
     pub(crate) federation: Name,
     pub(crate) manifest: TransferManifest,
     pub(crate) heartbeat_ms: u32,
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     state: Mutex<State>,
 }
@@ -74,7 +75,7 @@ impl Hub {
         federation: Name,
         manifest: TransferManifest,
         heartbeat_ms: u32,
-        epoch: u64,
+        epoch: Epoch,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Self {
         Self {

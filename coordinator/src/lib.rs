@@ -38,7 +38,7 @@ pub use plan::Sent;
 pub use probes::Labelled;
 pub use settings::Settings;
 pub use store::{
-    Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, StateRecord, Store,
+    Closed, Epoch, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, StateRecord, Store,
     StoreError,
 };
 pub use teacher::{NetTeacher, Teacher, TeacherError};

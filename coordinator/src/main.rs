@@ -156,10 +156,10 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     })?;
     let _lock = lock::take(folder)?;
     let mut store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Data)?;
-    if let Some(least) = epoch {
-        store.advance(least).or_exit(Exit::Data)?;
+    if let Some(epoch) = epoch {
+        store.roll_back(epoch).or_exit(Exit::Data)?;
     }
-    let epoch = store.epoch();
+    let epoch = store.epoch().number;
     let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
     let mut coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
         .map_err(failure)?

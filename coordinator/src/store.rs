@@ -1,5 +1,6 @@
 //! What outlives a coordinator's process.
 
+mod epoch;
 mod file;
 mod history;
 mod memory;
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use crate::Sent;
 
+pub use epoch::Epoch;
 pub use file::FileStore;
 pub use history::{Closed, Outcome};
 pub use memory::MemoryStore;
@@ -69,8 +71,8 @@ pub trait Store: Send {
     /// A store that cannot be read or is damaged.
     fn load(&mut self) -> Result<Saved, StoreError>;
 
-    /// Which process of all that ever had this store this one is, from 1: no two have the same.
-    fn epoch(&self) -> u64;
+    /// Which process of all that ever had this store this one is.
+    fn epoch(&self) -> Epoch;
 
     /// Tries at rounds that are over, in the order of rounds and attempts; none of a store that forgets
     /// them.
@@ -98,8 +100,8 @@ pub trait Store: Send {
     /// A store that cannot be written.
     fn append(&mut self, id: RoundId, events: &[Event]) -> Result<(), StoreError>;
 
-    /// The open round is closed: its outcome, for the history, and the next round's beginning, all at
-    /// once.
+    /// The open round is closed: its outcome, for the history, and the next round's beginning, which may be
+    /// open already, all at once.
     ///
     /// # Errors
     /// A store that cannot be written.

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fedistill_client::{Event, Student, Watcher};
-use fedistill_coordinator::{Closed, Drift, Observer, Outcome, Saved, Store, StoreError, Teacher};
+use fedistill_coordinator::{
+    Closed, Drift, Epoch, Observer, Outcome, Saved, Store, StoreError, Teacher,
+};
 use fedistill_protocol::{Name, Phase, PhaseData, RoundId, RoundPlan};
 use fedistill_transport::{BoxFuture, Traffic};
 use tokio::sync::Notify;
@@ -313,8 +315,11 @@ impl Store for Between {
         true
     }
 
-    fn epoch(&self) -> u64 {
-        1
+    fn epoch(&self) -> Epoch {
+        Epoch {
+            number: 1,
+            rolled_back: 0,
+        }
     }
 
     fn history(&mut self) -> Result<Vec<Closed>, StoreError> {

@@ -50,6 +50,7 @@ impl Terms {
                 transfer,
                 heartbeat_ms: SILENCE.as_millis() as u32,
                 epoch: 1,
+                rolled_back: 0,
             },
             set: Arc::new(set.into()),
             setup,

@@ -13,6 +13,8 @@ use crate::journal::Finished;
 #[derive(Debug)]
 pub(super) struct Done {
     asked: Asked,
+    /// The latest epoch that had been seen when it was made.
+    epoch: u64,
     contribution: Contribution,
     /// The answers whole, and what leads to them from earlier ones.
     blobs: Vec<Blob>,
@@ -44,6 +46,7 @@ impl Done {
     /// Packs what a plan has come to; as an update of what was `given` before too, where that is shorter.
     pub(super) fn of(
         plan: &Arc<RoundPlan>,
+        epoch: u64,
         answers: Option<Answers>,
         given: Option<&(Digest, Arc<Answers>)>,
     ) -> Self {
@@ -53,6 +56,7 @@ impl Done {
         };
         let mut done = Self {
             asked: Asked::Plan(Arc::clone(plan)),
+            epoch,
             contribution: Contribution {
                 id: plan.id,
                 blob: Digest::of(&bytes),
@@ -92,6 +96,7 @@ impl Done {
     pub(super) fn restored(finished: Finished) -> Self {
         let Finished {
             id,
+            epoch,
             plan,
             blob,
             packed,
@@ -99,6 +104,7 @@ impl Done {
         } = finished;
         Self {
             asked: Asked::Identity(plan),
+            epoch,
             contribution: Contribution {
                 id,
                 blob,
@@ -121,6 +127,7 @@ impl Done {
         let whole = self.blobs.first();
         Ok(Finished {
             id,
+            epoch: self.epoch,
             plan: self.asked.identity()?,
             blob,
             packed: whole.map_or_else(Arc::default, |(_, packed)| Arc::clone(packed)),

@@ -80,6 +80,7 @@ fn welcome() -> Welcome {
         },
         heartbeat_ms: 1000,
         epoch: 1,
+        rolled_back: 0,
     }
 }
 

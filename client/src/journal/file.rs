@@ -50,6 +50,8 @@ impl fmt::Display for Owner {
 struct FinishedRecord {
     round: u32,
     attempt: u32,
+    #[serde(default)]
+    epoch: u64,
     plan: String,
     blob: String,
     counted: bool,
@@ -224,6 +226,7 @@ impl Journal {
                 }
                 Some(Finished {
                     id: id(record.round, record.attempt),
+                    epoch: record.epoch,
                     plan: record.plan.parse()?,
                     blob,
                     packed,
@@ -257,6 +260,7 @@ impl Journal {
                     let record = FinishedRecord {
                         round: finished.id.round,
                         attempt: finished.id.attempt,
+                        epoch: finished.epoch,
                         plan: finished.plan.to_string(),
                         blob: finished.blob.to_string(),
                         counted: finished.counted,

@@ -34,6 +34,10 @@ pub struct Welcome {
     /// Which process this is of all that ever ran this federation, from 1; 0 where that is not known. A
     /// client takes no part under one that is below one it has seen. Since version 4.
     pub epoch: u64,
+    /// The epoch in which the state was last put back, on purpose, to what it had been before; 0 if it
+    /// never was. Rounds that were answered under an epoch before that one may be asked for again, all
+    /// others may not. Since version 4.
+    pub rolled_back: u64,
 }
 
 /// What the transfer set is, before its bytes are fetched.

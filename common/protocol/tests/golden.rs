@@ -157,6 +157,7 @@ fn messages() -> Vec<Message> {
             },
             heartbeat_ms: 20_000,
             epoch: 4_000,
+            rolled_back: 9,
         }),
         plan().into(),
         Heartbeat { id: ID }.into(),
@@ -264,7 +265,7 @@ fn known_in(version: Version, mut message: Message) -> Message {
     }
     match &mut message {
         Message::Hello(hello) => (hello.epoch, hello.parameters) = (0, 0),
-        Message::Welcome(welcome) => welcome.epoch = 0,
+        Message::Welcome(welcome) => (welcome.epoch, welcome.rolled_back) = (0, 0),
         Message::Rejected(rejected) => (rejected.after_ms, rejected.id) = (0, None),
         Message::Goodbye(goodbye) => goodbye.after_ms = 0,
         _ => {}

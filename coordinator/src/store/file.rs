@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{ClosedRecord, now};
 use super::record::{Fail, KindRecord};
-use super::{Closed, OpenRound, Outcome, Saved, StateRecord, Store, StoreError};
+use super::{Closed, Epoch, OpenRound, Outcome, Saved, StateRecord, Store, StoreError};
 
 /// `state`, `lessons`, `teacher`, `plan`, `cohort`: one value each.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -21,18 +21,25 @@ const ANSWERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("answers")
 
 /// Tries that are over: round and attempt, and what became of each, as JSON.
 const HISTORY: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("history");
-/// `epoch`: how often the file was opened to be written.
+/// `epoch` and `rolled-back`: see [`Epoch`].
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
 /// read.
 const CACHE: usize = 64 << 20;
 
+fn epoch_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Epoch, redb::StorageError> {
+    Ok(Epoch {
+        number: numbers.get("epoch")?.map_or(0, |epoch| epoch.value()),
+        rolled_back: numbers.get("rolled-back")?.map_or(0, |epoch| epoch.value()),
+    })
+}
+
 /// One file, written with transactions (redb): after a crash it is as after the last one.
 #[derive(Debug)]
 pub struct FileStore {
     database: Handle,
-    epoch: u64,
+    epoch: Epoch,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -106,7 +113,7 @@ impl FileStore {
     /// A file that another process has open, or that cannot be used.
     pub fn open_at(path: &Path) -> Result<Self, StoreError> {
         let mut this = Self::open_as_it_is(path)?;
-        this.epoch = this.claim(1).map_err(|error| this.failed(error))?;
+        this.epoch = this.claim(None).map_err(|error| this.failed(error))?;
         Ok(this)
     }
 
@@ -137,39 +144,45 @@ impl FileStore {
                 why: other.to_string(),
             },
         })?;
-        Ok(Self { database, epoch: 0 })
+        let epoch = Epoch::default();
+        Ok(Self { database, epoch })
     }
 
-    fn last_epoch(&self) -> Result<u64, Fail> {
+    fn last_epoch(&self) -> Result<Epoch, Fail> {
         let transaction = self.database.read()?;
         match transaction.open_table(NUMBERS) {
-            Ok(numbers) => Ok(numbers.get("epoch")?.map_or(0, |epoch| epoch.value())),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+            Ok(numbers) => Ok(epoch_in(&numbers)?),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(Epoch::default()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Goes on under epoch `least`, or the one that it has if that is later.
+    /// Goes on under this epoch, as a store that was put back on purpose to what it had been before; where
+    /// others have had the store under it or a later one since, that was done, and nothing changes.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn advance(&mut self, least: u64) -> Result<(), StoreError> {
-        if least > self.epoch {
-            let claimed = self.claim(least);
+    pub fn roll_back(&mut self, epoch: u64) -> Result<(), StoreError> {
+        if epoch >= self.epoch.number {
+            let claimed = self.claim(Some(epoch));
             self.epoch = claimed.map_err(|error| self.failed(error))?;
         }
         Ok(())
     }
 
-    /// The next epoch, `least` at least, on disk before anything is done in it.
-    fn claim(&self, least: u64) -> Result<u64, Fail> {
+    /// The next epoch, or the one that a rollback names, on disk before anything is done in it.
+    fn claim(&self, rollback: Option<u64>) -> Result<Epoch, Fail> {
         let transaction = self.database.write()?;
         let epoch = {
             let mut numbers = transaction.open_table(NUMBERS)?;
-            let before = numbers.get("epoch")?.map_or(0, |epoch| epoch.value());
-            let next = least.max(before.saturating_add(1));
-            numbers.insert("epoch", next)?;
-            next
+            let before = epoch_in(&numbers)?;
+            let epoch = Epoch {
+                number: rollback.unwrap_or_else(|| before.number.saturating_add(1)),
+                rolled_back: rollback.unwrap_or(before.rolled_back),
+            };
+            numbers.insert("epoch", epoch.number)?;
+            numbers.insert("rolled-back", epoch.rolled_back)?;
+            epoch
         };
         transaction.commit()?;
         Ok(epoch)
@@ -206,7 +219,7 @@ impl FileStore {
             }
             let closed = ClosedRecord::from(&Closed {
                 id,
-                epoch: self.epoch,
+                epoch: self.epoch.number,
                 at: now(),
                 acknowledged,
                 late,
@@ -296,17 +309,9 @@ impl FileStore {
     }
 
     fn write_open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), Fail> {
-        let frame = frame::encode(&Message::Plan(plan.clone()))?;
-        let cohort: BTreeMap<&str, u32> = cohort.iter().map(|(n, w)| (n.as_str(), *w)).collect();
-        let cohort = serde_json::to_vec(&cohort)?;
         let transaction = self.database.write()?;
         self.end(&transaction, None)?;
-        {
-            let mut values = transaction.open_table(VALUES)?;
-            values.insert("plan", frame.as_slice())?;
-            values.insert("cohort", cohort.as_slice())?;
-        }
-        write_events(&transaction, &[Event::Opened(plan.id)])?;
+        begin(&transaction, plan, cohort, &[Event::Opened(plan.id)])?;
         Ok(transaction.commit()?)
     }
 
@@ -334,8 +339,28 @@ impl FileStore {
                 values.insert("teacher", bytes.as_slice())?;
             }
         }
+        if let Some(open) = &next.open {
+            begin(&transaction, &open.plan, &open.cohort, &open.events)?;
+        }
         Ok(transaction.commit()?)
     }
+}
+
+/// A try is open, where none was.
+fn begin(
+    transaction: &WriteTransaction,
+    plan: &RoundPlan,
+    cohort: &BTreeMap<Name, u32>,
+    events: &[Event],
+) -> Result<(), Fail> {
+    let frame = frame::encode(&Message::Plan(plan.clone()))?;
+    let cohort: BTreeMap<&str, u32> = cohort.iter().map(|(n, w)| (n.as_str(), *w)).collect();
+    {
+        let mut values = transaction.open_table(VALUES)?;
+        values.insert("plan", frame.as_slice())?;
+        values.insert("cohort", serde_json::to_vec(&cohort)?.as_slice())?;
+    }
+    write_events(transaction, events)
 }
 
 impl Store for FileStore {
@@ -343,7 +368,7 @@ impl Store for FileStore {
         self.read().map_err(|error| self.failed(error))
     }
 
-    fn epoch(&self) -> u64 {
+    fn epoch(&self) -> Epoch {
         self.epoch
     }
 

@@ -4,7 +4,7 @@ use fedistill_federation::Event;
 use fedistill_protocol::{Name, RoundId, RoundPlan};
 
 use super::history::{acknowledged, late, now};
-use super::{Closed, OpenRound, Outcome, Saved, Store, StoreError};
+use super::{Closed, Epoch, OpenRound, Outcome, Saved, Store, StoreError};
 
 /// Forgets everything with the process: for simulations.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ impl MemoryStore {
             self.history.retain(|closed| closed.id != open.plan.id);
             self.history.push(Closed {
                 id: open.plan.id,
-                epoch: EPOCH,
+                epoch: EPOCH.number,
                 at: now(),
                 acknowledged: acknowledged(&open.events),
                 late: late(&open.events),
@@ -32,14 +32,17 @@ impl MemoryStore {
 }
 
 /// Nobody has had it before.
-const EPOCH: u64 = 1;
+const EPOCH: Epoch = Epoch {
+    number: 1,
+    rolled_back: 0,
+};
 
 impl Store for MemoryStore {
     fn load(&mut self) -> Result<Saved, StoreError> {
         Ok(self.saved.clone())
     }
 
-    fn epoch(&self) -> u64 {
+    fn epoch(&self) -> Epoch {
         EPOCH
     }
 

@@ -10,7 +10,7 @@ use fedistill_protocol::{Name, RoundId, RoundPlan};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::{Outcome, Saved, Store, StoreError};
+use super::{Epoch, Outcome, Saved, Store, StoreError};
 
 /// Time after which a disk that was full is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const BACKLOG: usize = 64 << 20;
 /// all that have come in while others were written in one transaction. A full disk delays: nothing is stored
 /// until there is room again.
 pub(crate) struct Writer {
-    epoch: u64,
+    epoch: Epoch,
     way: Way,
 }
 
@@ -89,8 +89,13 @@ impl Writer {
     }
 
     /// [`Store::epoch`].
-    pub(crate) fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// [`Store::is_immediate`].
+    pub(crate) fn is_immediate(&self) -> bool {
+        matches!(self.way, Way::Here(_))
     }
 
     /// [`Store::load`].

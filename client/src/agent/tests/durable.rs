@@ -91,6 +91,69 @@ fn another_plan_under_the_same_number_is_trained_for() {
     assert!(later.offered().is_empty());
 }
 
+/// What one says that has answered round 1 under epoch 1, to a plan of round 0 under this welcome.
+fn asked_again(counted: bool, welcome: Welcome, plan: RoundPlan) -> Vec<Output> {
+    let (_, mut finished) = answered();
+    finished.id = super::plan(1).id;
+    finished.plan = super::plan(1).identity().unwrap();
+    finished.counted = counted;
+    finished.epoch = 1;
+    let mut later = agent();
+    later.restore(1, Some(finished));
+    step(&mut later, Input::Connected);
+    hear(&mut later, welcome);
+    hear(&mut later, plan)
+}
+
+fn is_left(outputs: &[Output]) -> bool {
+    matches!(outputs, [Output::Leave { why, outdated: true, .. }] if why.contains("round 1.0 is answered") && why.contains("--epoch"))
+}
+
+#[test]
+fn a_coordinator_that_has_forgotten_what_was_answered_is_left() {
+    let of = |epoch, rolled_back| Welcome {
+        epoch,
+        rolled_back,
+        ..welcome()
+    };
+    let mut other = plan(1);
+    other.seed += 1;
+    for counted in [false, true] {
+        assert!(is_left(&asked_again(counted, of(2, 0), plan(0))));
+        // One that was put back before the answer was given knows of it.
+        assert!(is_left(&asked_again(counted, of(2, 1), plan(0))));
+        // One that is put back on purpose may ask again, and so may an older version, which cannot say so.
+        for welcome in [of(2, 2), of(0, 0)] {
+            let outputs = asked_again(counted, welcome, plan(0));
+            assert!(!is_left(&outputs), "{outputs:?}");
+        }
+        // What was acknowledged is not asked for in another way.
+        assert_eq!(
+            is_left(&asked_again(counted, of(2, 0), other.clone())),
+            counted
+        );
+        assert!(!is_left(&asked_again(counted, of(2, 0), plan(2))));
+    }
+}
+
+#[test]
+fn one_without_a_journal_remembers_while_it_runs() {
+    let mut agent = at_work();
+    let outputs = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    let [Output::Offer(_), Output::Send(Message::Contribution(made))] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    let (id, blob) = (made.id, made.blob);
+    hear(&mut agent, Receipt { id, blob });
+    let outputs = hear(&mut agent, plan(0));
+    assert!(
+        matches!(outputs[..], [Output::Leave { outdated: true, .. }]),
+        "{outputs:?}"
+    );
+    // It has left: there is no coordinator to ask it for anything.
+    assert!(matches!(hear(&mut agent, plan(1))[..], [Output::Note(_)]));
+}
+
 #[test]
 fn a_shorter_way_makes_no_other_plan() {
     let (mut agent, finished) = answered();

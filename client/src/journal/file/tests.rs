@@ -13,6 +13,7 @@ fn open(path: &Path) -> (Journal, Kept) {
 fn finished(round: u32, packed: &[u8]) -> Finished {
     Finished {
         id: id(round, 0),
+        epoch: 3,
         plan: plan(round).identity().unwrap(),
         blob: Digest::of(packed),
         packed: packed.into(),

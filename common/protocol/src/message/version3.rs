@@ -71,6 +71,7 @@ impl From<Welcome3> for Welcome {
             transfer: welcome.transfer,
             heartbeat_ms: welcome.heartbeat_ms,
             epoch: 0,
+            rolled_back: 0,
         }
     }
 }

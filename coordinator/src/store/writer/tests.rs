@@ -29,8 +29,11 @@ impl Store for Disk {
         Ok(Saved::default())
     }
 
-    fn epoch(&self) -> u64 {
-        7
+    fn epoch(&self) -> Epoch {
+        Epoch {
+            number: 7,
+            rolled_back: 3,
+        }
     }
 
     fn history(&mut self) -> Result<Vec<Closed>, StoreError> {
@@ -115,7 +118,7 @@ async fn what_comes_in_while_one_is_written_is_written_at_once() {
     let (release, held) = mpsc::channel();
     disk.0.lock().unwrap().held = Some(held);
     let mut writer = Writer::start(Box::new(disk.clone())).unwrap();
-    assert_eq!(writer.epoch(), 7);
+    assert_eq!((writer.epoch().number, writer.epoch().rolled_back), (7, 3));
     let events = events(20);
     let (first, others) = events.split_first().unwrap();
     assert_eq!(writer.append(ID, first.0, first.1.clone()).unwrap(), None);
