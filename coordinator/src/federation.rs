@@ -15,6 +15,7 @@ use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::attempt::{Opened, Topic};
 use self::between::Work;
 use self::late::Behind;
 use crate::hub::{Arrival, Hub};
@@ -202,6 +203,7 @@ impl Coordinator {
             };
             state = self.between(u32::MAX, state, begin).await?;
         }
+        let mut ahead = None;
         while let Some(ask) = self.ask(round, &state) {
             let mut attempt = open.as_ref().map_or(0, |open| open.plan.id.attempt);
             if let Some(saved) = &open
@@ -217,10 +219,18 @@ impl Coordinator {
             let mut tries = 0;
             let (planned, committed) = loop {
                 let id = RoundId { round, attempt };
-                let resumed = open.take();
-                let (planned, committed) = self
-                    .attempt(hub, incoming, id, &ask, &state, &exchange.sent, resumed)
-                    .await?;
+                let topic = Topic {
+                    id,
+                    ask: &ask,
+                    state: &state,
+                    before: &exchange.sent,
+                };
+                let opened = match (ahead.take(), open.take()) {
+                    (Some(opened), _) => opened,
+                    (None, Some(saved)) => self.reopen(hub, saved, topic),
+                    (None, None) => self.open(hub, incoming, topic).await?,
+                };
+                let (planned, committed) = self.attempt(hub, incoming, opened).await?;
                 match committed {
                     Some(committed) => break (planned, committed),
                     None => {
@@ -246,13 +256,24 @@ impl Coordinator {
                 aggregate,
                 teacher: teacher.as_deref().map(digest_of),
             };
+            let ask = self.ask(round, &state);
+            let over = ask.is_none();
+            ahead = ask.and_then(|ask| {
+                let topic = Topic {
+                    id: RoundId { round, attempt: 0 },
+                    ask: &ask,
+                    state: &state,
+                    before: &exchange.sent,
+                };
+                self.ahead(hub, incoming, topic)
+            });
             let next = Saved {
                 round,
-                over: self.ask(round, &state).is_none(),
+                over,
                 state: state.clone(),
                 exchange: exchange.clone(),
                 teacher,
-                open: None,
+                open: ahead.as_ref().map(Opened::record),
             };
             self.writer.close(next, outcome).await?;
             tracing::info!(

@@ -16,6 +16,36 @@ use crate::ledger::Lessons;
 use crate::plan::{Planned, Sent};
 use crate::store::OpenRound;
 
+/// What a try at a round is about.
+#[derive(Clone, Copy)]
+pub(super) struct Topic<'a> {
+    pub(super) id: RoundId,
+    pub(super) ask: &'a Ask,
+    pub(super) state: &'a State,
+    /// What all clients were sent last.
+    pub(super) before: &'a [Sent],
+}
+
+/// A try at a round, as it is on disk.
+pub(super) struct Opened {
+    planned: Planned,
+    cohort: BTreeMap<Name, u32>,
+    /// What another process has written of it; nothing of one that has just been opened.
+    events: Vec<Event>,
+}
+
+impl Opened {
+    /// What is written of one that has just been opened.
+    pub(super) fn record(&self) -> OpenRound {
+        let plan = self.planned.plan.clone();
+        OpenRound {
+            events: vec![Event::Opened(plan.id)],
+            cohort: self.cohort.clone(),
+            plan,
+        }
+    }
+}
+
 impl Coordinator {
     /// A try at a round has failed: ends the run if it was the last one, or lets a while pass, so
     /// that clients that refuse at once are not asked again at once.
@@ -41,42 +71,92 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Opens a try at a round, once enough clients are connected.
+    pub(super) async fn open(
+        &mut self,
+        hub: &Hub,
+        incoming: &mut mpsc::Receiver<Arrival>,
+        topic: Topic<'_>,
+    ) -> Result<Opened, CoordinatorError> {
+        self.gather(hub, incoming).await?;
+        let opened = self.choose(hub, incoming, topic);
+        self.writer
+            .open(&opened.planned.plan, &opened.cohort)
+            .await?;
+        Ok(opened)
+    }
+
+    /// A try at the next round that can be written together with the end of the one before, which saves a
+    /// transaction; `None` where clients have to be waited for first, or a transaction takes no time.
+    pub(super) fn ahead(
+        &mut self,
+        hub: &Hub,
+        incoming: &mut mpsc::Receiver<Arrival>,
+        topic: Topic<'_>,
+    ) -> Option<Opened> {
+        let can = !self.writer.is_immediate() && hub.count() >= self.needed();
+        can.then(|| self.choose(hub, incoming, topic))
+    }
+
+    /// Goes on with a try that another process has opened.
+    pub(super) fn reopen(&mut self, hub: &Hub, saved: OpenRound, topic: Topic<'_>) -> Opened {
+        let OpenRound { cohort, events, .. } = saved;
+        self.recall(hub, &events);
+        Opened {
+            planned: self.planned(topic, &cohort),
+            cohort,
+            events,
+        }
+    }
+
+    /// Whom to ask, and what.
+    fn choose(
+        &mut self,
+        hub: &Hub,
+        incoming: &mut mpsc::Receiver<Arrival>,
+        topic: Topic<'_>,
+    ) -> Opened {
+        self.catch_up(hub, incoming);
+        let candidates = self.candidates(hub);
+        let chosen = self
+            .planner
+            .cohort(topic.id.round, &candidates, self.settings.asked);
+        let weight = |name: Name| {
+            let weight = self.settings.weights.get(&name).copied().unwrap_or(1);
+            (name, weight)
+        };
+        let cohort = chosen.into_iter().map(weight).collect();
+        Opened {
+            planned: self.planned(topic, &cohort),
+            cohort,
+            events: Vec::new(),
+        }
+    }
+
+    fn planned(&self, topic: Topic<'_>, cohort: &BTreeMap<Name, u32>) -> Planned {
+        let Topic {
+            id,
+            ask,
+            state,
+            before,
+        } = topic;
+        self.planner.plan(id, ask.clone(), state, cohort, before)
+    }
+
     /// One try at a round; `None` where it misses its quorum.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "all of it is what one try is about"
-    )]
     pub(super) async fn attempt(
         &mut self,
         hub: &Hub,
         incoming: &mut mpsc::Receiver<Arrival>,
-        id: RoundId,
-        ask: &Ask,
-        state: &State,
-        before: &[Sent],
-        resumed: Option<OpenRound>,
+        opened: Opened,
     ) -> Result<(Planned, Option<Committed>), CoordinatorError> {
-        let (cohort, events) = match resumed {
-            Some(open) => {
-                self.recall(hub, &open.events);
-                (open.cohort, open.events)
-            }
-            None => {
-                self.gather(hub, incoming).await?;
-                self.catch_up(hub, incoming);
-                let candidates = self.candidates(hub);
-                let chosen = self
-                    .planner
-                    .cohort(id.round, &candidates, self.settings.asked);
-                let weight = |name: Name| {
-                    let weight = self.settings.weights.get(&name).copied().unwrap_or(1);
-                    (name, weight)
-                };
-                (chosen.into_iter().map(weight).collect(), Vec::new())
-            }
-        };
-        let planned = self.planner.plan(id, ask.clone(), state, &cohort, before);
+        let Opened {
+            planned,
+            cohort,
+            events,
+        } = opened;
         let plan = &planned.plan;
+        let id = plan.id;
         let classes = self.settings.classes.len() as u32;
         let config = RoundConfig {
             id,
@@ -98,10 +178,7 @@ impl Coordinator {
         hub.offer(std::iter::once(Arc::clone(&self.set)).chain(blobs));
         let now = Instant::now();
         let mut machine = match events.is_empty() {
-            true => {
-                self.writer.open(plan, &cohort).await?;
-                Round::open(config, now)
-            }
+            true => Round::open(config, now),
             false => {
                 tracing::info!("round {id} goes on from its log of {} events", events.len());
                 Round::restore(config, now, events)?
@@ -208,13 +285,18 @@ impl Coordinator {
         Ok(None)
     }
 
+    /// How many clients a round opens with.
+    fn needed(&self) -> usize {
+        self.settings.open_with.max(self.settings.quorum.least())
+    }
+
     /// Waits until enough clients are connected.
     async fn gather(
         &mut self,
         hub: &Hub,
         incoming: &mut mpsc::Receiver<Arrival>,
     ) -> Result<(), CoordinatorError> {
-        let needed = self.settings.open_with.max(self.settings.quorum.least());
+        let needed = self.needed();
         let begun = Instant::now();
         loop {
             let connected = hub.count();
