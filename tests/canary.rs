@@ -108,6 +108,7 @@ fn settings(classes: &[String]) -> Settings {
         late: Late::Refuse,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
+        pause: Duration::ZERO,
         attempts: Some(1),
         rows: 40,
         precision: Precision::F32,

@@ -261,6 +261,7 @@ async fn both_ends_keep_the_same_books() {
             late: Late::Refuse,
             silence: Duration::from_secs(60),
             patience: Some(Duration::from_secs(60)),
+            pause: Duration::ZERO,
             attempts: Some(1),
             rows: 400,
             precision: Precision::F16,

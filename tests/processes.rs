@@ -164,6 +164,29 @@ fn a_coordinator_that_was_stopped_goes_on_with_clients_that_come_by_themselves()
     assert_eq!(finished["stage"], "finished");
 }
 
+#[test]
+fn between_rounds_clients_are_away_and_come_back_in_time() {
+    let round = "[round]\nleast = 1\nopen-with = 1\nleast-seconds = 0.1\nmost-seconds = 60\nsamples = 100\npause-seconds = 12\n";
+    let deployment = Deployment::new(2, 2, round);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let mut first = deployment.join(0, &address);
+    coordinator.wait_for("the next round opens in 12 s");
+    // One that is connected, and one that comes while nothing is asked.
+    let mut second = deployment.join(1, &address);
+    for client in [&mut first, &mut second] {
+        let told = client.wait_for("the coordinator is away: the next round opens in ");
+        let (_, wait) = told.split_once("next try in ").unwrap();
+        let (wait, _) = wait.split_once(" ms").unwrap();
+        let wait: u64 = wait.parse().unwrap();
+        assert!((3000..=12_500).contains(&wait), "{told}");
+    }
+    coordinator.wait_for("round 1.0 is over");
+    for process in [first, second, coordinator] {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+}
+
 /// Labelled samples of the coordinator's own travel with the transfer set; what it makes of them is in
 /// its log, and their shape is held against the set's before anybody is let in.
 #[test]

@@ -60,6 +60,7 @@ fn coordinator(store: FileStore) -> Coordinator {
         late: Late::Refuse,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(30)),
+        pause: Duration::ZERO,
         attempts: Some(1),
         rows: 6,
         precision: Precision::F32,

@@ -67,6 +67,7 @@ fn settings() -> Settings {
         late: Late::Refuse,
         silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(60)),
+        pause: Duration::ZERO,
         attempts: Some(1),
         rows: ROWS,
         precision: Precision::F32,

@@ -165,6 +165,7 @@ impl Config {
             late: self.round.late(),
             silence: self.round.silence()?,
             patience: self.round.patience()?,
+            pause: self.round.pause()?,
             attempts: self.round.attempts,
             rows: self.round.samples.min(samples),
             precision: self.round.packing.map_or(usual, Into::into),
@@ -282,6 +283,7 @@ missed = "reopen"                   # where it is not: `reopen` gives it up and 
                                     # by default it is refused
 # staleness-exponent = 0.5          # one round late, it weighs 2^-this of what a fresh one does
 silence-seconds = 60                # a client at work that is silent for so long is not waited for
+# pause-seconds = 86400             # between two rounds: a round a day; clients are sent away and come back in time for the next
 # patience-seconds = 3600           # give up when too few clients come for so long
 # attempts = 10                     # give up when a round misses its quorum so often
 samples = 1000                      # transfer samples that a round speaks about

@@ -42,6 +42,11 @@ pub enum CoordinatorError {
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What the store holds of earlier runs cannot be read.
+    #[error(
+        "{0}: put back a copy of the state folder, or move it away and begin without what it holds"
+    )]
+    State(StoreError),
     /// The log of an interrupted round makes no sense.
     #[error("the store is damaged: {0}")]
     Log(#[from] CorruptLog),

@@ -4,13 +4,14 @@ mod attempt;
 mod between;
 mod late;
 mod missed;
+mod pause;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fedistill_federation::{Ask, Probes, State};
 use fedistill_learning::Samples;
-use fedistill_protocol::{Digest, RoundId, TransferManifest, TransferSet};
+use fedistill_protocol::{Digest, Goodbye, RoundId, TransferManifest, TransferSet};
 use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,9 @@ use crate::hub::{Arrival, Hub};
 use crate::plan::Planner;
 use crate::probes::Hidden;
 use crate::store::{OpenRound, Writer};
-use crate::{CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection};
+use crate::{
+    CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection, pace,
+};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,8 +162,19 @@ impl Coordinator {
         hub.open(None);
         door.abort();
         match &result {
-            Ok(Ended::Finished) => hub.goodbye("the federation is over", false),
-            _ => hub.goodbye("the coordinator stops", true),
+            Ok(Ended::Finished) => hub.goodbye(&Goodbye {
+                why: "the federation is over".to_owned(),
+                back: false,
+                after_ms: 0,
+            }),
+            _ => {
+                let away = pace::of_a_stop(hub.count()).as_millis();
+                hub.goodbye(&Goodbye {
+                    why: "the coordinator stops".to_owned(),
+                    back: true,
+                    after_ms: away.try_into().unwrap_or(u32::MAX),
+                });
+            }
         }
         hub.emptied(&mut incoming, QUIET, ENDING).await;
         listener.shut().await;
@@ -179,7 +193,7 @@ impl Coordinator {
             mut exchange,
             teacher,
             mut open,
-        } = self.writer.load().await?;
+        } = self.writer.load().await.map_err(CoordinatorError::State)?;
         if let (Some(teacher), Some(snapshot)) = (&mut self.teacher, &teacher) {
             teacher
                 .restore(snapshot)
@@ -286,6 +300,9 @@ impl Coordinator {
             let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
             self.observer.round_done(id, &contributors, teacher);
             self.observer.before_next(id).await?;
+            if !over {
+                self.pause(hub, incoming).await;
+            }
         }
         Ok(())
     }

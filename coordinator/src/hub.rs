@@ -267,14 +267,9 @@ impl Hub {
         self.state().given.insert(client.clone(), (blob, packed));
     }
 
-    pub(crate) fn goodbye(&self, why: &str, back: bool) {
-        let why = why.to_owned();
-        let goodbye = Goodbye {
-            why,
-            back,
-            after_ms: 0,
-        };
-        let Some(frame) = encode(&goodbye.into()) else {
+    /// Sends everyone away.
+    pub(crate) fn goodbye(&self, goodbye: &Goodbye) {
+        let Some(frame) = encode(&goodbye.clone().into()) else {
             return;
         };
         for name in self.connected() {

@@ -20,6 +20,7 @@ mod federation;
 mod hub;
 mod ledger;
 mod observer;
+mod pace;
 mod plan;
 mod probes;
 mod pulse;

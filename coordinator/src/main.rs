@@ -294,7 +294,9 @@ fn failure(error: CoordinatorError) -> Failure {
         }
         CoordinatorError::Settings(_) | CoordinatorError::Quorum(_) => Exit::Usage,
         // Kept in a state folder that is not of this federation, or no longer.
-        CoordinatorError::Method(MethodError::Memory(_)) | CoordinatorError::Log(_) => Exit::Data,
+        CoordinatorError::Method(MethodError::Memory(_))
+        | CoordinatorError::Log(_)
+        | CoordinatorError::State(_) => Exit::Data,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)

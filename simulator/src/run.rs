@@ -295,6 +295,7 @@ async fn run(
         late: Late::Refuse,
         silence: patience,
         patience: None,
+        pause: Duration::ZERO,
         // The same seed would fail in the same way again.
         attempts: Some(1),
         rows: plan.rows.min(world.transfer.len() as u32),

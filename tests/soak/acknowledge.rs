@@ -137,6 +137,7 @@ impl Load {
             late: Late::Refuse,
             silence: Duration::from_secs(60),
             patience: Some(Duration::from_secs(600)),
+            pause: Duration::ZERO,
             attempts: Some(1),
             rows: self.rows,
             precision: Precision::F16,

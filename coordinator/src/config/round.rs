@@ -47,6 +47,9 @@ pub struct RoundConfig {
     pub silence_seconds: f64,
     /// How long to wait for enough clients before giving up; by default, for ever.
     pub patience_seconds: Option<f64>,
+    /// Time between two rounds, in which clients need not be connected.
+    #[serde(default)]
+    pub pause_seconds: f64,
     /// Tries at a round before giving up; by default, for ever.
     pub attempts: Option<u32>,
     /// Transfer samples that a round speaks about.
@@ -168,6 +171,17 @@ impl RoundConfig {
         seconds("silence-seconds", self.silence_seconds)
     }
 
+    pub(super) fn pause(&self) -> Result<Duration, CoordinatorError> {
+        // What a client can be told to stay away.
+        match self.pause_seconds <= LONGEST_PAUSE {
+            true => seconds("pause-seconds", self.pause_seconds),
+            false => wrong(format!(
+                "round.pause-seconds is {}: write seconds, {LONGEST_PAUSE} (a month) at most",
+                self.pause_seconds
+            )),
+        }
+    }
+
     pub(super) fn patience(&self) -> Result<Option<Duration>, CoordinatorError> {
         let patience = self.patience_seconds;
         let patience = patience.map(|patience| seconds("patience-seconds", patience));
@@ -177,6 +191,9 @@ impl RoundConfig {
 
 /// Who asks more than so many for one wastes nearly all that they train.
 const MOST_OVER_SELECTION: f64 = 10.0;
+
+/// In seconds.
+const LONGEST_PAUSE: f64 = 2_678_400.0;
 
 fn seconds(key: &str, value: f64) -> Result<Duration, CoordinatorError> {
     let seconds = Duration::try_from_secs_f64(value);
@@ -233,6 +250,19 @@ mod tests {
         assert_eq!(round("late = \"fold\"").late(), fold(0.5));
         let keys = "late = \"fold\"\nstaleness-exponent = 1.5";
         assert_eq!(round(keys).late(), fold(1.5));
+    }
+
+    #[test]
+    fn a_pause_is_a_month_at_most() {
+        let pause = |keys: &str| round(keys).pause();
+        assert_eq!(pause("").unwrap(), Duration::ZERO);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(pause("pause-seconds = 86400").unwrap(), day);
+        for seconds in ["-1", "nan", "inf", "1e9"] {
+            let error = pause(&format!("pause-seconds = {seconds}")).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("round.pause-seconds is"), "{error}");
+        }
     }
 
     #[test]

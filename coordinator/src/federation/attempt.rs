@@ -87,15 +87,16 @@ impl Coordinator {
     }
 
     /// A try at the next round that can be written together with the end of the one before, which saves a
-    /// transaction; `None` where clients have to be waited for first, or a transaction takes no time.
+    /// transaction; `None` where something has to be waited for first, or a transaction takes no time.
     pub(super) fn ahead(
         &mut self,
         hub: &Hub,
         incoming: &mut mpsc::Receiver<Arrival>,
         topic: Topic<'_>,
     ) -> Option<Opened> {
-        let can = !self.writer.is_immediate() && hub.count() >= self.needed();
-        can.then(|| self.choose(hub, incoming, topic))
+        let can = !self.writer.is_immediate() && self.settings.pause.is_zero();
+        let is_ready = can && hub.count() >= self.needed();
+        is_ready.then(|| self.choose(hub, incoming, topic))
     }
 
     /// Goes on with a try that another process has opened.

@@ -19,7 +19,7 @@ pub(crate) async fn hub(
         classes: vec!["well".to_owned(), "ill".to_owned()],
     };
     let (arrivals, incoming) = mpsc::channel(64);
-    let hub = Hub::new(name("clinic"), manifest, 1000, 1, arrivals);
+    let hub = Hub::new(name("clinic"), manifest, 1000, Epoch::default(), arrivals);
     let (listener, door) = memory::listen();
     let mut mailboxes = Vec::new();
     for client in clients {
