@@ -48,6 +48,8 @@ pub struct Client {
         mpsc::UnboundedReceiver<Box<Trained>>,
     ),
     cancel: Arc<AtomicBool>,
+    /// Whether this side was told to stop: training that is under way ends at its next checkpoint.
+    leaving: Arc<AtomicBool>,
 }
 
 /// What a client lives through; see [`Client::events`].
@@ -158,6 +160,7 @@ impl Client {
             events: None,
             results: mpsc::unbounded_channel(),
             cancel: Arc::default(),
+            leaving: Arc::default(),
         })
     }
 
@@ -220,7 +223,11 @@ impl Client {
             if let Some(student) = &kept.student {
                 bench.student.restore(student)?;
             }
-            bench.checkpoints = Box::new(Journaled::new(Arc::clone(&journal), every));
+            bench.checkpoints = Box::new(Journaled::new(
+                Arc::clone(&journal),
+                every,
+                Arc::clone(&self.leaving),
+            ));
         }
         self.agent.restore(kept.epoch, kept.finished);
         self.journal = Some(journal);
@@ -273,8 +280,8 @@ impl Client {
         self.run_until(CancellationToken::new()).await
     }
 
-    /// As [`Self::run`], until `stop`: then the coordinator is told, and training that is under way is
-    /// left at its last checkpoint.
+    /// As [`Self::run`], until `stop`: then the coordinator is told, and training that is under way is left
+    /// at a checkpoint after its present pass, or at the last one before if that pass takes longer than 5 s.
     ///
     /// # Errors
     /// A coordinator that will not have this client, or a federation that it does not fit.
@@ -285,7 +292,7 @@ impl Client {
         loop {
             let error = match self.session(&stop).await {
                 Ok(None) => {
-                    self.cancel.store(true, Ordering::Relaxed);
+                    self.drain().await;
                     self.dial.told().await;
                     return Ok(Ended::Stopped);
                 }
@@ -335,7 +342,7 @@ impl Client {
             tokio::select! {
                 () = tokio::time::sleep(again) => {}
                 () = stop.cancelled() => {
-                    self.cancel.store(true, Ordering::Relaxed);
+                    self.drain().await;
                     return Ok(Ended::Stopped);
                 }
             }

@@ -1,7 +1,8 @@
 //! Training, beside the conversation.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fedistill_protocol::{Answers, RoundId};
 use fedistill_transport::Direction;
@@ -54,6 +55,24 @@ impl Client {
             // Nobody listens once the client has ended.
             let _ = results.send(Box::new(Trained { id, raw, result }));
         });
+    }
+}
+
+impl Client {
+    /// Lets training that is under way come to a checkpoint, if that does not take long; then it ends.
+    pub(super) async fn drain(&self) {
+        const LONGEST: Duration = Duration::from_secs(5);
+        if self.journal.is_some() && self.agent.training().is_some() {
+            self.leaving.store(true, Ordering::Relaxed);
+            let bench = Arc::clone(&self.bench);
+            // Whoever trains holds it until the end.
+            let ended = tokio::task::spawn_blocking(move || drop(lock(&bench)));
+            if tokio::time::timeout(LONGEST, ended).await.is_err() {
+                let seconds = LONGEST.as_secs();
+                tracing::warn!(client = %self.name, "a pass takes longer than {seconds} s: training goes on from the checkpoint before it");
+            }
+        }
+        self.cancel.store(true, Ordering::Relaxed);
     }
 }
 

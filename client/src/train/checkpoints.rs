@@ -51,18 +51,25 @@ pub(crate) struct Journaled {
     /// Least time between two that need not be.
     every: Duration,
     kept: Instant,
+    /// Set where the process is about to end: the next pass is the last.
+    leaving: Arc<AtomicBool>,
 }
 
 impl Journaled {
     /// The time after which a journal that could not be written is tried again.
     const AGAIN: Duration = Duration::from_secs(5);
 
-    pub(crate) fn new(journal: Arc<Journal>, every: Duration) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, every: Duration, leaving: Arc<AtomicBool>) -> Self {
         Self {
             journal,
             every,
             kept: Instant::now(),
+            leaving,
         }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 }
 
@@ -73,7 +80,7 @@ impl Checkpoints for Journaled {
     }
 
     fn due(&self) -> bool {
-        self.kept.elapsed() >= self.every
+        self.is_leaving() || self.kept.elapsed() >= self.every
     }
 
     fn keep(
@@ -87,6 +94,9 @@ impl Checkpoints for Journaled {
             match self.journal.checkpoint(plan, progress) {
                 Ok(()) => {
                     self.kept = Instant::now();
+                    if self.is_leaving() && !last {
+                        cancelled.store(true, Ordering::Relaxed);
+                    }
                     return true;
                 }
                 Err(error) if !last => {
