@@ -203,7 +203,7 @@ impl Unlike {
             matrix.push(products);
             right.push(factor * kernel(row, &own.values).iter().sum::<f64>());
         }
-        let alpha = solve(matrix, right).ok_or("the kernel's width is too small or too large")?;
+        let alpha = solve(matrix, right).ok_or_else(useless)?;
         let mut unlike = Self {
             share: 1.0 / (lambda * own.len() as f64),
             own,
@@ -213,10 +213,16 @@ impl Unlike {
             bar: 0.0,
         };
         let ratio = |sample| unlike.ratio(sample);
-        let ratios = match &known {
+        let ratios: Vec<f64> = match &known {
             Some(known) => known.rows().map(ratio).collect(),
             None => unlike.own.rows().map(ratio).collect(),
         };
+        // So narrow a kernel that no sample is near another, or so wide that all are: everything would be
+        // like one's own.
+        let first = ratios.first().copied();
+        if ratios.len() > 1 && ratios.iter().all(|ratio| Some(*ratio) == first) {
+            return Err(useless());
+        }
         unlike.bar = quantile(ratios, share);
         Ok(unlike)
     }
@@ -234,6 +240,11 @@ impl Unlike {
     fn is_like(&self, sample: &[f32]) -> bool {
         self.ratio(sample) >= self.bar
     }
+}
+
+/// It tells no sample from another.
+fn useless() -> StudentError {
+    "the kernel's width is too small or too large for these samples".into()
 }
 
 /// Solves a symmetric positive definite system by its Cholesky factor; `None` where it is none.
@@ -293,6 +304,20 @@ mod tests {
         ] {
             assert!(share(&other, is) == 0.0);
             assert!(share(&same, is) > 0.5, "{}", share(&same, is));
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_tells_nothing_is_refused() {
+        let name = "ward-1".parse().unwrap();
+        for held_out in [0.0, 0.1] {
+            let density = Density {
+                held_out,
+                ..Density::default()
+            };
+            let unlike = Unlike::new(cloud(0.2, 300), 1e-4, 0.25, &density, &name);
+            let why = unlike.err().unwrap().to_string();
+            assert!(why.contains("width is too small"), "{why}");
         }
     }
 
