@@ -5,10 +5,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fedistill_check::{Records, verify};
+use fedistill_client::journal::{Journal, What};
 use fedistill_tests::{Deployment, Faults, Running, Storm, run};
+use redb::{Database, TableDefinition};
 
 /// Rounds of two clients that wait for nobody who is gone.
 const SHORT: &str = "[round]\nleast = 1\nopen-with = 1\nleast-seconds = 0.5\nmost-seconds = 20\nsilence-seconds = 0.6\nsamples = 40\n";
@@ -224,6 +226,40 @@ fn a_copy_of_the_state_is_left_by_clients_until_it_is_said_to_be_meant() {
     stop(vec![client, coordinator]);
 }
 
+/// Checkpoints are far apart, so the one that is there was made because it was told to stop.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_is_told_to_stop_leaves_its_training_at_a_checkpoint() {
+    let long = format!("{SHORT}[training]\nprivate-epochs = 3000\n");
+    let long = long.replace("most-seconds = 20", "most-seconds = 600");
+    let deployment = Deployment::new(1, 1, &long);
+    deployment.configure(0, "checkpoint-seconds = 1000.0\n");
+    let (coordinator, address) = deployment.start("127.0.0.1:0");
+    let mut client = deployment.join(0, &address);
+    client.wait_for("trains for round 0.0");
+    let told = Instant::now();
+    stop(vec![client]);
+    assert!(
+        told.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        told.elapsed()
+    );
+    let happened = || -> Vec<What> {
+        let journal = Journal::look_at(&deployment.path("state-0/journal.redb")).unwrap();
+        let lines = journal.history().unwrap();
+        lines.into_iter().map(|line| line.what).collect()
+    };
+    assert_eq!(happened(), [What::Begun]);
+    let mut client = deployment.join(0, &address);
+    client.wait_for(" counts");
+    for process in [client, coordinator] {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+    let whole = [What::Begun, What::Resumed, What::Finished, What::Counted];
+    assert_eq!(happened(), whole);
+}
+
 /// What a copy that broke off leaves.
 #[cfg(target_os = "linux")]
 #[test]
@@ -247,6 +283,42 @@ fn a_state_file_that_was_cut_off_is_refused_with_what_to_do() {
         for part in [name, "it is damaged", "put back a copy"] {
             assert!(why.contains(part), "{}", ended.told);
         }
+        assert!(!ended.told.contains("panicked"), "{}", ended.told);
+    }
+}
+
+/// A file that is whole, and holds something else than what it should.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_state_that_makes_no_sense_is_refused_with_what_to_do() {
+    let (deployment, coordinator, address) = pair();
+    let mut client = deployment.join(0, &address);
+    client.wait_for(" counts");
+    stop(vec![client, coordinator]);
+    for (file, key, mut command) in [
+        (
+            "federation/state/rounds.redb",
+            "state",
+            deployment.running(&address),
+        ),
+        (
+            "state-0/journal.redb",
+            "finished",
+            deployment.joining(0, &address),
+        ),
+    ] {
+        let values: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
+        let database = Database::open(deployment.path(file)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut table = transaction.open_table(values).unwrap();
+        assert!(table.insert(key, &b"{}"[..]).unwrap().is_some());
+        drop(table);
+        transaction.commit().unwrap();
+        drop(database);
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(3), "{}", ended.told);
+        let why = ended.told.lines().last().unwrap();
+        assert!(why.contains(file.rsplit('/').next().unwrap()), "{why}");
         assert!(!ended.told.contains("panicked"), "{}", ended.told);
     }
 }

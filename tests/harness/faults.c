@@ -1,17 +1,21 @@
-/* Faults between a program and its disk: LD_PRELOAD this.
+/* Faults between a program and its disk, or its clock: LD_PRELOAD this.
  *
  * FEDISTILL_FAULT_KILL_AT=N   the process is killed (-9) right after its N-th call that makes something
  *                             durable: fsync, fdatasync, rename and its kin.
  * FEDISTILL_FAULT_FULL=PATH   while PATH exists, no write to a regular file has room: ENOSPC.
+ * FEDISTILL_FAULT_CLOCK=PATH  the wall clock is wrong by as many seconds as PATH says, if it exists; the
+ *                             monotonic clock is let be, as where somebody sets the time.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static long calls;
@@ -66,4 +70,20 @@ int ftruncate64(int fd, off64_t length) {
     struct stat about;
     int grows = fstat(fd, &about) == 0 && about.st_size < length;
     return grows && full(fd) ? -1 : REAL(ftruncate64)(fd, length);
+}
+
+static long wrong_by(void) {
+    const char *path = getenv("FEDISTILL_FAULT_CLOCK");
+    char text[32] = {0};
+    int fd = path ? open(path, O_RDONLY) : -1;
+    if (fd < 0) return 0;
+    ssize_t count = read(fd, text, sizeof text - 1);
+    close(fd);
+    return count > 0 ? atol(text) : 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int done = REAL(clock_gettime)(clock, now);
+    if (done == 0 && clock == CLOCK_REALTIME) now->tv_sec += wrong_by();
+    return done;
 }

@@ -1,4 +1,4 @@
-//! Faults between a program and its disk, put before the C library's functions: programs as they are shipped.
+//! Faults between a program and its disk or its clock, put before the C library's functions: programs as they are shipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,5 +42,12 @@ impl Faults {
         command
             .env("LD_PRELOAD", self.library())
             .env("FEDISTILL_FAULT_FULL", switch);
+    }
+
+    /// Lets a program's wall clock be wrong by as many seconds as the file `setting` says, while it exists.
+    pub fn misread(&self, command: &mut Command, setting: &Path) {
+        command
+            .env("LD_PRELOAD", self.library())
+            .env("FEDISTILL_FAULT_CLOCK", setting);
     }
 }

@@ -144,8 +144,22 @@ impl Running {
 
     /// Asks it to stop, as a service manager does.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Lets no time pass for it, as a laptop that is shut.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let process = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &process]).status();
+        let told = Command::new("kill").args([signal, &process]).status();
         assert!(told.unwrap().success());
     }
 

@@ -1,0 +1,112 @@
+//! Processes for which no time passes for a while, and clocks that somebody sets: rounds go on, and nothing is
+//! lost.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use fedistill_check::{Records, verify};
+use fedistill_tests::{Deployment, Faults, Running};
+
+/// Rounds of two clients that wait for nobody who is silent for long.
+const SHORT: &str = "[round]\nleast = 1\nopen-with = 1\nleast-seconds = 0.5\nmost-seconds = 60\nsilence-seconds = 0.6\nsamples = 40\n";
+
+/// Longer than `silence-seconds`.
+const LONG: Duration = Duration::from_secs(2);
+
+fn end(deployment: &Deployment, processes: Vec<Running>) {
+    let clients = processes.len() - 1;
+    processes.iter().for_each(Running::terminate);
+    for process in processes {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+    let clients = (0..clients).map(|index| deployment.path(&format!("state-{index}")));
+    let coordinator = deployment.path("federation/state");
+    let folders: Vec<PathBuf> = std::iter::once(coordinator).chain(clients).collect();
+    let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
+    let report = verify(&records, None);
+    assert_eq!(report.broken, [], "{report}");
+    assert!(report.receipts > 0, "nothing was looked at: {report}");
+}
+
+#[test]
+fn a_client_that_is_frozen_holds_up_nobody_and_takes_part_when_it_wakes() {
+    let deployment = Deployment::new(2, 1_000_000, SHORT);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let mut clients = [0, 1].map(|index| deployment.join(index, &address));
+    coordinator.wait_for("with 2 contributions");
+    clients[1].freeze();
+    coordinator.skip();
+    coordinator.wait_for("with 1 contributions");
+    coordinator.wait_for("with 1 contributions");
+    sleep(LONG);
+    clients[1].skip();
+    clients[1].thaw();
+    clients[1].wait_for(" counts");
+    coordinator.skip();
+    coordinator.wait_for("with 2 contributions");
+    let [first, second] = clients;
+    end(&deployment, vec![coordinator, first, second]);
+}
+
+#[test]
+fn a_coordinator_that_is_frozen_goes_on_in_its_round() {
+    // All are needed, and silent ones are given up; time in which it slept does not count against them.
+    let round = SHORT.replace("least = 1", "least = 2");
+    let round = format!("{round}attempts = 1\n[training]\nprivate-epochs = 40\n");
+    let deployment = Deployment::new(2, 1_000_000, &round);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let mut clients = [0, 1].map(|index| deployment.join(index, &address));
+    for _ in 0..2 {
+        coordinator.wait_for(" is over, with 2 contributions");
+        clients[0].wait_for("trains for round");
+        coordinator.freeze();
+        sleep(LONG);
+        coordinator.thaw();
+    }
+    coordinator.skip();
+    coordinator.wait_for(" is over, with 2 contributions");
+    let [first, second] = clients;
+    end(&deployment, vec![coordinator, first, second]);
+}
+
+#[test]
+fn clocks_that_jump_by_an_hour_change_nothing() {
+    let faults = Faults::build();
+    let deployment = Deployment::new(2, 1_000_000, SHORT);
+    let (coordinator, address) = deployment.start("127.0.0.1:0");
+    coordinator.kill();
+    let settings = ["coordinator", "client-0", "client-1"].map(|name| deployment.path(name));
+    let mut commands = [
+        deployment.running(&address),
+        deployment.joining(0, &address),
+        deployment.joining(1, &address),
+    ];
+    let mut processes = Vec::new();
+    for ((command, setting), name) in commands.iter_mut().zip(&settings).zip(["c", "0", "1"]) {
+        faults.misread(command, setting);
+        processes.push(Running::start(name, command));
+    }
+    for seconds in [3600, -3600, 0] {
+        for setting in &settings {
+            processes[0].skip();
+            processes[0].wait_for(" is over, with 2 contributions");
+            fs::write(setting, seconds.to_string()).unwrap();
+            processes[0].skip();
+            processes[0].wait_for(" is over, with 2 contributions");
+        }
+    }
+    // A connection that is made anew looks at certificates by the clock that is wrong.
+    fs::write(&settings[1], "3600").unwrap();
+    processes.swap_remove(1).kill();
+    let mut command = deployment.joining(0, &address);
+    faults.misread(&mut command, &settings[1]);
+    let mut back = Running::start("0", &mut command);
+    back.wait_for(" counts");
+    processes.push(back);
+    end(&deployment, processes);
+}
