@@ -2,6 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::process::coordinate;
 use crate::{Running, program, run, small_data};
 
 const CLASSES: &str = "0,1,2,3,4,5,6,7,8,9";
@@ -126,12 +127,7 @@ idx = {{ images = "data/client-{index}/images.gz", labels = "data/client-{index}
 
     /// The coordinator's command, where it listens on `listen`.
     pub fn running(&self, listen: &str) -> Command {
-        let mut command = self.coordinator("run");
-        command
-            .arg("--config")
-            .arg(self.coordinator_config())
-            .args(["--listen", listen]);
-        command
+        coordinate(&self.coordinator_config(), listen)
     }
 
     /// Starts a client towards the coordinator at `address`.

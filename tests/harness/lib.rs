@@ -8,12 +8,15 @@
 
 mod faults;
 mod federation;
+mod handmade;
 mod heard;
 #[path = "../papers/mod.rs"]
 pub mod papers;
 mod process;
 mod relay;
+mod scripted;
 mod storm;
+mod vitals;
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +24,13 @@ use fedistill_learning::idx::{self, Idx};
 
 pub use faults::Faults;
 pub use federation::Deployment;
+pub use handmade::{Device, Handmade, Hosted};
 pub use heard::{entropy_bytes, heard, likely};
 pub use process::{Ended, Running, program, run};
 pub use relay::{Relay, Weather};
+pub use scripted::Scripted;
 pub use storm::{Aftermath, Storm};
+pub use vitals::Vitals;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {

@@ -1,5 +1,5 @@
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -9,27 +9,45 @@ use std::time::{Duration, Instant};
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The path of one of our programs, built as the tests are.
+/// The path of one of our programs, built as this one is; beside one that was copied elsewhere, its copy.
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
+        // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
+        let own = std::env::current_exe().unwrap();
+        let folder = own.parent().unwrap();
+        let folder = match folder.ends_with("deps") {
+            true => folder.parent().unwrap().to_owned(),
+            false => folder.to_owned(),
+        };
+        let profile: &[&str] = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") => &[],
+            Some("release") => &["--release"],
+            _ => return folder,
+        };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         let what = ["build", "--quiet", "--locked", "--workspace", "--bins"];
-        build.current_dir(crate::root()).args(what);
+        build.current_dir(crate::root()).args(what).args(profile);
         assert!(
             build.status().unwrap().success(),
             "the programs do not build"
         );
-        // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
-        let own = std::env::current_exe().unwrap();
-        let folder = own.parent().unwrap();
-        match folder.ends_with("deps") {
-            true => folder.parent().unwrap().to_owned(),
-            false => folder.to_owned(),
-        }
+        folder
     });
     folder.join(name)
+}
+
+/// The command that runs a coordinator with this configuration, where it listens on `listen`.
+pub(crate) fn coordinate(config: &Path, listen: &str) -> Command {
+    let mut command = Command::new(program("fedistill-coordinator"));
+    command
+        .env_remove("FEDISTILL_LOG")
+        .arg("run")
+        .arg("--config")
+        .arg(config)
+        .args(["--listen", listen]);
+    command
 }
 
 /// How a process has ended.
@@ -134,6 +152,11 @@ impl Running {
         let said: String = self.lines.try_iter().map(|line| line + "\n").collect();
         self.told += &said;
         said
+    }
+
+    /// Its number with the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it as a crash would: without a word.

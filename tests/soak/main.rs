@@ -7,8 +7,10 @@
 )]
 
 mod acknowledge;
+mod churn;
+mod fleet;
+mod series;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use clap::{Parser, Subcommand};
 use fedistill_tests::Storm;
 
 use crate::acknowledge::Load;
+use crate::churn::Churn;
 
 /// Put a federation of real processes under stress.
 #[derive(Debug, Parser)]
@@ -46,23 +49,9 @@ enum What {
         seed: u64,
     },
     /// Measure what it costs that nothing is acknowledged before it is on disk.
-    Acknowledge {
-        /// Clients at a time: a measurement each.
-        #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
-        clients: Vec<usize>,
-        /// Transfer samples that a contribution speaks about.
-        #[arg(long, default_value_t = 1000)]
-        rows: u32,
-        /// How often each is measured; medians are printed.
-        #[arg(long, default_value_t = 5)]
-        repeats: usize,
-        /// Contributions of a measurement, at least.
-        #[arg(long, default_value_t = 400)]
-        least: usize,
-        /// Where the store is: a folder on the disk that is meant.
-        #[arg(long, default_value = ".")]
-        folder: PathBuf,
-    },
+    Acknowledge(Load),
+    /// Have clients leave and come for hours, and watch the coordinator's memory and descriptors.
+    Churn(Churn),
 }
 
 fn main() -> ExitCode {
@@ -80,23 +69,11 @@ fn main() -> ExitCode {
             pace: Duration::from_secs_f64(pace),
             seed,
         }),
-        What::Acknowledge {
-            clients,
-            rows,
-            repeats,
-            least,
-            folder,
-        } => {
-            let load = Load {
-                clients,
-                rows,
-                repeats,
-                least,
-                folder,
-            };
+        What::Acknowledge(load) => {
             load.measure();
             ExitCode::SUCCESS
         }
+        What::Churn(churn) => churn.run(),
     }
 }
 

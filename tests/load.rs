@@ -1,0 +1,39 @@
+//! `fedistill-soak`, as short as it can be: what it measures for hours works.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+
+use fedistill_tests::{program, run};
+
+/// What it prints, with these arguments.
+fn soak(arguments: &str) -> String {
+    let ended = run(Command::new(program("fedistill-soak")).args(arguments.split(' ')));
+    let (output, told) = (ended.output, ended.told);
+    assert_eq!(ended.code, Some(0), "{output}\n{told}");
+    output
+}
+
+/// The number that stands before `unit`.
+fn number(output: &str, unit: &str) -> f64 {
+    let before = output.split_once(unit).unwrap().0;
+    before.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+#[test]
+fn rounds_go_on_while_clients_leave_and_come() {
+    let output =
+        soak("churn --clients 8 --churn 0.25 --minutes 0.1 --period 0.7 --every 0.5 --pace 0.1");
+    assert!(
+        output.contains("nothing lost, nothing counted twice"),
+        "{output}"
+    );
+    assert!(number(&output, " rounds came about") >= 10.0, "{output}");
+    // As many as there are at a time, and two in each period.
+    let connected = output
+        .lines()
+        .filter(|line| line.contains(" times connected"));
+    assert!(
+        number(connected.last().unwrap(), " times connected") >= 20.0,
+        "{output}"
+    );
+}
