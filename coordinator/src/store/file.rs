@@ -25,8 +25,8 @@ const HISTORY: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("hi
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
-/// read.
-const CACHE: usize = 64 << 20;
+/// read. As the history grows, this fills up, in hours or days: it is memory that a coordinator comes to.
+const CACHE: usize = 4 << 20;
 
 fn epoch_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Epoch, redb::StorageError> {
     Ok(Epoch {
