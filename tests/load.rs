@@ -37,3 +37,12 @@ fn rounds_go_on_while_clients_leave_and_come() {
         "{output}"
     );
 }
+
+#[test]
+fn idle_connections_take_little() {
+    let output = soak("idle --connections 200 --settle 0.1");
+    assert!(
+        output.contains("200 of 200 connections are there still"),
+        "{output}"
+    );
+}

@@ -13,6 +13,7 @@ mod heard;
 #[path = "../papers/mod.rs"]
 pub mod papers;
 mod process;
+mod puppet;
 mod relay;
 mod scripted;
 mod storm;
@@ -27,6 +28,7 @@ pub use federation::Deployment;
 pub use handmade::{Device, Handmade, Hosted};
 pub use heard::{entropy_bytes, heard, likely};
 pub use process::{Ended, Running, program, run};
+pub use puppet::Puppet;
 pub use relay::{Relay, Weather};
 pub use scripted::Scripted;
 pub use storm::{Aftermath, Storm};

@@ -9,6 +9,7 @@
 mod acknowledge;
 mod churn;
 mod fleet;
+mod idle;
 mod series;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use fedistill_tests::Storm;
 
 use crate::acknowledge::Load;
 use crate::churn::Churn;
+use crate::idle::Idle;
 
 /// Put a federation of real processes under stress.
 #[derive(Debug, Parser)]
@@ -52,6 +54,8 @@ enum What {
     Acknowledge(Load),
     /// Have clients leave and come for hours, and watch the coordinator's memory and descriptors.
     Churn(Churn),
+    /// Hold thousands of connections on which nothing happens, and tell what each takes.
+    Idle(Idle),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         What::Churn(churn) => churn.run(),
+        What::Idle(idle) => idle.run(),
     }
 }
 

@@ -199,15 +199,15 @@ impl Default for Manner {
 /// A client's way to its coordinator.
 #[derive(Debug)]
 pub struct QuicDialer {
-    endpoints: Endpoints,
+    config: quinn::ClientConfig,
+    sockets: Arc<Sockets>,
     address: String,
     server_name: String,
 }
 
 /// A socket of each family is opened when it is first needed.
-#[derive(Debug)]
-struct Endpoints {
-    config: quinn::ClientConfig,
+#[derive(Debug, Default)]
+struct Sockets {
     v4: std::sync::OnceLock<Endpoint>,
     v6: std::sync::OnceLock<Endpoint>,
 }
@@ -235,11 +235,8 @@ impl QuicDialer {
             })?;
         }
         Ok(Self {
-            endpoints: Endpoints {
-                config: settings::client(identity, Manner::default())?,
-                v4: std::sync::OnceLock::new(),
-                v6: std::sync::OnceLock::new(),
-            },
+            config: settings::client(identity, Manner::default())?,
+            sockets: Arc::default(),
             server_name: server_name.unwrap_or(host),
             address,
         })
@@ -250,8 +247,16 @@ impl QuicDialer {
     /// # Errors
     /// An identity that TLS cannot use.
     pub fn with(mut self, manner: Manner, identity: &Identity) -> Result<Self, TransportError> {
-        self.endpoints.config = settings::client(identity, manner)?;
+        self.config = settings::client(identity, manner)?;
         Ok(self)
+    }
+
+    /// Goes out through the sockets of `other`: a process of many clients needs no more of them. Where
+    /// one of them moves, so do all.
+    #[must_use]
+    pub fn beside(mut self, other: &Self) -> Self {
+        self.sockets = Arc::clone(&other.sockets);
+        self
     }
 
     /// Moves all connections to a new local port, as a device does that changes networks.
@@ -260,8 +265,8 @@ impl QuicDialer {
     /// What the system reports.
     pub fn rebind(&self) -> Result<(), TransportError> {
         for (endpoint, any) in [
-            (&self.endpoints.v4, "0.0.0.0:0"),
-            (&self.endpoints.v6, "[::]:0"),
+            (&self.sockets.v4, "0.0.0.0:0"),
+            (&self.sockets.v6, "[::]:0"),
         ] {
             if let Some(endpoint) = endpoint.get() {
                 endpoint.rebind(std::net::UdpSocket::bind(any)?)?;
@@ -302,7 +307,7 @@ fn host(address: &str) -> Result<String, String> {
     Ok(host.to_owned())
 }
 
-impl Endpoints {
+impl Sockets {
     fn towards(&self, address: SocketAddr) -> Result<&Endpoint, TransportError> {
         let (cell, any): (_, IpAddr) = match address {
             SocketAddr::V4(_) => (&self.v4, std::net::Ipv4Addr::UNSPECIFIED.into()),
@@ -312,11 +317,10 @@ impl Endpoints {
             return Ok(endpoint);
         }
         let any = SocketAddr::new(any, 0);
-        let mut endpoint = Endpoint::client(any).map_err(|error| TransportError::Bind {
+        let endpoint = Endpoint::client(any).map_err(|error| TransportError::Bind {
             address: any,
             why: error.to_string(),
         })?;
-        endpoint.set_default_client_config(self.config.clone());
         Ok(cell.get_or_init(|| endpoint))
     }
 }
@@ -326,9 +330,9 @@ impl Dial for QuicDialer {
         Box::pin(async {
             let address = self.resolve().await?;
             let connecting = self
-                .endpoints
+                .sockets
                 .towards(address)?
-                .connect(address, &self.server_name)
+                .connect_with(self.config.clone(), address, &self.server_name)
                 .map_err(|error| TransportError::Refused(error.to_string()))?;
             let late = |_| TransportError::NoAnswer {
                 address: self.address.clone(),
@@ -349,7 +353,7 @@ impl Dial for QuicDialer {
 
     fn told(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let Endpoints { v4, v6, .. } = &self.endpoints;
+            let Sockets { v4, v6 } = self.sockets.as_ref();
             for endpoint in [v4, v6].into_iter().filter_map(|family| family.get()) {
                 let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
             }
