@@ -41,11 +41,16 @@ impl Scripted {
         self
     }
 
-    /// The digest of what it says in a round that speaks about all transfer samples.
-    pub fn digest(&self) -> Digest {
+    /// What it says in a round that speaks about all transfer samples, packed.
+    pub fn packed(&self) -> Vec<u8> {
         let values = self.row.repeat(self.rows as usize);
         let answers = Answers::new(AnswerKind::Logits, self.row.len() as u32, values).unwrap();
-        Digest::of(&answers.pack(PRECISION))
+        answers.pack(PRECISION)
+    }
+
+    /// The digest of that.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.packed())
     }
 }
 

@@ -10,6 +10,7 @@ mod acknowledge;
 mod churn;
 mod fleet;
 mod idle;
+mod reconnect;
 mod series;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use fedistill_tests::Storm;
 use crate::acknowledge::Load;
 use crate::churn::Churn;
 use crate::idle::Idle;
+use crate::reconnect::Reconnect;
 
 /// Put a federation of real processes under stress.
 #[derive(Debug, Parser)]
@@ -56,6 +58,8 @@ enum What {
     Churn(Churn),
     /// Hold thousands of connections on which nothing happens, and tell what each takes.
     Idle(Idle),
+    /// Have a coordinator go and come back, and tell when its clients are back.
+    Reconnect(Reconnect),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         }
         What::Churn(churn) => churn.run(),
         What::Idle(idle) => idle.run(),
+        What::Reconnect(reconnect) => reconnect.run(),
     }
 }
 
