@@ -52,3 +52,13 @@ fn clients_are_back_soon_after_a_crash() {
     let output = soak("reconnect --clients 60 --times 1 --away 0.1 --keep-alive 0.5 --within 9.5");
     assert!(output.contains("turned away for good"), "{output}");
 }
+
+#[test]
+fn rounds_come_about_though_clients_drop_out() {
+    let output = soak(
+        "dropout --dropout 0,0.5 --over-selection 1,2.5 --cohort 5 --clients 13 --rounds 4 --median 0.02 --at-once 4",
+    );
+    let share = |line: &str| output.lines().find(|row| row.contains(line)).is_some();
+    assert!(share("| 0 % | 5 for 5 | 100 % of 4 | 100 % |"), "{output}");
+    assert!(share("| 50 % | 13 for 5 |"), "{output}");
+}

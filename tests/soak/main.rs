@@ -8,6 +8,7 @@
 
 mod acknowledge;
 mod churn;
+mod dropout;
 mod fleet;
 mod idle;
 mod reconnect;
@@ -21,6 +22,7 @@ use fedistill_tests::Storm;
 
 use crate::acknowledge::Load;
 use crate::churn::Churn;
+use crate::dropout::Dropout;
 use crate::idle::Idle;
 use crate::reconnect::Reconnect;
 
@@ -58,6 +60,8 @@ enum What {
     Churn(Churn),
     /// Hold thousands of connections on which nothing happens, and tell what each takes.
     Idle(Idle),
+    /// Have a share of clients drop out of each round, and tell how many rounds come about, and how soon.
+    Dropout(Dropout),
     /// Have a coordinator go and come back, and tell when its clients are back.
     Reconnect(Reconnect),
 }
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         }
         What::Churn(churn) => churn.run(),
         What::Idle(idle) => idle.run(),
+        What::Dropout(dropout) => dropout.run(),
         What::Reconnect(reconnect) => reconnect.run(),
     }
 }
