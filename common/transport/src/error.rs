@@ -58,13 +58,15 @@ pub enum TransportError {
     Lost(String),
     /// Nobody answers at an address.
     #[error(
-        "no answer from {address} ({resolved}) within {seconds} s: check that the coordinator runs there, and that UDP gets through"
+        "no answer from {address} ({resolved}) within {seconds} s: check that the coordinator runs there, and that {over} gets through"
     )]
     NoAnswer {
         /// The address as it was given.
         address: String,
         /// What it was resolved to.
         resolved: SocketAddr,
+        /// What carries it there: `UDP` or `TCP`.
+        over: &'static str,
         /// How long was waited.
         seconds: u64,
     },

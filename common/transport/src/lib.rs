@@ -9,14 +9,17 @@
 //!   is for.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod blobs;
 mod connection;
 mod error;
 mod frames;
 pub mod identity;
+mod limits;
 pub mod memory;
 mod meter;
 pub mod quic;
+mod tls;
 mod traffic;
 
 pub use connection::{

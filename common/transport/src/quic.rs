@@ -4,7 +4,6 @@ mod settings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use fedistill_protocol::Version;
 use quinn::crypto::rustls::HandshakeData;
@@ -13,37 +12,17 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::identity::{Identity, check_host, peer_of};
+use crate::address::Address;
+use crate::identity::{Identity, peer_of};
+use crate::limits::{FAREWELL, HANDSHAKE};
+pub use crate::limits::{Limits, Manner};
+use crate::tls::{self, meaning};
 use crate::{
     BoxFuture, CloseCode, Connection, Dial, Listen, NetworkBytes, Peer, Stream, TransportError,
 };
 
-/// Longest handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes under way above which a newcomer must first prove its address.
 const HALF_OPEN: usize = 64;
-
-/// How many the coordinator lets in.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections at a time.
-    pub connections: usize,
-    /// Whether every newcomer must first prove its address by a retry: a round trip more, and
-    /// nothing is spent on forged addresses.
-    pub always_retry: bool,
-    /// The latest version of the protocol that is spoken; older ones that this program knows are too.
-    pub latest: Version,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 10_000,
-            always_retry: false,
-            latest: Version::LATEST,
-        }
-    }
-}
 
 /// A coordinator's door on a UDP port.
 #[derive(Debug)]
@@ -168,32 +147,7 @@ fn agreed(connection: &quinn::Connection) -> Result<Version, TransportError> {
     let data = connection
         .handshake_data()
         .and_then(|data| data.downcast::<HandshakeData>().ok());
-    let name = data.and_then(|data| data.protocol);
-    name.and_then(|name| Version::from_alpn(&name))
-        .ok_or_else(|| TransportError::Refused("no version was agreed on".to_owned()))
-}
-
-/// The time it takes to tell everyone that a conversation is over; who does not answer finds out
-/// by itself.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How a client speaks with its coordinator.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Manner {
-    /// The latest version of the protocol that is spoken; older ones that this program knows are too.
-    pub latest: Version,
-    /// A sign of life is sent after so long a silence: it keeps the bindings of address translators, which
-    /// last 30 to 60 s, and tells soon that a coordinator has crashed and is back.
-    pub keep_alive: Duration,
-}
-
-impl Default for Manner {
-    fn default() -> Self {
-        Self {
-            latest: Version::LATEST,
-            keep_alive: Duration::from_secs(10),
-        }
-    }
+    tls::agreed(data.and_then(|data| data.protocol).as_deref())
 }
 
 /// A client's way to its coordinator.
@@ -201,8 +155,7 @@ impl Default for Manner {
 pub struct QuicDialer {
     config: quinn::ClientConfig,
     sockets: Arc<Sockets>,
-    address: String,
-    server_name: String,
+    address: Address,
 }
 
 /// A socket of each family is opened when it is first needed.
@@ -224,20 +177,10 @@ impl QuicDialer {
         server_name: Option<String>,
         identity: &Identity,
     ) -> Result<Self, TransportError> {
-        let host = host(&address).map_err(|why| TransportError::Address {
-            address: address.clone(),
-            why,
-        })?;
-        if let Some(name) = &server_name {
-            check_host(name).map_err(|why| TransportError::Address {
-                address: address.clone(),
-                why: format!("its server name {why}"),
-            })?;
-        }
+        let address = Address::new(address, server_name)?;
         Ok(Self {
             config: settings::client(identity, Manner::default())?,
             sockets: Arc::default(),
-            server_name: server_name.unwrap_or(host),
             address,
         })
     }
@@ -274,37 +217,6 @@ impl QuicDialer {
         }
         Ok(())
     }
-
-    async fn resolve(&self) -> Result<SocketAddr, TransportError> {
-        let fail = |why: String| TransportError::Resolve {
-            address: self.address.clone(),
-            why,
-        };
-        let mut found = tokio::net::lookup_host(&self.address)
-            .await
-            .map_err(|error| fail(error.to_string()))?;
-        found.next().ok_or_else(|| fail("no address".to_owned()))
-    }
-}
-
-/// The host in `HOST:PORT`, or what is wrong with it.
-fn host(address: &str) -> Result<String, String> {
-    let (host, port) = address
-        .rsplit_once(':')
-        .ok_or("it has no port: write HOST:PORT")?;
-    let number: u16 = port.parse().unwrap_or(0);
-    if number == 0 {
-        return Err(format!(
-            "{port:?} is no port: write HOST:PORT, with a port from 1 to 65535"
-        ));
-    }
-    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    if inner.is_none() && host.contains(':') {
-        return Err("write an IPv6 address as [ADDRESS]:PORT".to_owned());
-    }
-    let host = inner.unwrap_or(host);
-    check_host(host)?;
-    Ok(host.to_owned())
 }
 
 impl Sockets {
@@ -328,15 +240,16 @@ impl Sockets {
 impl Dial for QuicDialer {
     fn dial(&self) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>> {
         Box::pin(async {
-            let address = self.resolve().await?;
+            let address = self.address.resolve().await?;
             let connecting = self
                 .sockets
                 .towards(address)?
-                .connect_with(self.config.clone(), address, &self.server_name)
+                .connect_with(self.config.clone(), address, &self.address.server_name)
                 .map_err(|error| TransportError::Refused(error.to_string()))?;
             let late = |_| TransportError::NoAnswer {
-                address: self.address.clone(),
+                address: self.address.text.clone(),
                 resolved: address,
+                over: "UDP",
                 seconds: HANDSHAKE.as_secs(),
             };
             let connection = timeout(HANDSHAKE, connecting).await.map_err(late)?;
@@ -446,51 +359,5 @@ fn explain(error: &ConnectionError) -> TransportError {
             why: "closed by this side".to_owned(),
         },
         other => TransportError::Lost(other.to_string()),
-    }
-}
-
-/// TLS alerts (RFC 8446, section 6) in words.
-fn meaning(alert: u64) -> String {
-    match alert {
-        42 | 43 | 46 => "the certificate cannot be used: make a new bundle".to_owned(),
-        44 => "the certificate is revoked: ask the coordinator for a new bundle".to_owned(),
-        45 => "the certificate has expired: ask the coordinator for a new bundle".to_owned(),
-        48 => "the certificate is of another root: use a bundle of this federation".to_owned(),
-        51 => {
-            "the certificate is signed by another root, or damaged: use a bundle of this federation"
-                .to_owned()
-        }
-        116 => "no certificate was shown: dial with a bundle of this federation".to_owned(),
-        120 => "no common protocol version: update the older side".to_owned(),
-        other => format!("TLS alert {other}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_host_and_a_port() {
-        for (address, expected) in [
-            ("localhost:4433", "localhost"),
-            ("10.0.0.7:1", "10.0.0.7"),
-            ("[::1]:4433", "::1"),
-        ] {
-            assert_eq!(host(address).as_deref(), Ok(expected));
-        }
-        for (address, part) in [
-            ("", "no port"),
-            ("127.0.0.1", "no port"),
-            ("127.0.0.1:99999", "65535"),
-            ("localhost:0", "65535"),
-            ("localhost:", "65535"),
-            (":4433", "no host"),
-            ("two words:4433", "no host"),
-            ("::1:4433", "[ADDRESS]:PORT"),
-        ] {
-            let why = host(address).unwrap_err();
-            assert!(why.contains(part), "{address}: {why}");
-        }
     }
 }
