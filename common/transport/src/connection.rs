@@ -105,8 +105,8 @@ pub trait Connection: fmt::Debug + Send + Sync {
     /// Why the conversation is over, if it is.
     fn close_reason(&self) -> Option<TransportError>;
 
-    /// What this side has sent to and received from the network so far, with all overhead; `None`
-    /// where there is no network.
+    /// What this side has sent to and received from the network so far, with all overhead that it sees;
+    /// `None` where there is no network.
     fn network_bytes(&self) -> Option<NetworkBytes>;
 }
 

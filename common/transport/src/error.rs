@@ -70,6 +70,14 @@ pub enum TransportError {
         /// How long was waited.
         seconds: u64,
     },
+    /// Neither of two ways led to the coordinator.
+    #[error("{quic}; and over TCP: {tcp}")]
+    NoWay {
+        /// Over QUIC.
+        quic: Box<Self>,
+        /// Over TCP.
+        tcp: Box<Self>,
+    },
     /// The peer takes too long.
     #[error("the other side has not {0} in time")]
     Timeout(&'static str),

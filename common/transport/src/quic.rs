@@ -202,6 +202,11 @@ impl QuicDialer {
         self
     }
 
+    /// The name that the coordinator's certificate must be for.
+    pub fn server_name(&self) -> &str {
+        &self.address.server_name
+    }
+
     /// Moves all connections to a new local port, as a device does that changes networks.
     ///
     /// # Errors

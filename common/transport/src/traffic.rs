@@ -18,8 +18,9 @@ pub struct Flow {
     /// All else on streams: messages, requests for blobs, headers of chunks, and what was lost of a
     /// chunk with its connection.
     pub framing: u64,
-    /// UDP payload: streams, TLS, acknowledgements, what was sent again; `None` where there is no
-    /// network.
+    /// Over QUIC, UDP payload: streams, TLS, acknowledgements, what was sent again. Over TCP, what it was
+    /// given to carry: streams and TLS; what it adds itself the system does not tell. `None` where there is
+    /// no network.
     pub quic: Option<u64>,
 }
 
@@ -99,7 +100,7 @@ impl AddAssign for Traffic {
     }
 }
 
-/// UDP payload of this side of a connection, with all overhead.
+/// What this side of a connection has given to the network and taken from it: see [`Flow::quic`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct NetworkBytes {
     /// From this side.

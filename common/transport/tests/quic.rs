@@ -1,31 +1,17 @@
 //! Both transports behind the seam; over QUIC also who is let in and who is not.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ends;
+
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedistill_protocol::blob::Assembler;
-use fedistill_protocol::{Digest, Heartbeat, Message, Name, RoundId};
-use fedistill_transport::identity::{Authority, Identity, Validity};
+use ends::{authority, client, forged, identity, name, refusal, talk, tls_by_hand, ward};
+use fedistill_protocol::{Heartbeat, RoundId};
+use fedistill_transport::identity::{Authority, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
-use fedistill_transport::{
-    CloseCode, Connection, Dial, Frames, Listen, Meter, Metered, Peer, TransportError, blobs,
-    memory,
-};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
-fn authority() -> Authority {
-    Authority::create(name("clinic")).unwrap()
-}
-
-fn identity(bundle: &str) -> Identity {
-    Identity::parse(Path::new("bundle.pem"), bundle.as_bytes()).unwrap()
-}
+use fedistill_transport::{CloseCode, Dial, Frames, Listen, TransportError, memory};
 
 fn listener(authority: &Authority, limits: Limits) -> QuicListener {
     let bundle =
@@ -37,77 +23,6 @@ fn listener(authority: &Authority, limits: Limits) -> QuicListener {
 fn dialer(listener: &QuicListener, bundle: &str) -> QuicDialer {
     let address = listener.address().unwrap().to_string();
     QuicDialer::new(address, None, &identity(bundle)).unwrap()
-}
-
-fn client(authority: &Authority) -> String {
-    authority
-        .client(&name("ward-7"), Validity::days(1))
-        .unwrap()
-}
-
-fn ward() -> Peer {
-    Peer::Client {
-        federation: name("clinic"),
-        name: name("ward-7"),
-    }
-}
-
-/// What both ends of any transport must do.
-async fn talk(near: Arc<dyn Connection>, far: Arc<dyn Connection>) {
-    assert_eq!((near.peer(), far.peer()), (&Peer::Coordinator, &ward()));
-    let meter = Arc::new(Meter::default());
-    let near: Arc<dyn Connection> = Arc::new(Metered::new(near, Arc::clone(&meter)));
-    let message: Message = Heartbeat {
-        id: RoundId {
-            round: 3,
-            attempt: 1,
-        },
-    }
-    .into();
-    let mut frames = Frames::new(near.open().await.unwrap(), near.version());
-    frames.writer.send(&message).await.unwrap();
-    let mut other = Frames::new(far.accept().await.unwrap(), far.version());
-    assert_eq!(other.reader.next().await.unwrap(), Some(message.clone()));
-    other.writer.send(&message).await.unwrap();
-    assert_eq!(frames.reader.next().await.unwrap(), Some(message));
-    assert_eq!((meter.sent(), meter.received()), (8, 8));
-
-    // A blob, the other way round, that breaks off in the middle and goes on.
-    let blob: Vec<u8> = (0..300_000u32)
-        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
-        .collect();
-    let digest = Digest::of(&blob);
-    let mut assembler = Assembler::new(digest, blob.len() as u64, 1 << 20).unwrap();
-    let whole = blob.clone();
-    let server = tokio::spawn(async move {
-        for length in [100_000, whole.len()] {
-            let mut stream = near.accept().await.unwrap();
-            let request = blobs::requested(&mut stream).await.unwrap();
-            blobs::send(&mut stream, &whole[..length], request.offset, |_| ())
-                .await
-                .unwrap();
-        }
-        near
-    });
-    assert!(
-        blobs::fetch(far.as_ref(), digest, &mut assembler, |_| ())
-            .await
-            .is_err()
-    );
-    assert_eq!(assembler.offset(), 100_000);
-    blobs::fetch(far.as_ref(), digest, &mut assembler, |_| ())
-        .await
-        .unwrap();
-    assert_eq!(assembler.finish().unwrap(), blob);
-    let near = server.await.unwrap();
-
-    far.close(CloseCode::Superseded, "a newer one is here");
-    let closed = near.closed().await;
-    assert!(
-        matches!(&closed, TransportError::Closed { code: CloseCode::Superseded, why } if why.contains("newer")),
-        "{closed:?}"
-    );
-    assert!(near.open().await.is_err() && near.close_reason().is_some());
 }
 
 #[tokio::test]
@@ -176,28 +91,12 @@ async fn a_connection_outlives_a_change_of_address() {
     talk(near.unwrap(), far.unwrap()).await;
 }
 
-/// How a client learns that it is not let in: while dialling, or right after.
-async fn refusal(dialer: &QuicDialer) -> String {
-    match dialer.dial().await {
-        Err(error) => error.to_string(),
-        Ok(connection) => connection.closed().await.to_string(),
-    }
-}
-
 #[tokio::test]
 async fn who_is_not_of_the_federation_is_told_why() {
     let ours = authority();
     let listener = listener(&ours, Limits::default());
     let stranger = authority();
-    // Its certificate is of another root; it trusts ours all the same.
-    let root = client(&ours)
-        .rsplit_once("-----BEGIN CERTIFICATE")
-        .map(|(_, r)| r.to_owned())
-        .unwrap();
-    let bundle = client(&stranger);
-    let (own, _) = bundle.rsplit_once("-----BEGIN CERTIFICATE").unwrap();
-    let forged = format!("{own}-----BEGIN CERTIFICATE{root}");
-    let text = refusal(&dialer(&listener, &forged)).await;
+    let text = refusal(&dialer(&listener, &forged(&ours, &stranger))).await;
     assert!(text.contains("another root"), "{text}");
 
     let text = refusal(&dialer(&listener, &client(&stranger))).await;
@@ -231,26 +130,7 @@ async fn who_is_not_of_the_federation_is_told_why() {
 
 /// A client made by hand: with or without its certificate, and of any protocol.
 async fn by_hand(listener: &QuicListener, bundle: &str, shown: bool, alpn: &[u8]) -> String {
-    use rustls_pki_types::pem::PemObject;
-    use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(bundle.as_bytes())
-        .map(Result::unwrap)
-        .collect();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificates[1].clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots);
-    let key = PrivatePkcs8KeyDer::from_pem_slice(bundle.as_bytes()).unwrap();
-    let mut tls = match shown {
-        false => builder.with_no_client_auth(),
-        true => builder
-            .with_client_auth_cert(certificates[..1].to_vec(), key.into())
-            .unwrap(),
-    };
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    let tls = tls_by_hand(bundle, shown, alpn);
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));
