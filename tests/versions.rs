@@ -1,5 +1,5 @@
 //! Coordinators and clients of which one side was updated and the other was not, and coordinators of
-//! which a later one has run, over real QUIC.
+//! which a later one has run, over real QUIC and over TCP.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, Version};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, Manner, QuicDialer, QuicListener};
+use fedistill_transport::tcp::{TcpDialer, TcpListener};
+use fedistill_transport::{Dial, Listen};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +74,16 @@ fn coordinator(store: FileStore) -> Coordinator {
     Coordinator::new(settings, transfer, None, Box::new(store)).unwrap()
 }
 
+/// What carries them.
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    Quic,
+    Tcp,
+}
+
+/// A coordinator's door, and where it is.
+type Door = (Arc<dyn Listen>, String);
+
 /// Certificates for both sides.
 struct Sides {
     coordinator: Identity,
@@ -91,23 +103,45 @@ impl Sides {
         }
     }
 
-    fn listen(&self, latest: Version) -> QuicListener {
+    fn listen(&self, over: Over, latest: Version) -> Door {
         let limits = Limits {
             latest,
             ..Limits::default()
         };
-        QuicListener::bind("127.0.0.1:0".parse().unwrap(), &self.coordinator, limits).unwrap()
+        let any = "127.0.0.1:0".parse().unwrap();
+        match over {
+            Over::Quic => {
+                let door = QuicListener::bind(any, &self.coordinator, limits).unwrap();
+                let address = door.address().unwrap().to_string();
+                (Arc::new(door), address)
+            }
+            Over::Tcp => {
+                let door = TcpListener::bind(any, &self.coordinator, limits).unwrap();
+                let address = door.address().to_string();
+                (Arc::new(door), address)
+            }
+        }
     }
 
-    fn client(&self, listener: &QuicListener, latest: Version) -> Client {
-        let address = listener.address().unwrap().to_string();
-        let dialer = QuicDialer::new(address, None, &self.client).and_then(|dialer| {
-            let manner = Manner {
+    fn dialer(&self, over: Over, address: String, latest: Version) -> Box<dyn Dial> {
+        let (own, manner) = (
+            &self.client,
+            Manner {
                 latest,
                 ..Manner::default()
-            };
-            dialer.with(manner, &self.client)
-        });
+            },
+        );
+        match over {
+            Over::Quic => {
+                let dialer = QuicDialer::new(address, None, own).unwrap();
+                Box::new(dialer.with(manner, own).unwrap())
+            }
+            Over::Tcp => Box::new(TcpDialer::new(address, None, own, manner).unwrap()),
+        }
+    }
+
+    fn client(&self, over: Over, address: String, latest: Version) -> Client {
+        let dialer = self.dialer(over, address, latest);
         let student = Learner::new(Architecture::MlpS.build(&[4], 2, 3).unwrap());
         Client::new(
             name("clinic"),
@@ -115,21 +149,21 @@ impl Sides {
             student,
             private(),
             Policy::default(),
-            dialer.unwrap(),
+            dialer,
         )
         .unwrap()
     }
 }
 
 /// What a federation of these versions comes to.
-async fn federate(ours: Version, theirs: Version) -> Vec<Closed> {
+async fn federate(over: Over, ours: Version, theirs: Version) -> Vec<Closed> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rounds.redb");
     let sides = Sides::new();
-    let listener = sides.listen(ours);
-    let client = sides.client(&listener, theirs);
+    let (door, address) = sides.listen(over, ours);
+    let client = sides.client(over, address, theirs);
     let store = FileStore::open_at(&path).unwrap();
-    let run = coordinator(store).run(Arc::new(listener), CancellationToken::new());
+    let run = coordinator(store).run(door, CancellationToken::new());
     let (ended, left) = tokio::join!(run, client.run());
     ended.unwrap();
     assert!(matches!(left.unwrap(), Ended::Finished(_)));
@@ -140,24 +174,34 @@ async fn federate(ours: Version, theirs: Version) -> Vec<Closed> {
 
 #[tokio::test]
 async fn sides_of_two_versions_come_to_the_same() {
-    let latest = federate(Version::LATEST, Version::LATEST).await;
+    let latest = federate(Over::Quic, Version::LATEST, Version::LATEST).await;
     // Two rounds, and one in which clients learn what the last came to.
     assert_eq!(latest.len(), 3);
     assert!(latest.iter().all(|closed| closed.outcome.is_some()));
-    for (ours, theirs) in [
-        (Version::LATEST, Version::OLDEST),
-        (Version::OLDEST, Version::LATEST),
-        (Version::OLDEST, Version::OLDEST),
+    for (over, ours, theirs) in [
+        (Over::Quic, Version::LATEST, Version::OLDEST),
+        (Over::Quic, Version::OLDEST, Version::LATEST),
+        (Over::Quic, Version::OLDEST, Version::OLDEST),
+        (Over::Tcp, Version::LATEST, Version::LATEST),
+        (Over::Tcp, Version::LATEST, Version::OLDEST),
+        (Over::Tcp, Version::OLDEST, Version::LATEST),
+        (Over::Tcp, Version::OLDEST, Version::OLDEST),
     ] {
-        assert_eq!(federate(ours, theirs).await, latest, "{ours}, {theirs}");
+        let came = federate(over, ours, theirs).await;
+        assert_eq!(came, latest, "{over:?}: {ours}, {theirs}");
     }
 }
 
 /// A client that has seen epoch 7 meets a coordinator of `epoch`; what the two say.
-async fn meet(epoch: u64, ours: Version, theirs: Version) -> (Result<(), String>, String) {
+async fn meet(
+    over: Over,
+    epoch: u64,
+    ours: Version,
+    theirs: Version,
+) -> (Result<(), String>, String) {
     let folder = tempfile::tempdir().unwrap();
     let sides = Sides::new();
-    let listener = sides.listen(ours);
+    let (door, address) = sides.listen(over, ours);
     let journal = || {
         let path = folder.path().join("journal.redb");
         Journal::open(&path, &name("clinic"), &name("ward-7")).unwrap()
@@ -167,14 +211,14 @@ async fn meet(epoch: u64, ours: Version, theirs: Version) -> (Result<(), String>
     let (events, mut told) = mpsc::unbounded_channel();
     let (journal, kept) = journal();
     let client = sides
-        .client(&listener, theirs)
+        .client(over, address, theirs)
         .journaled(journal, kept, Duration::ZERO)
         .unwrap()
         .events(events);
     let mut store = FileStore::open_at(&folder.path().join("rounds.redb")).unwrap();
     store.roll_back(epoch).unwrap();
     let stop = CancellationToken::new();
-    let run = coordinator(store).run(Arc::new(listener), stop.clone());
+    let run = coordinator(store).run(door, stop.clone());
     let client = async {
         tokio::select! {
             ended = client.run() => ended.map(|_| String::new()).unwrap(),
@@ -206,20 +250,22 @@ async fn meet(epoch: u64, ours: Version, theirs: Version) -> (Result<(), String>
 
 #[tokio::test]
 async fn a_coordinator_of_an_epoch_that_is_over_gets_nothing() {
-    let (ended, why) = meet(6, Version::LATEST, Version::LATEST).await;
-    ended.unwrap();
-    assert!(
-        why.contains("epoch 6") && why.contains("epoch 7") && why.contains("--epoch 8"),
-        "{why}"
-    );
-    // The same epoch is the same coordinator, and a later one its successor.
-    for epoch in [7, 8] {
-        let (ended, why) = meet(epoch, Version::LATEST, Version::LATEST).await;
+    for over in [Over::Quic, Over::Tcp] {
+        let (ended, why) = meet(over, 6, Version::LATEST, Version::LATEST).await;
+        ended.unwrap();
+        assert!(
+            why.contains("epoch 6") && why.contains("epoch 7") && why.contains("--epoch 8"),
+            "{why}"
+        );
+        // The same epoch is the same coordinator, and a later one its successor.
+        for epoch in [7, 8] {
+            let (ended, why) = meet(over, epoch, Version::LATEST, Version::LATEST).await;
+            ended.unwrap();
+            assert_eq!(why, "");
+        }
+        // One that was not updated says no epoch: it cannot be told from its successor.
+        let (ended, why) = meet(over, 6, Version::OLDEST, Version::LATEST).await;
         ended.unwrap();
         assert_eq!(why, "");
     }
-    // One that was not updated says no epoch: it cannot be told from its successor.
-    let (ended, why) = meet(6, Version::OLDEST, Version::LATEST).await;
-    ended.unwrap();
-    assert_eq!(why, "");
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use fedistill_program::Exit;
+use fedistill_transport::Fallback;
 
 /// Take part in a federation: train a small student on this device's private data, learn from all
 /// others, and give back nothing but soft labels.
@@ -23,6 +24,10 @@ pub(crate) enum Command {
         /// Where the coordinator is (HOST:PORT), instead of what the configuration says.
         #[arg(long, env = "FEDISTILL_COORDINATOR")]
         coordinator: Option<String>,
+        /// Where it is over TCP once QUIC gets no answer, as where UDP is blocked: none, tcp (the same host,
+        /// port 443), tcp:PORT or tcp:HOST:PORT; instead of what the configuration says.
+        #[arg(long, env = "FEDISTILL_FALLBACK")]
+        fallback: Option<Fallback>,
     },
     /// Tell how good the student is on the held-out samples of the configuration.
     Evaluate {

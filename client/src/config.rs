@@ -6,6 +6,7 @@ use std::time::Duration;
 use fedistill_learning::{Architecture, Source};
 use fedistill_program::ConfigError;
 use fedistill_program::config;
+use fedistill_transport::Fallback;
 use serde::{Deserialize, Deserializer};
 
 use crate::Policy;
@@ -19,6 +20,10 @@ pub struct Config {
     pub coordinator: String,
     /// The name that the coordinator's certificate is for, where it is not the host.
     pub server_name: Option<String>,
+    /// Where it is over TCP, for networks that let no UDP through: `none`, `tcp` (the same host, port 443),
+    /// `tcp:PORT` or `tcp:HOST:PORT`.
+    #[serde(default)]
+    pub fallback: Fallback,
     /// The bundle that `fedistill-coordinator client-cert` has made for this device.
     pub bundle: PathBuf,
     /// The folder that the student is kept in.
@@ -113,6 +118,7 @@ mod tests {
         let config = written(LEAST).unwrap();
         assert_eq!(config.model, Architecture::MlpS);
         assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.fallback, Fallback::None);
         assert_eq!(config.checkpoint_seconds, Duration::from_secs(10));
         assert!(config.bundle.is_absolute() && config.state.is_absolute());
     }
@@ -130,6 +136,26 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_fallback_is_a_port_or_an_address() {
+        let with = |value: &str| written(&format!("fallback = {value:?}\n{LEAST}"));
+        for (value, address) in [
+            ("tcp", Some("localhost:443")),
+            ("tcp:8443", Some("localhost:8443")),
+            ("tcp:gate.example:443", Some("gate.example:443")),
+            ("none", None),
+        ] {
+            let config = with(value).unwrap();
+            let found = config.fallback.address(&config.coordinator);
+            assert_eq!(found.as_deref(), address);
+        }
+        let error = with("quic").unwrap_err().to_string();
+        assert!(
+            error.contains("client.toml, line 1") && error.contains("tcp:HOST:PORT"),
+            "{error}"
+        );
     }
 
     #[test]

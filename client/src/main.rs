@@ -16,7 +16,8 @@ use fedistill_learning::{Source, seed, softmax};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::{Manner, QuicDialer};
-use fedistill_transport::{Peer, TransportError};
+use fedistill_transport::tcp::TcpDialer;
+use fedistill_transport::{Dial, FallbackDialer, Peer, TransportError};
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +32,10 @@ fn main() -> ExitCode {
         Command::Run {
             config,
             coordinator,
+            fallback,
         } => read(&config).and_then(|mut config| {
             config.coordinator = coordinator.unwrap_or(config.coordinator);
+            config.fallback = fallback.unwrap_or(config.fallback);
             run(config)
         }),
         Command::Evaluate { config, private } => {
@@ -61,14 +64,7 @@ fn run(config: Config) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Identity, why));
     };
-    let manner = Manner {
-        // Without a pause it would do nothing else.
-        keep_alive: config.keep_alive_seconds.max(Duration::from_millis(100)),
-        ..Manner::default()
-    };
-    let dialer = QuicDialer::new(config.coordinator, config.server_name, &identity)
-        .and_then(|dialer| dialer.with(manner, &identity));
-    let dialer = dialer.map_err(|error| match error {
+    let dialer = dialer(&config, &identity).map_err(|error| match error {
         TransportError::Address { .. } => Failure::new(Exit::Usage, error),
         error => Failure::new(Exit::Identity, error),
     })?;
@@ -144,6 +140,24 @@ fn run(config: Config) -> Result<(), Failure> {
         Err(error) => return Err(Failure::new(Exit::NotWelcome, error)),
     }
     Ok(())
+}
+
+/// The ways to the coordinator that the configuration names.
+fn dialer(config: &Config, identity: &Identity) -> Result<Box<dyn Dial>, TransportError> {
+    let manner = Manner {
+        // Without a pause it would do nothing else.
+        keep_alive: config.keep_alive_seconds.max(Duration::from_millis(100)),
+        ..Manner::default()
+    };
+    let (address, name) = (config.coordinator.clone(), config.server_name.clone());
+    let quic = QuicDialer::new(address, name, identity)?.with(manner, identity)?;
+    let Some(address) = config.fallback.address(&config.coordinator) else {
+        return Ok(Box::new(quic));
+    };
+    // Whoever answers over TCP must prove to be the same.
+    let name = Some(quic.server_name().to_owned());
+    let tcp = TcpDialer::new(address, name, identity, manner)?;
+    Ok(Box::new(FallbackDialer::new(quic, tcp)))
 }
 
 /// Waits for SIGTERM or Ctrl-C.

@@ -27,6 +27,9 @@ pub struct Config {
     /// Where clients connect.
     #[serde(default = "anywhere")]
     pub listen: SocketAddr,
+    /// Where else clients are let in.
+    #[serde(default)]
+    pub fallback: FallbackConfig,
     /// The coordinator's bundle.
     #[serde(default = "bundle")]
     pub bundle: PathBuf,
@@ -60,6 +63,14 @@ pub struct Config {
     /// Weights of clients in the aggregate; 1 for those not named.
     #[serde(default)]
     pub weights: BTreeMap<String, u32>,
+}
+
+/// A door for clients that no UDP gets through to.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FallbackConfig {
+    /// TLS over TCP on this address; without it, there is none.
+    pub tcp: Option<SocketAddr>,
 }
 
 /// A teacher.
@@ -268,6 +279,11 @@ probes = true
 # Labelled samples that are only used to report how good the teacher is.
 # [held-out]
 # idx = {{ images = "test-images-idx3-ubyte.gz", labels = "test-labels-idx1-ubyte.gz" }}
+
+# A second door, for clients that no UDP gets through to: the same over TLS on TCP. They dial it with
+# `--fallback tcp`, port 443, once QUIC gets no answer.
+# [fallback]
+# tcp = "0.0.0.0:443"
 
 [round]
 least = 2                           # fewest contributions that a round can close with

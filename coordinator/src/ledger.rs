@@ -149,9 +149,9 @@ impl Ledger {
         let way = |of: fn(&Traffic) -> Flow| {
             let flow = rounds.iter().map(of).fold(Flow::default(), |a, b| a + b);
             let mean = |bytes: u64| size(bytes as f64 / count);
-            let quic = flow
-                .quic
-                .map_or_else(String::new, |quic| format!(", {} of QUIC", mean(quic)));
+            let quic = flow.quic.map_or_else(String::new, |quic| {
+                format!(", {} on the network", mean(quic))
+            });
             format!(
                 "{} ({} of answers, {} uncoded, {} of framing{quic})",
                 mean(flow.application()),
@@ -221,7 +221,7 @@ mod tests {
         let line = later.line(&["ward-7".to_owned()]).unwrap();
         assert_eq!(
             line,
-            "bytes of each: up 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB of QUIC), down 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB of QUIC)"
+            "bytes of each: up 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB on the network), down 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB on the network)"
         );
         // Who is not there any more sends nothing.
         later.close(BTreeMap::new());

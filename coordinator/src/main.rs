@@ -22,9 +22,10 @@ use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
 use fedistill_protocol::Name;
-use fedistill_transport::Peer;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
+use fedistill_transport::tcp::TcpListener;
+use fedistill_transport::{Doors, Listen, Peer};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, Command};
@@ -169,19 +170,10 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Runtime::new().or_exit(Exit::Failed)?;
     let ended = runtime.block_on(async {
-        let listener = QuicListener::bind(config.listen, &identity, Limits::default())
-            .or_exit(Exit::Network)?;
-        let address = listener.address().or_exit(Exit::Network)?;
-        tracing::info!(
-            "epoch {epoch} of federation {} listens on {address}",
-            config.federation
-        );
+        let listener = doors(&config, &identity, epoch)?;
         let stop = CancellationToken::new();
         tokio::spawn(until_told(stop.clone()));
-        coordinator
-            .run(Arc::new(listener), stop)
-            .await
-            .map_err(failure)
+        coordinator.run(listener, stop).await.map_err(failure)
     });
     let (stage, told) = match &ended {
         Ok(Ended::Finished) => (Stage::Finished, "all rounds are done"),
@@ -196,6 +188,25 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
         tracing::warn!("{error}");
     }
     ended.map(|_| ())
+}
+
+/// Opens the doors that the configuration names, and says where they are.
+fn doors(config: &Config, identity: &Identity, epoch: u64) -> Result<Arc<dyn Listen>, Failure> {
+    let limits = Limits::default();
+    let quic = QuicListener::bind(config.listen, identity, limits).or_exit(Exit::Network)?;
+    let address = quic.address().or_exit(Exit::Network)?;
+    let federation = &config.federation;
+    tracing::info!("epoch {epoch} of federation {federation} listens on {address}");
+    let Some(address) = config.fallback.tcp else {
+        tracing::info!(
+            "over UDP alone: who gets none through cannot connect, unless [fallback] names an address for TCP"
+        );
+        return Ok(Arc::new(quic));
+    };
+    let tcp = TcpListener::bind(address, identity, limits).or_exit(Exit::Network)?;
+    let address = tcp.address();
+    tracing::info!("who gets no UDP through is let in over TCP on {address}");
+    Ok(Arc::new(Doors::new(quic, tcp)))
 }
 
 /// Reads the bundle and holds it against the federation that it is to serve.

@@ -18,6 +18,7 @@ mod relay;
 mod scripted;
 mod storm;
 mod vitals;
+mod wire;
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,7 @@ pub use relay::{Relay, Weather};
 pub use scripted::Scripted;
 pub use storm::{Aftermath, Storm};
 pub use vitals::Vitals;
+pub use wire::Wire;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {

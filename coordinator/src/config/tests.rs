@@ -26,6 +26,25 @@ fn the_template_is_a_configuration() {
 }
 
 #[test]
+fn the_second_door_is_shut_unless_it_is_named() {
+    let text = example();
+    assert_eq!(written(&text).unwrap().fallback.tcp, None);
+    let lines = "# [fallback]\n# tcp = \"0.0.0.0:443\"";
+    assert!(text.contains(lines));
+    let open = text.replace(lines, "[fallback]\ntcp = \"[::]:8443\"");
+    let at = written(&open).unwrap().fallback.tcp.unwrap();
+    assert_eq!(at, "[::]:8443".parse().unwrap());
+    for (wrong, part) in [
+        ("tcp = \"443\"", "socket address"),
+        ("udp = 1", "unknown field `udp`"),
+    ] {
+        let error = written(&text.replace(lines, &format!("[fallback]\n{wrong}")));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn training_is_as_the_file_says() {
     let usual = written(&example()).unwrap().settings(500).unwrap().training;
     assert_eq!(
