@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod formulas;
 mod keys;
 
 pub(super) fn answers(kind: AnswerKind, values: &[f32]) -> Answers {
@@ -44,15 +45,27 @@ impl Centre for Sage {
     }
 }
 
-/// A round of a method with these contributions: what comes down next.
+/// The first round of a method, with these contributions: what comes down next.
 fn round(method: &dyn Method, all: &[Answers], teacher: Option<&mut Sage>) -> State {
     let rows = Rows::Range {
         start: 0,
         count: all[0].rows(),
     };
-    let outlook = outlook(&rows);
     let mut state = State::default();
-    let ask = method.ask(&outlook, &state);
+    let centre = teacher.map(|teacher| teacher as &mut dyn Centre);
+    go_on(method, &outlook(&rows), all, centre, &mut state);
+    state
+}
+
+/// A round more, with these contributions.
+fn go_on(
+    method: &dyn Method,
+    outlook: &Outlook<'_>,
+    all: &[Answers],
+    centre: Option<&mut dyn Centre>,
+    state: &mut State,
+) {
+    let ask = method.ask(outlook, state);
     let mut sum = Partial::new(all[0].rows() as usize, all[0].classes() as usize);
     let mut each = BTreeMap::new();
     for (client, one) in all.iter().enumerate() {
@@ -65,11 +78,7 @@ fn round(method: &dyn Method, all: &[Answers], teacher: Option<&mut Sage>) -> St
         about: ask.report.as_ref().map(|wanted| &wanted.about),
         classes: 3,
     };
-    let centre = teacher.map(|teacher| teacher as &mut dyn Centre);
-    method
-        .conclude(&outlook, taken, centre, &mut state)
-        .unwrap();
-    state
+    method.conclude(outlook, taken, centre, state).unwrap();
 }
 
 pub(super) fn aggregate(
@@ -199,94 +208,6 @@ fn the_page_of_methods_is_the_catalogue() {
         page == markdown(),
         "docs/methods.md is out of date: run this test with FEDISTILL_BLESS=1"
     );
-}
-
-#[test]
-fn logit_mean_hears_a_client_that_knows_a_class_apart() {
-    // Two clients know nothing of class 2 and are mildly wrong; one is sure of it.
-    let all = [[1.0, 0.0, -1.0], [0.5, 0.5, -1.0], [-3.0, -3.0, 6.0]]
-        .map(|row| answers(AnswerKind::Logits, &row));
-    let mean = aggregate(&*named("logit-mean"), &all, None);
-    for (value, expected) in mean.iter().zip([-0.5, -5.0 / 6.0, 4.0 / 3.0]) {
-        assert!((value - expected).abs() < 1e-6, "{mean:?}");
-    }
-}
-
-#[test]
-fn logit_mean_does_not_notice_a_shift_and_bounds_every_vote() {
-    let plain = answers(AnswerKind::Logits, &[1.0, 2.0, -3.0]);
-    let shifted = answers(AnswerKind::Logits, &[101.0, 102.0, 97.0]);
-    let method = named("logit-mean");
-    assert_eq!(
-        aggregate(&*method, &[plain], None),
-        aggregate(&*method, &[shifted], None)
-    );
-    let wild = answers(AnswerKind::Logits, &[3e38, -3e38, 0.0]);
-    assert_eq!(aggregate(&*method, &[wild], None), [20.0, -20.0, 0.0]);
-}
-
-#[test]
-fn a_teacher_votes_as_heavily_as_it_is_told_if_it_knows_something() {
-    let client = answers(AnswerKind::Logits, &[3.0, -3.0, 0.0]);
-    let says = Some(vec![-3.0, 3.0, 0.0]);
-    for (says, weight, first) in [
-        (says.clone(), 0, 3.0),
-        (says.clone(), 1, 0.0),
-        (says, 2, -1.0),
-        (None, 2, 3.0),
-    ] {
-        let method = named(&format!("logit-mean,teacher-weight={weight}"));
-        let mut sage = Sage {
-            says,
-            learnt: Vec::new(),
-        };
-        let mean = aggregate(&*method, std::slice::from_ref(&client), Some(&mut sage));
-        assert!((mean[0] - first).abs() < 1e-6, "{mean:?}");
-        assert_eq!(sage.learnt[0].values(), mean);
-    }
-}
-
-#[test]
-fn probabilities_are_put_back_on_the_simplex() {
-    let cheat = answers(AnswerKind::Probabilities, &[8.0, 0.0, 0.0]);
-    let honest = answers(AnswerKind::Probabilities, &[0.0, 0.5, 0.5]);
-    let mean = aggregate(&*named("ds-fl:sa"), &[cheat, honest.clone()], None);
-    assert_eq!(mean, [0.5, 0.25, 0.25]);
-    // Who says nothing does not count.
-    let nothing = answers(AnswerKind::Probabilities, &[0.0, 0.0, 0.0]);
-    assert_eq!(
-        aggregate(&*named("ds-fl:sa"), &[nothing, honest], None),
-        [0.0, 0.5, 0.5]
-    );
-}
-
-#[test]
-fn enhanced_aggregation_at_one_is_simple_aggregation_to_the_bit() {
-    let all =
-        [[0.2, 0.3, 0.5], [0.1, 0.15, 0.75]].map(|row| answers(AnswerKind::Probabilities, &row));
-    let simple = aggregate(&*named("ds-fl:sa"), &all, None);
-    assert_eq!(
-        aggregate(&*named("ds-fl:enhanced-era,beta=1"), &all, None),
-        simple
-    );
-    let sharp = aggregate(&*named("ds-fl:enhanced-era,beta=2"), &all, None);
-    let squares: f32 = simple.iter().map(|p| p * p).sum();
-    for (sharp, p) in sharp.iter().zip(&simple) {
-        assert!((sharp - p * p / squares).abs() < 1e-6);
-    }
-}
-
-#[test]
-fn the_majority_of_those_that_vote_decides() {
-    let vote = |row: [f32; 6]| answers(AnswerKind::Probabilities, &row);
-    let all = [
-        vote([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
-        vote([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
-        vote([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
-    ];
-    // Nobody speaks of the second sample, so nothing is said of it.
-    let voted = aggregate(&*named("vote"), &all, None);
-    assert_eq!(voted, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
 }
 
 fn outlook(rows: &Rows) -> Outlook<'_> {
