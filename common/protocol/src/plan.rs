@@ -195,7 +195,12 @@ impl Report {
             return Some(fault);
         }
         let silent = self.silence != Silence::Never;
+        let values = u64::from(self.about.count(classes)) * u64::from(self.width);
         match &self.about {
+            _ if values > Answers::MOST_VALUES => Some(format!(
+                "asks for {values} values, more than {}",
+                Answers::MOST_VALUES
+            )),
             _ if self.kind != AnswerKind::Features && self.width != classes => {
                 Some(format!("has {} columns for {classes} classes", self.width))
             }
