@@ -86,8 +86,10 @@ struct Model {
 const FEW: u8 = 3;
 
 impl Model {
-    fn new(classes: usize, whole: u8) -> Self {
+    /// For so many symbols. Rows that are not there may have any number of classes, of which none is learnt.
+    fn new(symbols: usize, classes: usize, whole: u8) -> Self {
         let count = if whole <= FEW { classes } else { 1 };
+        let count = count.min(symbols);
         let alphabet = || Symbols::new(u32::from(whole) + 1);
         Self {
             speaks: Bit::default(),
@@ -103,7 +105,10 @@ impl Model {
 
 /// Codes rows of parts. What is left over decides the last part, and all once nothing is.
 pub(super) fn encode(symbols: &[u8], classes: usize, whole: u8) -> Vec<u8> {
-    let (mut encoder, mut model) = (Encoder::default(), Model::new(classes, whole));
+    let (mut encoder, mut model) = (
+        Encoder::default(),
+        Model::new(symbols.len(), classes, whole),
+    );
     for row in symbols.chunks_exact(classes.max(1)) {
         let speaks = row.iter().any(|part| *part > 0);
         encoder.bit(&mut model.speaks, speaks);
@@ -130,8 +135,11 @@ pub(super) fn decode(
     classes: usize,
     whole: u8,
 ) -> Result<Vec<u8>, ProtocolError> {
-    let (mut decoder, mut model) = (Decoder::new(bytes), Model::new(classes, whole));
     let mut symbols = vec![0; rows * classes];
+    let (mut decoder, mut model) = (
+        Decoder::new(bytes),
+        Model::new(symbols.len(), classes, whole),
+    );
     for row in symbols.chunks_exact_mut(classes.max(1)) {
         let mut left = match decoder.bit(&mut model.speaks) {
             true => whole,
