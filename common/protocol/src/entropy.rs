@@ -95,22 +95,24 @@ impl Encoder {
 
     /// All bytes: as few as tell the last bit.
     pub fn finish(mut self) -> Vec<u8> {
-        // Zeros follow what is read, so any value of the range with zeros at its end will do.
-        for count in 0..=4u32 {
-            let rest = u32::MAX.checked_shr(8 * count).unwrap_or(0);
-            if let Some(value) = self.low.checked_add(rest).map(|value| value & !rest)
-                && (self.low..=self.high).contains(&value)
-            {
-                let bytes = value.to_be_bytes();
-                self.bytes.extend_from_slice(&bytes[..count as usize]);
-                break;
-            }
-        }
+        let (value, count) = last(self.low, self.high);
+        self.bytes.extend_from_slice(&value.to_be_bytes()[..count]);
         while self.bytes.last() == Some(&0) {
             self.bytes.pop();
         }
         self.bytes
     }
+}
+
+/// What an encoder ends with, and how many of its bytes: zeros follow what is read, so of a range the value with the most
+/// of them at its end will do.
+fn last(low: u32, high: u32) -> (u32, usize) {
+    let ending = |count: usize| {
+        let rest = u32::MAX >> (8 * count);
+        let value = low.checked_add(rest)? & !rest;
+        (value <= high).then_some((value, count))
+    };
+    (0..4).find_map(ending).unwrap_or((low, 4))
 }
 
 /// Reads bits.
@@ -161,10 +163,10 @@ impl<'a> Decoder<'a> {
         bit
     }
 
-    /// All has been read that was to be read.
+    /// All has been read that was to be read: no two blocks say the same.
     ///
     /// # Errors
-    /// Bytes that an encoder would not have written: more of them, or zeros at their end.
+    /// Bytes that an encoder would not have written: more of them, zeros at their end, or another end of the same meaning.
     pub fn finish(self) -> Result<(), ProtocolError> {
         let malformed = |why: &str| {
             Err(ProtocolError::Malformed {
@@ -175,6 +177,9 @@ impl<'a> Decoder<'a> {
         match self.bytes.last() {
             Some(0) => malformed("it ends with a zero that says nothing"),
             _ if self.bytes.len() > self.read => malformed("it goes on after its last symbol"),
+            _ if self.value != last(self.low, self.high).0 => {
+                malformed("it ends as no encoder does")
+            }
             _ => Ok(()),
         }
     }
@@ -264,7 +269,22 @@ mod tests {
         ) {
             if let Ok(symbols) = read(&bytes, count, 16) {
                 // No two blocks say the same.
-                prop_assert_eq!(write(&symbols, 16).len() <= bytes.len(), true);
+                prop_assert_eq!(write(&symbols, 16), bytes);
+            }
+        }
+
+        #[test]
+        fn a_damaged_block_is_refused_or_one_that_would_have_been_written(
+            symbols in prop::collection::vec(0u32..4, 0..40), at: prop::sample::Index, to: u8, more: bool,
+        ) {
+            let mut bytes = write(&symbols, 4);
+            let at = at.index(bytes.len() + 1);
+            match bytes.get_mut(at) {
+                Some(byte) if !more => *byte = to,
+                _ => bytes.insert(at, to),
+            }
+            if let Ok(symbols) = read(&bytes, symbols.len(), 4) {
+                prop_assert_eq!(write(&symbols, 4), bytes);
             }
         }
     }

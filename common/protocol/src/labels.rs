@@ -581,7 +581,7 @@ fn unpack_symbols(
     coding: Coding,
 ) -> Result<Vec<u8>, ProtocolError> {
     let found = match coding {
-        Coding::Plain => symbols::unpack(coded, bits, count),
+        Coding::Plain => symbols::unpack(coded, bits, count)?,
         Coding::Systems => ans::decode(coded, count)?,
         Coding::Adaptive => decode(coded, bits, count)?,
     };
