@@ -44,7 +44,7 @@ pub(super) fn write(flags: &[bool], bytes: &mut Vec<u8>) {
 pub(super) fn read(bytes: &[u8], rows: usize) -> Result<(Vec<bool>, &[u8]), ProtocolError> {
     let malformed = || ProtocolError::Malformed {
         what: "answer",
-        why: "its flags are cut off or too long".to_owned(),
+        why: "its flags are cut off, too long or of other rows".to_owned(),
     };
     let (length, rest) = bytes
         .split_first_chunk::<LENGTH_BYTES>()
@@ -55,6 +55,10 @@ pub(super) fn read(bytes: &[u8], rows: usize) -> Result<(Vec<bool>, &[u8]), Prot
     }
     let (coded, rest) = rest.split_at_checked(length).ok_or_else(malformed)?;
     if length == plain(rows) {
+        let used = (rows % 8) as u32;
+        if used > 0 && coded.last().is_some_and(|last| last >> used != 0) {
+            return Err(malformed());
+        }
         let places = coded
             .iter()
             .flat_map(|byte| (0..8).map(move |at| byte >> at & 1 == 1));
@@ -98,6 +102,62 @@ mod tests {
                 prop_assert_eq!(flags.len(), rows);
             }
         }
+
+        #[test]
+        fn damaged_flags_are_refused_or_such_as_would_have_been_written(
+            flags in prop::collection::vec(prop::bool::weighted(0.1), 0..100), at: prop::sample::Index, to: u8,
+        ) {
+            let mut bytes = Vec::new();
+            write(&flags, &mut bytes);
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            if let Ok((read, rest)) = read(&bytes, flags.len()) {
+                let used = bytes.len() - rest.len();
+                // Side by side they may be, where that is longer.
+                if used < LENGTH_BYTES + plain(flags.len()) {
+                    let mut again = Vec::new();
+                    write(&read, &mut again);
+                    prop_assert_eq!(&again, &bytes[..used]);
+                }
+            }
+        }
+    }
+
+    /// Flags by the coder, whatever their length.
+    fn coded(flags: &[bool]) -> Vec<u8> {
+        let (mut encoder, mut models) = (Encoder::default(), [Bit::default(); 2]);
+        let mut last = 0;
+        for flag in flags {
+            encoder.bit(&mut models[last], *flag);
+            last = usize::from(*flag);
+        }
+        encoder.finish()
+    }
+
+    #[test]
+    fn what_is_longer_than_flags_side_by_side_is_refused() {
+        // Which come after which is even, so there is nothing to learn but that.
+        let flags: Vec<bool> = (0..64u32).map(|at| (at * at / 3) % 5 < 2).collect();
+        let coded = coded(&flags);
+        assert!(
+            (1..=9).contains(&(coded.len() - plain(64))),
+            "{}",
+            coded.len()
+        );
+        let bytes = [&(coded.len() as u32).to_le_bytes()[..], &coded].concat();
+        assert!(read(&bytes, 64).is_err());
+        let mut bytes = Vec::new();
+        write(&flags, &mut bytes);
+        assert_eq!(bytes.len(), LENGTH_BYTES + plain(64));
+        assert_eq!(read(&bytes, 64).map(|(flags, _)| flags), Ok(flags));
+    }
+
+    #[test]
+    fn bits_after_the_last_flag_are_zeros() {
+        let side_by_side = |byte| [1, 0, 0, 0, byte];
+        let flags = read(&side_by_side(0b101), 3).map(|(flags, _)| flags);
+        assert_eq!(flags, Ok(vec![true, false, true]));
+        assert!(read(&side_by_side(0b1101), 3).is_err());
     }
 
     #[test]

@@ -100,6 +100,20 @@ mod tests {
         }
     }
 
+    /// Who holds the base comes to values of which it could not tell by a digest that they are the right ones.
+    #[test]
+    fn there_is_no_update_to_what_is_packed_otherwise_once_it_was_read() {
+        // From -1e30 up to 1 it is 1e30 in f64, so the largest value comes back as 0, the end of another scale.
+        let new = Answers::new(AnswerKind::Logits, 3, vec![-1e30, 1.0, 1.0]).unwrap();
+        let packed = new.pack(Precision::U8);
+        let read = Answers::read(&packed).unwrap();
+        assert_eq!(read.values(), [-1e30, 0.0, 0.0]);
+        assert_ne!(read.pack(Precision::U8), packed);
+        let base = Answers::new(AnswerKind::Logits, 3, vec![0.0; 3]).unwrap();
+        assert_eq!(new.update(&base, Precision::U8), None);
+        assert!(new.update(&base, Precision::F32).is_some());
+    }
+
     #[test]
     fn votes_that_hardly_change_cost_hardly_anything() {
         let votes = |changed: usize| {
