@@ -3,6 +3,7 @@
 mod epoch;
 mod file;
 mod history;
+mod line;
 mod memory;
 mod record;
 mod writer;

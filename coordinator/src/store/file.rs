@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedistill_federation::{Before, Event, Folded};
+use fedistill_federation::{Event, Folded};
 use fedistill_program::database::{DatabaseError, Handle, lacks_room};
-use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
-use fedistill_protocol::{Answers, Message, Name, Precision, RoundId, RoundPlan};
+use fedistill_protocol::{Message, Name, RoundId, RoundPlan, frame};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::history::{ClosedRecord, now};
-use super::record::{Fail, KindRecord};
+use super::line::{Line, read_plan};
+use super::record::Fail;
 use super::{Closed, Epoch, OpenRound, Outcome, Saved, StateRecord, Store, StoreError};
 
 /// `state`, `lessons`, `teacher`, `plan`, `cohort`: one value each.
@@ -49,61 +49,6 @@ struct Head {
     over: bool,
     #[serde(default)]
     state: StateRecord,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Line {
-    Opened {
-        round: u32,
-        attempt: u32,
-    },
-    Taken {
-        client: String,
-        blob: String,
-        answers: Option<Shape>,
-    },
-    /// With the plan of the round before in place of answers.
-    Awaits {
-        missing: BTreeMap<String, u32>,
-    },
-    Folded {
-        client: String,
-        round: u32,
-        attempt: u32,
-        blob: String,
-        parts: u32,
-        answers: Shape,
-    },
-    Extended {
-        number: u32,
-    },
-    Committed {
-        contributors: Vec<String>,
-    },
-    Aborted,
-}
-
-#[derive(Clone, Copy, Deserialize, Serialize)]
-struct Shape {
-    kind: KindRecord,
-    rows: u32,
-    classes: u32,
-}
-
-impl Shape {
-    fn of(answers: &Answers) -> Self {
-        Self {
-            kind: answers.kind().into(),
-            rows: answers.rows(),
-            classes: answers.classes(),
-        }
-    }
-
-    fn unpack(self, bytes: &[u8]) -> Result<Answers, Fail> {
-        let kind = self.kind.into();
-        Ok(Answers::unpack(bytes, kind, self.rows, self.classes)?)
-    }
 }
 
 impl FileStore {
@@ -297,7 +242,8 @@ impl FileStore {
             for entry in transaction.open_table(EVENTS)?.iter()? {
                 let (number, line) = entry?;
                 let packed = answers.get(number.value())?.map(|a| a.value().to_vec());
-                events.push(event(serde_json::from_slice(line.value())?, packed)?);
+                let line: Line = serde_json::from_slice(line.value())?;
+                events.push(line.event(packed)?);
             }
             saved.open = Some(OpenRound {
                 plan,
@@ -398,134 +344,11 @@ fn write_events(transaction: &WriteTransaction, more: &[Event]) -> Result<(), Fa
     let mut answers = transaction.open_table(ANSWERS)?;
     let next = events.last()?.map_or(0, |(number, _)| number.value() + 1);
     for (number, event) in (next..).zip(more) {
-        let (line, packed) = line(event)?;
+        let (line, packed) = Line::of(event)?;
         events.insert(number, serde_json::to_vec(&line)?.as_slice())?;
         if let Some(packed) = packed {
             answers.insert(number, packed.as_slice())?;
         }
     }
     Ok(())
-}
-
-/// As [`FileStore::write_open`] writes it.
-fn read_plan(bytes: &[u8]) -> Result<RoundPlan, Fail> {
-    let (header, body) = bytes
-        .split_first_chunk::<HEADER_BYTES>()
-        .ok_or("a plan is cut off")?;
-    match frame::decode(Header::parse(*header)?, body)? {
-        Message::Plan(plan) => Ok(plan),
-        _ => Err("a plan is none".into()),
-    }
-}
-
-fn line(event: &Event) -> Result<(Line, Option<Vec<u8>>), Fail> {
-    Ok(match event {
-        Event::Opened(id) => {
-            let line = Line::Opened {
-                round: id.round,
-                attempt: id.attempt,
-            };
-            (line, None)
-        }
-        Event::Taken {
-            client,
-            blob,
-            answers,
-        } => {
-            let line = Line::Taken {
-                client: client.to_string(),
-                blob: blob.to_string(),
-                answers: answers.as_ref().map(Shape::of),
-            };
-            (line, answers.as_ref().map(|a| a.pack(Precision::F32)))
-        }
-        Event::Awaits(before) => {
-            let missing = before.missing.iter();
-            let line = Line::Awaits {
-                missing: missing.map(|(n, w)| (n.to_string(), *w)).collect(),
-            };
-            let plan = frame::encode(&Message::Plan(before.plan.clone()))?;
-            (line, Some(plan))
-        }
-        Event::Folded {
-            client,
-            folded: Folded { of, blob },
-            parts,
-            answers,
-        } => {
-            let line = Line::Folded {
-                client: client.to_string(),
-                round: of.round,
-                attempt: of.attempt,
-                blob: blob.to_string(),
-                parts: *parts,
-                answers: Shape::of(answers),
-            };
-            (line, Some(answers.pack(Precision::F32)))
-        }
-        Event::Extended(number) => (Line::Extended { number: *number }, None),
-        Event::Committed(contributors) => {
-            let contributors = contributors.iter().map(ToString::to_string).collect();
-            (Line::Committed { contributors }, None)
-        }
-        Event::Aborted => (Line::Aborted, None),
-    })
-}
-
-fn event(line: Line, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
-    Ok(match line {
-        Line::Opened { round, attempt } => Event::Opened(RoundId { round, attempt }),
-        Line::Taken {
-            client,
-            blob,
-            answers,
-        } => {
-            let answers = match (answers, packed) {
-                (Some(shape), Some(bytes)) => Some(shape.unpack(&bytes)?),
-                (None, None) => None,
-                _ => return Err("a contribution's answers are missing".into()),
-            };
-            Event::Taken {
-                client: client.parse()?,
-                blob: blob.parse()?,
-                answers,
-            }
-        }
-        Line::Awaits { missing } => {
-            let plan = packed.ok_or("the plan of the round before is missing")?;
-            let missing = missing.into_iter();
-            let missing = missing.map(|(name, weight)| Ok((name.parse()?, weight)));
-            Event::Awaits(Box::new(Before {
-                plan: read_plan(&plan)?,
-                missing: missing.collect::<Result<_, Fail>>()?,
-            }))
-        }
-        Line::Folded {
-            client,
-            round,
-            attempt,
-            blob,
-            parts,
-            answers,
-        } => {
-            let packed = packed.ok_or("a late contribution's answers are missing")?;
-            Event::Folded {
-                client: client.parse()?,
-                folded: Folded {
-                    of: RoundId { round, attempt },
-                    blob: blob.parse()?,
-                },
-                parts,
-                answers: answers.unpack(&packed)?,
-            }
-        }
-        Line::Extended { number } => Event::Extended(number),
-        Line::Committed { contributors } => Event::Committed(
-            contributors
-                .iter()
-                .map(|name| name.parse())
-                .collect::<Result<_, _>>()?,
-        ),
-        Line::Aborted => Event::Aborted,
-    })
 }
