@@ -256,8 +256,8 @@ fn a_client_that_is_told_to_stop_leaves_its_training_at_a_checkpoint() {
         let ended = process.end();
         assert_eq!(ended.code, Some(0), "{}", ended.told);
     }
-    let whole = [What::Begun, What::Resumed, What::Finished, What::Counted];
-    assert_eq!(happened(), whole);
+    let first = [What::Begun, What::Resumed, What::Finished, What::Counted];
+    assert_eq!(happened()[..4], first);
 }
 
 /// What a copy that broke off leaves.
