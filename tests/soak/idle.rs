@@ -108,9 +108,10 @@ impl Idle {
             .iter()
             .filter(|puppet| puppet.connection.close_reason().is_none());
         let alive = alive.count();
-        let (slope, _) = line(&points);
+        // What the first ones take beside is the program's own: code and pools that all share.
+        let (slope, _) = line(&points[1..]);
         println!(
-            "{alive} of {} connections are there still; {:.1} kB each by least squares, at most {:.0} kB is the goal",
+            "{alive} of {} connections are there still; {:.1} kB for each more by least squares, at most {:.0} kB is the goal",
             self.connections,
             slope / 1e3,
             GOAL / 1e3
