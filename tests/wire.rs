@@ -23,7 +23,9 @@ use fedistill_protocol::{
     Toward, TransferManifest, TransferSet, Welcome, frame,
 };
 use fedistill_transport::memory::{self, Door, MemoryListener};
-use fedistill_transport::{Connection, Dial, Frames, Listen, Peer, TransportError, blobs};
+use fedistill_transport::{
+    CloseCode, Connection, Dial, Frames, Listen, Peer, TransportError, blobs,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -314,6 +316,33 @@ fn methods_that_look_at_each_contribution_fold_none() {
     let error = Coordinator::new(settings, transfer(), None, Box::<MemoryStore>::default());
     let error = error.err().unwrap().to_string();
     assert!(error.contains("make them smaller"), "{error}");
+}
+
+/// In a storm of clients a first message may come late: who keeps its connection up has to hear that nobody
+/// waits for it any more, or it would wait for ever.
+#[tokio::test]
+async fn who_does_not_greet_in_time_is_told_to_come_again() {
+    let (listener, door) = memory::listen();
+    let coordinator = coordinator(settings()).unwrap();
+    let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
+    let peer = Peer::Client {
+        federation: name("clinic"),
+        name: name("late"),
+    };
+    let connection = door.dialer(peer).dial().await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(20), connection.closed());
+    let end = end.await.unwrap();
+    let is_busy = |end: &TransportError| {
+        matches!(
+            end,
+            TransportError::Closed {
+                code: CloseCode::Busy,
+                ..
+            }
+        )
+    };
+    assert!(is_busy(&end), "{end}");
+    run.abort();
 }
 
 /// It says nothing for longer than clients at work may be silent, but its answers come, piece by piece.

@@ -45,7 +45,11 @@ pub(crate) async fn serve(hub: Arc<Hub>, connection: Arc<dyn Connection>) {
                 code: CloseCode::Outdated,
                 why,
             } => tracing::warn!(client = %name, "takes no part: {why}"),
-            error => tracing::info!(client = %name, "gone: {error}"),
+            error => {
+                tracing::info!(client = %name, "gone: {error}");
+                // One that lives and was only slow would wait for ever: nobody serves this connection any more.
+                connection.close(CloseCode::Busy, &error.to_string());
+            }
         },
     }
 }
