@@ -3,20 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedistill_check::{Records, verify};
 use fedistill_client::journal::Journal;
 use fedistill_client::{Client, Ended, Event, Policy};
 use fedistill_coordinator::{Closed, Coordinator, CoordinatorError, FileStore, Settings, Store};
 use fedistill_federation::{Late, Missed, Quorum, Training, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, Version};
+use fedistill_tests::Deployment;
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, Manner, QuicDialer, QuicListener};
 use fedistill_transport::tcp::{TcpDialer, TcpListener};
 use fedistill_transport::{Dial, Listen};
+use flate2::read::GzDecoder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -268,4 +272,54 @@ async fn a_coordinator_of_an_epoch_that_is_over_gets_nothing() {
         ended.unwrap();
         assert_eq!(why, "");
     }
+}
+
+/// `states/protocol-3.redb.gz` is what a coordinator of the last version with protocol 3 alone had kept when it was
+/// killed in round 2, after the first of two contributions. Its federation was this one.
+#[test]
+fn a_state_of_the_version_before_goes_on_in_its_round() {
+    let deployment = Deployment::new(2, 4, "");
+    let config = deployment.coordinator_config();
+    let text = fs::read_to_string(&config).unwrap();
+    let classes = text.lines().find(|line| line.starts_with("classes"));
+    let classes = classes.unwrap();
+    let text = format!(
+        r#"
+federation = "clinic"
+listen = "127.0.0.1:0"
+{classes}
+rounds = 4
+method = "logit-mean"
+[transfer]
+idx = {{ images = "../data/transfer/images.gz" }}
+[round]
+least = 2
+samples = 40
+"#
+    );
+    fs::write(config, text).unwrap();
+    let state = deployment.path("federation/state");
+    fs::create_dir_all(&state).unwrap();
+    let packed = &include_bytes!("states/protocol-3.redb.gz")[..];
+    let mut file = File::create(state.join("rounds.redb")).unwrap();
+    std::io::copy(&mut GzDecoder::new(packed), &mut file).unwrap();
+    drop(file);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let clients = [0, 1].map(|index| deployment.join(index, &address));
+    coordinator.wait_for("round 2.0 goes on from its log");
+    coordinator.wait_for("round 2.0 is over, with 2 contributions");
+    coordinator.wait_for("round 3.0 is over, with 2 contributions");
+    for process in clients.into_iter().chain([coordinator]) {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+    let folders = [
+        state,
+        deployment.path("state-0"),
+        deployment.path("state-1"),
+    ];
+    let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
+    let report = verify(&records, None);
+    assert_eq!(report.broken, [], "{report}");
+    assert_eq!(report.committed, 5, "{report}");
 }

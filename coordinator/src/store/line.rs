@@ -72,7 +72,7 @@ impl Line {
     pub(super) fn of(event: &Event) -> Result<(Self, Option<Vec<u8>>), Fail> {
         Ok(match event {
             Event::Opened(id) => {
-                let line = Line::Opened {
+                let line = Self::Opened {
                     round: id.round,
                     attempt: id.attempt,
                 };
@@ -83,7 +83,7 @@ impl Line {
                 blob,
                 answers,
             } => {
-                let line = Line::Taken {
+                let line = Self::Taken {
                     client: client.to_string(),
                     blob: blob.to_string(),
                     answers: answers.as_ref().map(Shape::of),
@@ -92,7 +92,7 @@ impl Line {
             }
             Event::Awaits(before) => {
                 let missing = before.missing.iter();
-                let line = Line::Awaits {
+                let line = Self::Awaits {
                     missing: missing.map(|(n, w)| (n.to_string(), *w)).collect(),
                 };
                 let plan = frame::encode(&Message::Plan(before.plan.clone()))?;
@@ -104,7 +104,7 @@ impl Line {
                 parts,
                 answers,
             } => {
-                let line = Line::Folded {
+                let line = Self::Folded {
                     client: client.to_string(),
                     round: of.round,
                     attempt: of.attempt,
@@ -114,12 +114,12 @@ impl Line {
                 };
                 (line, Some(answers.pack(Precision::F32)))
             }
-            Event::Extended(number) => (Line::Extended { number: *number }, None),
+            Event::Extended(number) => (Self::Extended { number: *number }, None),
             Event::Committed(contributors) => {
                 let contributors = contributors.iter().map(ToString::to_string).collect();
-                (Line::Committed { contributors }, None)
+                (Self::Committed { contributors }, None)
             }
-            Event::Aborted => (Line::Aborted, None),
+            Event::Aborted => (Self::Aborted, None),
         })
     }
 
@@ -129,8 +129,8 @@ impl Line {
     /// What is damaged, or not there.
     pub(super) fn event(self, packed: Option<Vec<u8>>) -> Result<Event, Fail> {
         Ok(match self {
-            Line::Opened { round, attempt } => Event::Opened(RoundId { round, attempt }),
-            Line::Taken {
+            Self::Opened { round, attempt } => Event::Opened(RoundId { round, attempt }),
+            Self::Taken {
                 client,
                 blob,
                 answers,
@@ -146,7 +146,7 @@ impl Line {
                     answers,
                 }
             }
-            Line::Awaits { missing } => {
+            Self::Awaits { missing } => {
                 let plan = packed.ok_or("the plan of the round before is missing")?;
                 let missing = missing.into_iter();
                 let missing = missing.map(|(name, weight)| Ok((name.parse()?, weight)));
@@ -155,7 +155,7 @@ impl Line {
                     missing: missing.collect::<Result<_, Fail>>()?,
                 }))
             }
-            Line::Folded {
+            Self::Folded {
                 client,
                 round,
                 attempt,
@@ -174,14 +174,14 @@ impl Line {
                     answers: answers.unpack(&packed)?,
                 }
             }
-            Line::Extended { number } => Event::Extended(number),
-            Line::Committed { contributors } => Event::Committed(
+            Self::Extended { number } => Event::Extended(number),
+            Self::Committed { contributors } => Event::Committed(
                 contributors
                     .iter()
                     .map(|name| name.parse())
                     .collect::<Result<_, _>>()?,
             ),
-            Line::Aborted => Event::Aborted,
+            Self::Aborted => Event::Aborted,
         })
     }
 }

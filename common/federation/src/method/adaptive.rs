@@ -49,8 +49,8 @@ pub(super) const ENTRY: Entry = Entry {
     up: "logits on N samples: 4NC",
     down: "the pool on the N samples of the round before: 4NC",
     loss: "KL to what came down; then cross-entropy",
-    good: "any teacher, any skew",
-    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default",
+    good: "any teacher, any skew, where rounds speak about samples enough: 1,000 in all that was measured",
+    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; or 100 samples a round under heavy skew, where `teacher-only` can be better, and `vote` with fewer bytes",
     differs: "",
     parameters: &[
         Parameter {
