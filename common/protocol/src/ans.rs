@@ -21,7 +21,7 @@ fn malformed(why: &str) -> ProtocolError {
 
 /// How often each symbol comes. In turn by four, so that a processor does not wait where one comes again and
 /// again.
-fn counted(symbols: &[u8]) -> [u32; 256] {
+pub(crate) fn counted(symbols: &[u8]) -> [u32; 256] {
     let mut turns = [[0u32; 256]; 4];
     let (fours, rest) = symbols.as_chunks::<4>();
     for four in fours {

@@ -16,13 +16,17 @@ pub struct Bit {
 
 /// Bits after which new ones count as little as they ever will.
 const LONG: u8 = 254;
+/// Bits said to be as many as never to learn from new ones.
+const FIXED: u8 = 255;
+/// Nothing is ever certain: neither of two bits is less likely, in 65536ths.
+const LEAST: u32 = 32;
 
 /// After so many bits, how far an estimate moves: 1 / (n + 1.5), in 65536ths. Dividing would take a
 /// coder most of its time.
-const SHARES: [u32; LONG as usize + 1] = {
-    let mut shares = [0; LONG as usize + 1];
+const SHARES: [u32; FIXED as usize + 1] = {
+    let mut shares = [0; FIXED as usize + 1];
     let mut seen = 0;
-    while seen < shares.len() {
+    while seen <= LONG as usize {
         shares[seen] = (1 << 17) / (2 * seen as u32 + 3);
         seen += 1;
     }
@@ -48,9 +52,8 @@ impl Bit {
             false => zero + (((65_536 - zero) * share) >> 16),
             true => zero - ((zero * share) >> 16),
         };
-        // Nothing is ever certain.
-        self.zero = moved.clamp(32, 65_536 - 32) as u16;
-        self.seen = self.seen.saturating_add(1).min(LONG);
+        self.zero = moved.clamp(LEAST, 65_536 - LEAST) as u16;
+        self.seen += u8::from(self.seen < LONG);
     }
 
     /// Where a range is cut: what is below is 0.
@@ -201,6 +204,26 @@ impl Symbols {
             depth,
             tree: vec![Bit::default(); 1 << depth],
         }
+    }
+
+    /// The same, all of them as likely to begin with, which each bit takes for as firm as if it had been seen so
+    /// often: it learns less from the first symbols. After 255 times it never learns.
+    pub fn firm(size: u32, seen: u8) -> Self {
+        let mut all = Self::new(size);
+        let size = u64::from(size.clamp(1, 1 << 16));
+        for (place, bit) in all.tree.iter_mut().enumerate().skip(1) {
+            // How many symbols are below a place, and below where a bit of it is 0.
+            let level = place.ilog2();
+            let wide = 1u64 << (all.depth - level);
+            let first = (place as u64 - (1 << level)) * wide;
+            let below = |wide: u64| size.saturating_sub(first).min(wide);
+            let zero = (below(wide / 2) << 16).checked_div(below(wide));
+            let zero = zero.unwrap_or(1 << 15);
+            // Within its bounds, and so below 2^16.
+            bit.zero = zero.clamp(LEAST.into(), u64::from(65_536 - LEAST)) as u16;
+            bit.seen = seen;
+        }
+        all
     }
 
     /// Writes a symbol.

@@ -1,20 +1,23 @@
 mod alphabets;
 mod blocks;
+mod coding;
 mod flags;
 mod parts;
 mod peaks;
 mod rounding;
+mod sparse;
 mod symbols;
 mod top;
 mod update;
+mod versions;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::codec::{Decode, Encode};
-use crate::entropy::{Decoder, Encoder, Symbols};
-use crate::{ProtocolError, ans};
+use crate::{ProtocolError, Version};
 
+use coding::Coding;
 use peaks::Peaks;
 pub use rounding::Rounding;
 use top::Top;
@@ -135,24 +138,8 @@ impl Precision {
     }
 }
 
-/// How symbols are written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Coding {
-    /// Side by side.
-    Plain,
-    /// By an adaptive arithmetic coder.
-    Adaptive,
-    /// By asymmetric numeral systems.
-    Systems,
-}
-
 /// Set in the byte of the coding where rows that say nothing are left out.
 const GAPS: u8 = 0x10;
-
-/// From so many symbols on the faster coder is used: what it has to say first is little among them.
-const MANY: usize = 1 << 15;
-/// The same of eight bits, of which the other one would have as much to learn.
-const MANY_BYTES: usize = 1 << 13;
 
 /// What somebody knows about some samples or classes: a row each, a column a class, row-major, all
 /// finite. A row of zeros says nothing.
@@ -266,10 +253,16 @@ impl Answers {
         body.saturating_add(flags + count + Self::HEADER_BYTES as u64)
     }
 
-    /// Packs the answers: format, kind, precision, coding, rows and classes as u32 little-endian; then
-    /// the values, or their scales and symbols. Symbols are coded at their entropy where that is
-    /// shorter, and rows that say nothing are left out.
+    /// Packs the answers, so that peers of all versions that are spoken can read them: [`Self::pack_for`] the oldest.
     pub fn pack(&self, precision: Precision) -> Vec<u8> {
+        self.pack_for(Version::OLDEST, precision)
+    }
+
+    /// Packs the answers for peers of a version: format, kind, precision, coding, rows and classes as u32
+    /// little-endian; then the values, or their scales and symbols. Symbols are coded at their entropy where that is
+    /// shorter, and rows that say nothing are left out. Later versions know shorter ways; all are read by
+    /// [`Self::unpack`]. Peaks are for [`Version::LATEST`] always, as the precision is.
+    pub fn pack_for(&self, version: Version, precision: Precision) -> Vec<u8> {
         let mut bytes = vec![Self::FORMAT, self.kind as u8, precision.number(), 0];
         bytes.extend(self.rows.to_le_bytes());
         bytes.extend(self.classes.to_le_bytes());
@@ -283,51 +276,31 @@ impl Answers {
         let coding = match speaks.contains(&false) {
             true => {
                 flags::write(&speaks, &mut bytes);
-                GAPS | self.only(&speaks).pack_body(precision, &mut bytes) as u8
+                GAPS | self.only(&speaks).pack_body(version, precision, &mut bytes) as u8
             }
-            false => self.pack_body(precision, &mut bytes) as u8,
+            false => self.pack_body(version, precision, &mut bytes) as u8,
         };
         bytes[3] = coding;
         bytes
     }
 
-    fn pack_body(&self, precision: Precision, bytes: &mut Vec<u8>) -> Coding {
+    fn pack_body(&self, version: Version, precision: Precision, bytes: &mut Vec<u8>) -> Coding {
         let classes = self.classes as usize;
-        let (bits, has_parts) = match self.kind.form(precision) {
+        match self.kind.form(precision) {
             Form::Floats => {
                 self.pack_floats(precision, bytes);
-                return Coding::Plain;
-            }
-            Form::Peaks => return Peaks::closest(&self.values, classes).pack(classes, bytes),
-            Form::Parts(bits) => (bits, true),
-            Form::Steps(bits) => (bits, false),
-        };
-        let most = (u16::MAX >> (16 - bits)) as u8;
-        let mut found = Vec::with_capacity(self.values.len());
-        match has_parts {
-            false => blocks::quantise(&self.values, most, bytes, &mut found),
-            true => parts::of_rows(&self.values, classes, most, &mut found),
-        }
-        // What parts of a row leave for the others is worth more than speed, but for bytes, of which the
-        // adaptive coder takes ten times as long.
-        let coding = match (bits, has_parts) {
-            (8, _) if found.len() >= MANY_BYTES => Coding::Systems,
-            (_, false) if found.len() >= MANY => Coding::Systems,
-            _ => Coding::Adaptive,
-        };
-        let coded = match (coding, has_parts) {
-            (Coding::Systems, _) => ans::encode(&found),
-            (_, false) => encode(&found, bits),
-            (_, true) => parts::encode(&found, classes, most),
-        };
-        match (coded.len() as u64) < symbols::packed(found.len() as u64, bits) {
-            true => {
-                bytes.extend(coded);
-                coding
-            }
-            false => {
-                symbols::pack(&found, bits, bytes);
                 Coding::Plain
+            }
+            Form::Peaks => Peaks::closest(&self.values, classes).pack(self.kind, classes, bytes),
+            Form::Parts(bits) => {
+                let mut found = Vec::with_capacity(self.values.len());
+                parts::of_rows(&self.values, classes, most(bits), &mut found);
+                coding::write_parts(&found, classes, bits, version, bytes)
+            }
+            Form::Steps(bits) => {
+                let mut found = Vec::with_capacity(self.values.len());
+                blocks::quantise(&self.values, most(bits), bytes, &mut found);
+                coding::write_steps(&found, bits, bytes)
             }
         }
     }
@@ -424,12 +397,8 @@ impl Answers {
         };
         let form = kind.form(precision);
         let gaps = coding & GAPS != 0;
-        let coding = match (coding & !GAPS, form) {
-            (0, _) => Coding::Plain,
-            (1, Form::Peaks | Form::Parts(_) | Form::Steps(_)) => Coding::Adaptive,
-            (2, Form::Parts(_) | Form::Steps(_)) => Coding::Systems,
-            _ => return Err(malformed("unknown coding")),
-        };
+        let coding = Coding::of(coding & !GAPS, form);
+        let coding = coding.ok_or_else(|| malformed("unknown coding"))?;
         let actual_rows = u32::from_le_bytes([r0, r1, r2, r3]);
         let actual_classes = u32::from_le_bytes([c0, c1, c2, c3]);
         if (actual_rows, actual_classes) != (rows, classes) {
@@ -487,7 +456,7 @@ impl Answers {
                 Top::new(kind, classes, count).unpack(body, spoken as usize)?
             }
             (Form::Floats, _) => unpack_floats(body, precision),
-            (Form::Peaks, _) => Peaks::unpack(body, shape, coding)?.values(shape[1]),
+            (Form::Peaks, _) => Peaks::unpack(body, kind, shape, coding)?.values(shape[1]),
             (Form::Parts(bits), _) => unpack_parts(body, shape, bits, coding)?,
             (Form::Steps(bits), _) => unpack_steps(body, shape, bits, coding)?,
         };
@@ -552,12 +521,8 @@ fn unpack_parts(
     bits: u32,
     coding: Coding,
 ) -> Result<Vec<f32>, ProtocolError> {
-    let (count, most) = (rows * classes, (u16::MAX >> (16 - bits)) as u8);
-    let found = match coding {
-        Coding::Adaptive => parts::decode(coded, rows, classes, most)?,
-        Coding::Plain | Coding::Systems => unpack_symbols(coded, count, bits, coding)?,
-    };
-    parts::restore(&found, classes, most)
+    let found = coding::read_parts(coded, [rows, classes], bits, coding)?;
+    parts::restore(&found, classes, most(bits))
 }
 
 fn unpack_steps(
@@ -566,42 +531,15 @@ fn unpack_steps(
     bits: u32,
     coding: Coding,
 ) -> Result<Vec<f32>, ProtocolError> {
-    let (count, most) = (rows * classes, (u16::MAX >> (16 - bits)) as u8);
+    let count = rows * classes;
     let (scales, coded) = payload
         .split_at_checked(blocks::scales(count as u64) as usize)
         .ok_or_else(|| malformed("it is cut off"))?;
-    let found = unpack_symbols(coded, count, bits, coding)?;
-    Ok(blocks::restore(scales, &found, most))
+    let found = coding::read_steps(coded, count, bits, coding)?;
+    Ok(blocks::restore(scales, &found, most(bits)))
 }
 
-fn unpack_symbols(
-    coded: &[u8],
-    count: usize,
-    bits: u32,
-    coding: Coding,
-) -> Result<Vec<u8>, ProtocolError> {
-    let found = match coding {
-        Coding::Plain => symbols::unpack(coded, bits, count)?,
-        Coding::Systems => ans::decode(coded, count)?,
-        Coding::Adaptive => decode(coded, bits, count)?,
-    };
-    match found.iter().any(|symbol| *symbol >> (bits - 1) > 1) {
-        true => Err(malformed("a symbol is beyond its bits")),
-        false => Ok(found),
-    }
-}
-
-fn encode(found: &[u8], bits: u32) -> Vec<u8> {
-    let (mut encoder, mut model) = (Encoder::default(), Symbols::new(1 << bits));
-    for symbol in found {
-        model.write(&mut encoder, (*symbol).into());
-    }
-    encoder.finish()
-}
-
-fn decode(bytes: &[u8], bits: u32, count: usize) -> Result<Vec<u8>, ProtocolError> {
-    let (mut decoder, mut model) = (Decoder::new(bytes), Symbols::new(1 << bits));
-    let found = (0..count).map(|_| model.read(&mut decoder) as u8).collect();
-    decoder.finish()?;
-    Ok(found)
+/// The largest symbol of so many bits, 1 to 8.
+fn most(bits: u32) -> u8 {
+    (u16::MAX >> (16 - bits)) as u8
 }

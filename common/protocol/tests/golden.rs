@@ -415,11 +415,42 @@ fn packed_answers_have_the_bytes_of_format_2() {
         (&features, Precision::U1),
         (&logits, Precision::U1),
     ];
+    // Sixty classes, of which a row names one or two: what peers of version 4 know besides.
+    let named = |kind| {
+        let row = |at: usize| {
+            let (first, second) = (at * 37 % 61 % 60, at * 23 % 59);
+            let share = move |class| match class {
+                _ if class == first => 0.75,
+                _ if class == second => 0.25,
+                _ => 0.0,
+            };
+            (0..60).map(share)
+        };
+        Answers::new(kind, 60, (0..40).flat_map(row).collect()).unwrap()
+    };
+    let shares = named(AnswerKind::Probabilities);
+    let steep = named(AnswerKind::Logits);
+    let later = [
+        (&shares, Precision::U8, 3),
+        (&shares, Precision::U4, 3),
+        (&shares, Precision::U2, 3),
+        (&shares, Precision::U1, 3),
+        (&shares, Precision::Peak, 4),
+        (&steep, Precision::Peak, 4),
+    ];
     let golden = lines(ANSWERS);
-    assert_eq!(golden.len(), cases.len() + 1);
+    assert_eq!(golden.len(), cases.len() + 1 + later.len());
     for ((answers, precision), (name, bytes)) in cases.into_iter().zip(&golden) {
         assert_eq!(hex(&answers.pack(precision)), hex(bytes), "{name}");
         assert!(Answers::unpack(bytes, answers.kind(), answers.rows(), 3).is_ok());
+    }
+    for ((answers, precision, coding), (name, bytes)) in
+        later.into_iter().zip(&golden[cases.len() + 1..])
+    {
+        let packed = answers.pack_for(Version::LATEST, precision);
+        assert_eq!(hex(&packed), hex(bytes), "{name}");
+        assert_eq!(packed[3], coding, "{name}");
+        assert!(Answers::unpack(bytes, answers.kind(), 40, 60).is_ok());
     }
     // Too long to be here whole.
     let (name, digest) = &golden[cases.len()];

@@ -76,6 +76,12 @@ pub(super) fn read(bytes: &[u8], rows: usize) -> Result<(Vec<bool>, &[u8]), Prot
     Ok((flags, rest))
 }
 
+/// What follows the flags, of whatever number.
+pub(super) fn skip(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
+    rest.get(u32::from_le_bytes(*length) as usize..)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -91,6 +97,7 @@ mod tests {
             write(&flags, &mut bytes);
             prop_assert!(bytes.len() as u64 <= most_bytes(flags.len() as u32));
             bytes.push(7);
+            prop_assert_eq!(skip(&bytes), Some(&[7][..]));
             prop_assert_eq!(read(&bytes, flags.len()).unwrap(), (flags, &[7][..]));
         }
 

@@ -5,11 +5,12 @@ mod scales;
 
 use half::f16;
 
-use crate::ProtocolError;
-use crate::entropy::{Decoder, Encoder, Symbols};
+use crate::entropy::{Bit, Decoder, Encoder, Symbols};
+use crate::{AnswerKind, ProtocolError};
 
+use super::coding::{self, Coding};
+use super::malformed;
 use super::top::{Bits, Reader};
-use super::{Coding, malformed};
 use scales::{STEPS, Scales};
 
 /// Rows that share their scales.
@@ -148,15 +149,15 @@ impl Peaks {
         vec![self.classes.clone(), lows, gaps]
     }
 
-    /// Appends scales and, in fewer bytes where they are coded, classes and levels.
-    pub(super) fn pack(&self, classes: usize, bytes: &mut Vec<u8>) -> Coding {
+    /// Appends scales and, in fewer bytes where they are coded, classes and levels of such values.
+    pub(super) fn pack(&self, kind: AnswerKind, classes: usize, bytes: &mut Vec<u8>) -> Coding {
         bytes.extend(self.scales.iter().flat_map(|scales| scales.bytes()));
         let plain = symbols_bytes(self.classes.len() as u64, classes as u64);
-        if let Some(coded) = self.encode(classes)
+        if let Some((coding, coded)) = self.encode(kind, classes)
             && (coded.len() as u64) < plain
         {
             bytes.extend(coded);
-            return Coding::Adaptive;
+            return coding;
         }
         let (digits, mut bits) = (digits(classes as u64), Bits::default());
         for (class, levels) in self.classes.iter().zip(&self.levels) {
@@ -169,14 +170,30 @@ impl Peaks {
         Coding::Plain
     }
 
-    fn encode(&self, classes: usize) -> Option<Vec<u8>> {
-        let (mut encoder, mut model) = (Encoder::default(), Model::new(classes)?);
-        for (class, [low, gap]) in self.classes.iter().zip(&self.levels) {
-            model.classes.write(&mut encoder, *class);
-            model.gaps.write(&mut encoder, (*gap).into());
-            model.lows.write(&mut encoder, (*low).into());
+    fn encode(&self, kind: AnswerKind, classes: usize) -> Option<(Coding, Vec<u8>)> {
+        let write = |mut encoder: Encoder, mut model: Model| {
+            for (class, [low, gap]) in self.classes.iter().zip(&self.levels) {
+                model.classes.write(&mut encoder, *class);
+                model.gaps.write(&mut encoder, (*gap).into());
+                model.lows(*gap).write(&mut encoder, (*low).into());
+            }
+            encoder.finish()
+        };
+        let coded = write(Encoder::default(), Model::new(classes)?);
+        let learnt = (Coding::Adaptive, coded);
+        // Few classes are soon learnt, and many of many rows: there is nothing to be gained.
+        let are_learnt = classes <= FEW || self.classes.len() >= ENOUGH * classes;
+        if kind != AnswerKind::Probabilities && are_learnt {
+            return Some(learnt);
         }
-        Some(encoder.finish())
+        let firm = (0..FIRMNESS.len()).filter_map(|which| {
+            let (mut encoder, model) = (Encoder::default(), Model::firm(which, kind, classes)?);
+            for place in (0..FIRMNESS_BITS).rev() {
+                encoder.bit(&mut Bit::default(), which >> place & 1 == 1);
+            }
+            Some((Coding::Firm, write(encoder, model)))
+        });
+        Some(firm.fold(learnt, coding::shorter))
     }
 
     /// Reads so many rows that [`Self::pack`] wrote.
@@ -185,6 +202,7 @@ impl Peaks {
     /// Bytes that it would not have written.
     pub(super) fn unpack(
         bytes: &[u8],
+        kind: AnswerKind,
         [rows, classes]: [usize; 2],
         coding: Coding,
     ) -> Result<Self, ProtocolError> {
@@ -211,18 +229,26 @@ impl Peaks {
                     return Err(malformed("bits are left over"));
                 }
             }
-            Coding::Adaptive => {
-                let model = Model::new(classes);
-                let mut model = model.ok_or_else(|| malformed("unknown coding"))?;
+            Coding::Adaptive | Coding::Firm => {
                 let mut decoder = Decoder::new(symbols);
+                let model = match coding {
+                    Coding::Firm => {
+                        let bits = (0..FIRMNESS_BITS).map(|_| decoder.bit(&mut Bit::default()));
+                        let which = bits.fold(0, |which, bit| which << 1 | usize::from(bit));
+                        Model::firm(which, kind, classes)
+                    }
+                    _ => Model::new(classes),
+                };
+                let mut model = model.ok_or_else(|| malformed("unknown coding"))?;
                 for _ in 0..rows {
                     all.classes.push(model.classes.read(&mut decoder));
                     let gap = model.gaps.read(&mut decoder) as u8;
-                    all.levels.push([model.lows.read(&mut decoder) as u8, gap]);
+                    let low = model.lows(gap).read(&mut decoder) as u8;
+                    all.levels.push([low, gap]);
                 }
                 decoder.finish()?;
             }
-            Coding::Systems => return Err(malformed("unknown coding")),
+            Coding::Systems | Coding::Sparse => return Err(malformed("unknown coding")),
         }
         match all.classes.iter().all(|class| (*class as usize) < classes) {
             true => Ok(all),
@@ -231,11 +257,21 @@ impl Peaks {
     }
 }
 
+/// As how often seen a class's bits are taken, to begin with: what a row says is firmer then, and what many say is
+/// learnt later.
+const FIRMNESS: [u8; 1 << FIRMNESS_BITS] = [0, 8, 40, 255];
+const FIRMNESS_BITS: u32 = 2;
+/// So few classes are soon learnt.
+const FEW: usize = 32;
+/// Rows a class that are enough to learn which are likely.
+const ENOUGH: usize = 32;
+
 /// What is likely in a row.
 struct Model {
     classes: Symbols,
     gaps: Symbols,
-    lows: Symbols,
+    /// One, or one for each distance of the largest.
+    lows: Vec<Symbols>,
 }
 
 impl Model {
@@ -244,12 +280,32 @@ impl Model {
         let classes = u32::try_from(classes)
             .ok()
             .filter(|count| *count <= 1 << 16)?;
-        let levels = || Symbols::new(u32::from(STEPS) + 1);
+        let levels = Symbols::new(u32::from(STEPS) + 1);
         Some(Self {
             classes: Symbols::new(classes),
-            gaps: levels(),
-            lows: levels(),
+            gaps: levels.clone(),
+            lows: vec![levels],
         })
+    }
+
+    /// Of classes that are as firm as one of [`FIRMNESS`] is, and levels of such values.
+    fn firm(which: usize, kind: AnswerKind, classes: usize) -> Option<Self> {
+        let Self { gaps, mut lows, .. } = Self::new(classes)?;
+        if kind == AnswerKind::Probabilities {
+            // They add up to 1: one level follows from the other.
+            lows = vec![gaps.clone(); usize::from(STEPS) + 1];
+        }
+        Some(Self {
+            // At most 2^16.
+            classes: Symbols::firm(classes as u32, *FIRMNESS.get(which)?),
+            gaps,
+            lows,
+        })
+    }
+
+    fn lows(&mut self, gap: u8) -> &mut Symbols {
+        let last = self.lows.len() - 1;
+        &mut self.lows[usize::from(gap).min(last)]
     }
 }
 

@@ -2,21 +2,32 @@
 //! CFD, Sattler et al. 2022, and the cache of SCARLET, Azuma et al. 2025, in one form).
 
 use super::{Answers, flags, malformed};
-use crate::{Precision, ProtocolError};
+use crate::{Precision, ProtocolError, Version};
 
 impl Answers {
     /// What leads who holds `base` to these answers, as they are at this precision: a flag for each row
     /// of another value there than in `base`, then those rows, packed. `base` is what was unpacked on
     /// the other side, not what it was packed from. `None` where the shape or kind is another one, or
     /// where the other side could not tell by the digest of these answers, packed, that it has them.
+    /// All versions that are spoken can read it: [`Self::update_for`] the oldest.
     pub fn update(&self, base: &Self, precision: Precision) -> Option<Vec<u8>> {
+        self.update_for(Version::OLDEST, base, precision)
+    }
+
+    /// The same for peers of a version, which know these answers by what [`Self::pack_for`] packs for them.
+    pub fn update_for(
+        &self,
+        version: Version,
+        base: &Self,
+        precision: Precision,
+    ) -> Option<Vec<u8>> {
         if (base.kind, base.rows, base.classes) != (self.kind, self.rows, self.classes) {
             return None;
         }
         // As they will be over there: rounded.
-        let packed = self.pack(precision);
+        let packed = self.pack_for(version, precision);
         let rounded = Self::unpack(&packed, self.kind, self.rows, self.classes).ok()?;
-        if rounded.pack(precision) != packed {
+        if rounded.pack_for(version, precision) != packed {
             return None;
         }
         let rows = rounded.iter().zip(base.iter());
@@ -24,7 +35,7 @@ impl Answers {
         let mut bytes = Vec::new();
         flags::write(&changed, &mut bytes);
         let some = self.only(&changed);
-        let nested = some.pack(precision);
+        let nested = some.pack_for(version, precision);
         // Scales are of blocks of rows: without the others, a row may be rounded otherwise.
         let again = Self::unpack(&nested, some.kind, some.rows, some.classes).ok()?;
         let nested = match again == rounded.only(&changed) {

@@ -75,15 +75,16 @@ proptest! {
     #[test]
     fn any_bytes_are_rows_or_an_error(
         scales in prop::array::uniform8(any::<u8>()), bytes in prop::collection::vec(any::<u8>(), 0..60),
-        rows in 1usize..30, classes in 1usize..30, coded: bool,
+        rows in 1usize..30, classes in 1usize..30, way in 0u8..5, likely: bool,
     ) {
-        let coding = if coded { Coding::Adaptive } else { Coding::Plain };
+        let coding = Coding::of(way, crate::labels::Form::Peaks).unwrap_or(Coding::Plain);
+        let kind = if likely { AnswerKind::Probabilities } else { KIND };
         let exact = symbols_bytes(rows as u64, classes as u64) as usize;
         let exact: Vec<u8> = bytes.iter().copied().chain([0; 60]).take(exact).collect();
         for scales in [scales, [0, 0xc0, 0, 0x40, 0, 0, 0, 0x48]] {
             for symbols in [&bytes, &exact] {
                 let bytes = [&scales[..], symbols].concat();
-                if let Ok(read) = Peaks::unpack(&bytes, [rows, classes], coding) {
+                if let Ok(read) = Peaks::unpack(&bytes, kind, [rows, classes], coding) {
                     let values = read.values(classes);
                     prop_assert_eq!(values.len(), rows * classes);
                     prop_assert!(values.iter().all(|value| value.is_finite()));
@@ -108,6 +109,36 @@ fn two_levels_are_the_closest_in_squares() {
             for high in low..40 {
                 assert!(ours <= off([low as f32 / 8.0, high as f32 / 8.0], class) + 1e-2);
             }
+        }
+    }
+}
+
+/// Rows that name one of so many classes, evenly but in no order.
+fn named(kind: AnswerKind, rows: usize, classes: usize) -> Answers {
+    let mut state = 1usize;
+    let rows = (0..rows).flat_map(|_| {
+        state = (state * 75 + 74) % 65_537;
+        let class = state % classes;
+        (0..classes).map(move |at| f32::from(u8::from(at == class)))
+    });
+    Answers::new(kind, classes as u32, rows.collect()).unwrap()
+}
+
+#[test]
+fn classes_that_are_too_many_to_be_learnt_take_their_digits() {
+    for kind in [KIND, AnswerKind::Probabilities] {
+        for (rows, classes) in [(300, 1000), (1000, 100), (1000, 700)] {
+            let answers = named(kind, rows, classes);
+            let bytes = answers.pack(Precision::Peak);
+            assert_eq!(bytes[3], Coding::Firm as u8);
+            let least = rows as f64 * (classes as f64).log2() / 8.0;
+            let beside = Answers::HEADER_BYTES + rows.div_ceil(ROWS) * scales::BYTES;
+            let taken = (bytes.len() - beside) as f64;
+            assert!(
+                taken <= 1.01 * least + 8.0,
+                "{rows} x {classes}: {taken} of {least:.0}"
+            );
+            assert_eq!(Answers::read(&bytes), Ok(answers));
         }
     }
 }
