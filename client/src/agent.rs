@@ -12,7 +12,7 @@ use std::time::Duration;
 use fedistill_learning::Samples;
 use fedistill_protocol::{
     Answers, Digest, Hello, Message, Receipt, Refusal, RejectReason, Rejected, RoundId, RoundPlan,
-    TransferManifest, TransferSet, Welcome,
+    TransferManifest, TransferSet, Version, Welcome,
 };
 
 use self::answered::Answered;
@@ -28,6 +28,8 @@ use crate::{Held, Wanted};
 #[derive(Debug)]
 pub struct Agent {
     config: AgentConfig,
+    /// What the connection speaks, or the last one did.
+    version: Version,
     welcome: Option<Welcome>,
     transfer: Option<(Digest, Arc<Samples>)>,
     work: Work,
@@ -59,6 +61,7 @@ impl Agent {
     pub fn new(config: AgentConfig) -> Self {
         Self {
             config,
+            version: Version::LATEST,
             welcome: None,
             transfer: None,
             work: Work::Idle,
@@ -85,6 +88,11 @@ impl Agent {
     /// Begins with the transfer set of this digest in hand.
     pub fn hold(&mut self, blob: Digest, transfer: Arc<Samples>) {
         self.transfer = Some((blob, transfer));
+    }
+
+    /// Says which version the coming connection speaks: the latest, where nothing is said.
+    pub fn speak(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// Says of how many parameters its student is made.
@@ -434,7 +442,7 @@ impl Agent {
                 return self.put(Output::Send(Refusal { id, why }.into()));
             }
         };
-        let done = Done::of(plan, self.epoch, answers, self.given.as_ref());
+        let done = Done::of(self.version, plan, self.epoch, answers, self.given.as_ref());
         if self.durable {
             // Another answer to the same plan must never be given, so this one is kept first.
             match done.finished() {

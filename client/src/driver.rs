@@ -404,6 +404,7 @@ impl Client {
         // An agent needs one blob at a time: what it asks for next replaces what it asked for before.
         let mut fetching = JoinSet::new();
         let mut beat = tokio::time::interval(Duration::from_secs(3600));
+        self.agent.speak(connection.version());
         self.agent.handle(Input::Connected);
         loop {
             while let Some(output) = self.agent.poll_output() {

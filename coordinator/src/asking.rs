@@ -2,16 +2,29 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fedistill_federation::Round;
-use fedistill_protocol::{Name, RoundId};
+use fedistill_protocol::{Name, RoundId, Version};
 
 use crate::hub::{Arrival, Hub, encode};
+
+/// What a round asks, ready to be sent.
+pub(crate) struct Words {
+    pub(crate) common: Arc<[u8]>,
+    /// For those that are asked something else.
+    pub(crate) particular: BTreeMap<Name, Arc<[u8]>>,
+}
+
+impl Words {
+    fn to(&self, client: &Name) -> Arc<[u8]> {
+        Arc::clone(self.particular.get(client).unwrap_or(&self.common))
+    }
+}
 
 /// Tells the clients of a cohort what the open round asks, a bounded number of them at a time.
 pub(crate) struct Asking<'a> {
     cohort: &'a BTreeMap<Name, u32>,
-    plan: Arc<[u8]>,
-    /// The plans of those that get another one.
-    particular: BTreeMap<Name, Arc<[u8]>>,
+    words: Words,
+    /// For clients of older versions, where they could not read those.
+    older: Option<Words>,
     at_once: usize,
     /// Whom to tell next.
     queue: VecDeque<Name>,
@@ -22,14 +35,14 @@ pub(crate) struct Asking<'a> {
 impl<'a> Asking<'a> {
     pub(crate) fn new(
         cohort: &'a BTreeMap<Name, u32>,
-        plan: Arc<[u8]>,
-        particular: BTreeMap<Name, Arc<[u8]>>,
+        words: Words,
+        older: Option<Words>,
         at_once: usize,
     ) -> Self {
         Self {
             cohort,
-            plan,
-            particular,
+            words,
+            older,
             at_once,
             queue: cohort.keys().cloned().collect(),
             busy: BTreeSet::new(),
@@ -71,14 +84,22 @@ impl<'a> Asking<'a> {
             && (self.busy.len() < self.at_once || self.busy.contains(front))
             && let Some(name) = self.queue.pop_front()
         {
-            let frame = match machine.receipt(&name) {
-                Some(receipt) => encode(&receipt.into()),
-                None => Some(Arc::clone(self.particular.get(&name).unwrap_or(&self.plan))),
+            let receipt = match machine.receipt(&name) {
+                Some(receipt) => match encode(&receipt.into()) {
+                    Some(frame) => Some(frame),
+                    None => continue,
+                },
+                None => None,
             };
-            if let Some(frame) = frame
-                && hub.greet(&name, id, frame)
-                && machine.receipt(&name).is_none()
-            {
+            let is_asked = receipt.is_none();
+            let words = |version: Version| match receipt {
+                Some(receipt) => receipt,
+                None if version < Version::LATEST => {
+                    self.older.as_ref().unwrap_or(&self.words).to(&name)
+                }
+                None => self.words.to(&name),
+            };
+            if hub.greet(&name, id, words) && is_asked {
                 self.busy.insert(name);
             }
         }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{
-    Answers, Contribution, Digest, Hello, Message, Name, ProtocolError, RejectReason, Rejected,
-    RoundPlan, Welcome,
+    Answers, Contribution, Hello, Message, Name, ProtocolError, RejectReason, Rejected, RoundPlan,
+    Welcome,
 };
 use fedistill_transport::{
     CloseCode, Connection, Direction, FrameReader, FrameWriter, Frames, Metered, Payload, Peer,
@@ -362,9 +362,8 @@ async fn fetch(
     });
     if let Some((update, base)) = base {
         let new = base.updated(&get(update.blob, update.bytes).await?);
-        let new = new.map(|new| (new.pack(report.precision), new));
-        if let Ok((packed, answers)) = new
-            && Digest::of(&packed) == blob
+        if let Ok(answers) = new
+            && let Some(packed) = answers.packed_as(report.precision, blob)
         {
             hub.gave(name, blob, packed.into());
             return Ok(Some(answers));

@@ -50,6 +50,16 @@ struct Member {
     greeted: Option<RoundId>,
 }
 
+impl Member {
+    /// Sends; who does not take its messages is cut off.
+    fn send(&self, frame: Arc<[u8]>) {
+        if self.outbox.try_send(frame).is_err() {
+            let why = "messages are not taken";
+            self.connection.close(CloseCode::Violation, why);
+        }
+    }
+}
+
 /// What comes from clients.
 #[derive(Debug)]
 pub(crate) enum Arrival {
@@ -145,26 +155,28 @@ impl Hub {
     }
 
     fn send_frame(&self, to: &Name, frame: Arc<[u8]>) {
-        let state = self.state();
-        let Some(member) = state.members.get(to) else {
-            return;
-        };
-        if member.outbox.try_send(frame).is_err() {
-            let why = "messages are not taken";
-            member.connection.close(CloseCode::Violation, why);
+        if let Some(member) = self.state().members.get(to) {
+            member.send(frame);
         }
     }
 
-    /// Sends what a client has to know of round `id`, once on each connection; whether it did.
-    pub(crate) fn greet(&self, to: &Name, id: RoundId, frame: Arc<[u8]>) -> bool {
+    /// Sends what a client has to know of round `id`, in the words of its version, once on each connection; whether it
+    /// did.
+    pub(crate) fn greet(
+        &self,
+        to: &Name,
+        id: RoundId,
+        frame: impl FnOnce(Version) -> Arc<[u8]>,
+    ) -> bool {
         let mut state = self.state();
-        let member = state.members.get_mut(to);
-        let new = member.is_some_and(|member| member.greeted.replace(id) != Some(id));
-        drop(state);
-        if new {
-            self.send_frame(to, frame);
+        let Some(member) = state.members.get_mut(to) else {
+            return false;
+        };
+        let is_new = member.greeted.replace(id) != Some(id);
+        if is_new {
+            member.send(frame(member.connection.version()));
         }
-        new
+        is_new
     }
 
     /// What a client was told of a round may not have reached it as it was meant, where its version of the

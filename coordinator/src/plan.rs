@@ -6,7 +6,8 @@ use std::sync::Arc;
 use fedistill_federation::{Ask, Lesson, Outlook, State, Training, select};
 use fedistill_learning::seed;
 use fedistill_protocol::{
-    Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rounding, Rows, Update,
+    Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan, Rounding, Rows,
+    Update, Version,
 };
 
 use crate::probes::Hidden;
@@ -44,6 +45,8 @@ pub(crate) struct Planned {
     pub(crate) personal: BTreeMap<Name, Vec<Knowledge>>,
     /// All that clients may fetch.
     pub(crate) blobs: Vec<Vec<u8>>,
+    /// In place of these blobs come those to clients of older versions, which could not read them or what leads to them.
+    pub(crate) older: BTreeMap<Digest, (Digest, u64)>,
     /// The lessons that all were sent, as they are on the other side.
     pub(crate) sent: Vec<Sent>,
 }
@@ -58,11 +61,18 @@ pub struct Sent {
 }
 
 impl Planned {
-    /// The plan as this client gets it.
-    pub(crate) fn of(&self, client: &Name) -> RoundPlan {
+    /// The plan as clients of this version get it, in common or this one.
+    pub(crate) fn of(&self, client: Option<&Name>, version: Version) -> RoundPlan {
         let mut plan = self.plan.clone();
-        if let Some(knowledge) = self.personal.get(client) {
+        if let Some(knowledge) = client.and_then(|client| self.personal.get(client)) {
             plan.knowledge.clone_from(knowledge);
+        }
+        if version < Version::LATEST {
+            for knowledge in &mut plan.knowledge {
+                if let Some((blob, bytes)) = self.older.get(&knowledge.blob) {
+                    (knowledge.blob, knowledge.bytes, knowledge.update) = (*blob, *bytes, None);
+                }
+            }
         }
         plan
     }
@@ -130,17 +140,20 @@ impl Planner {
         let precision = ask.precision.unwrap_or(self.precision);
         let mut blobs = Vec::new();
         let (mut common, mut sent, mut personal) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut older = Older::default();
         if ask.lessons {
             for (index, lesson) in state.common.iter().enumerate() {
                 let precision = precision.of(lesson.answers.kind());
-                let bytes = lesson.answers.pack(precision);
+                let bytes = lesson.answers.pack_for(Version::LATEST, precision);
                 let mut knowledge = knowledge(lesson, &bytes, precision);
+                let mut is_known = Answers::is_known_to(Version::OLDEST, &bytes);
                 if ask.updates {
                     let base = before.get(index);
                     let base = base.filter(|base| base.lesson.about == lesson.about);
                     if let Some((update, bytes)) =
                         base.and_then(|base| update(&lesson.answers, base, precision, bytes.len()))
                     {
+                        is_known &= Answers::is_update_known_to(Version::OLDEST, &bytes);
                         knowledge.update = Some(update);
                         blobs.push(bytes);
                     }
@@ -151,6 +164,9 @@ impl Planner {
                         sent.push(Sent { blob, lesson });
                     }
                 }
+                if !is_known {
+                    older.put(knowledge.blob, lesson, precision);
+                }
                 common.push(knowledge);
                 blobs.push(bytes);
             }
@@ -160,8 +176,11 @@ impl Planner {
                 }
                 let each = lessons.iter().map(|lesson| {
                     let precision = precision.of(lesson.answers.kind());
-                    let bytes = lesson.answers.pack(precision);
+                    let bytes = lesson.answers.pack_for(Version::LATEST, precision);
                     let knowledge = knowledge(lesson, &bytes, precision);
+                    if !Answers::is_known_to(Version::OLDEST, &bytes) {
+                        older.put(knowledge.blob, lesson, precision);
+                    }
                     blobs.push(bytes);
                     knowledge
                 });
@@ -189,11 +208,30 @@ impl Planner {
             deadline_ms: self.deadline_ms,
             cohort: cohort.len() as u32,
         };
+        blobs.extend(older.blobs);
         Planned {
             plan,
             personal,
             blobs,
+            older: older.names,
             sent,
+        }
+    }
+}
+
+/// What clients of older versions get in place of what they could not read.
+#[derive(Default)]
+struct Older {
+    names: BTreeMap<Digest, (Digest, u64)>,
+    blobs: Vec<Vec<u8>>,
+}
+
+impl Older {
+    fn put(&mut self, instead: Digest, lesson: &Lesson, precision: Precision) {
+        let bytes = lesson.answers.pack_for(Version::OLDEST, precision);
+        let name = (Digest::of(&bytes), bytes.len() as u64);
+        if self.names.insert(instead, name).is_none() {
+            self.blobs.push(bytes);
         }
     }
 }
@@ -222,7 +260,7 @@ fn update(
     precision: Precision,
     whole: usize,
 ) -> Option<(Update, Vec<u8>)> {
-    let bytes = answers.update(&base.lesson.answers, precision)?;
+    let bytes = answers.update_for(Version::LATEST, &base.lesson.answers, precision)?;
     let update = Update {
         base: base.blob,
         blob: Digest::of(&bytes),
@@ -241,3 +279,6 @@ pub(crate) fn stream_seed(seed: u64, round: u32) -> u64 {
     first.copy_from_slice(&digest.as_bytes()[..8]);
     u64::from_le_bytes(first)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fedistill_protocol::{
-    Answers, Contribution, Digest, ProtocolError, Receipt, RoundPlan, Update,
+    Answers, Contribution, Digest, ProtocolError, Receipt, RoundPlan, Update, Version,
 };
 
 use super::Blob;
@@ -43,15 +43,17 @@ impl Asked {
 }
 
 impl Done {
-    /// Packs what a plan has come to; as an update of what was `given` before too, where that is shorter.
+    /// Packs what a plan has come to, for a coordinator of this version; as an update of what was `given` before too,
+    /// where that is shorter.
     pub(super) fn of(
+        version: Version,
         plan: &Arc<RoundPlan>,
         epoch: u64,
         answers: Option<Answers>,
         given: Option<&(Digest, Arc<Answers>)>,
     ) -> Self {
         let bytes: Arc<[u8]> = match (&plan.report, &answers) {
-            (Some(report), Some(answers)) => answers.pack(report.precision).into(),
+            (Some(report), Some(answers)) => answers.pack_for(version, report.precision).into(),
             _ => Arc::new([]),
         };
         let mut done = Self {
@@ -77,7 +79,7 @@ impl Done {
             let rounded = Answers::unpack(&bytes, kind, rows, answers.classes()).ok();
             done.answers = rounded.map(Arc::new);
             if let Some((base, given)) = given
-                && let Some(update) = answers.update(given, report.precision)
+                && let Some(update) = answers.update_for(version, given, report.precision)
                 && update.len() < bytes.len()
             {
                 let blob = Digest::of(&update);

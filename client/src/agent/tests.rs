@@ -431,3 +431,29 @@ fn only_what_counted_is_updated() {
     assert_eq!(blobs[1].0, update.blob);
     assert_eq!(long(1.0).updated(&blobs[1].1).unwrap(), long(1.0));
 }
+
+#[test]
+fn a_coordinator_gets_what_it_can_read() {
+    let wide = || {
+        let rows = (0..200usize).flat_map(|row| {
+            let class = row * 7919 % 1009 % 100;
+            (0..100).map(move |at| f32::from(u8::from(at == class)))
+        });
+        Answers::new(AnswerKind::Probabilities, 100, rows.collect()).unwrap()
+    };
+    for version in Version::ALL {
+        let mut agent = agent();
+        agent.speak(version);
+        begin(&mut agent);
+        let mut plan = plan(1);
+        let report = plan.report.as_mut().unwrap();
+        (report.kind, report.precision) = (AnswerKind::Probabilities, Precision::U8);
+        hear(&mut agent, plan.clone());
+        let outputs = step(&mut agent, Input::Trained(plan.id, Ok(Some(wide()))));
+        let [Output::Offer(blobs), Output::Send(_)] = &outputs[..] else {
+            panic!("{outputs:?}");
+        };
+        assert_eq!(blobs[0].1[..], wide().pack_for(version, Precision::U8)[..]);
+        assert!(Answers::is_known_to(version, &blobs[0].1));
+    }
+}

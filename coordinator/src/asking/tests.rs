@@ -11,6 +11,13 @@ const OPEN: RoundId = RoundId {
     attempt: 0,
 };
 
+fn words(common: &[u8], of_b: &[u8]) -> Words {
+    Words {
+        common: common.into(),
+        particular: BTreeMap::from([(name("b"), of_b.into())]),
+    }
+}
+
 #[tokio::test]
 async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
     let clients = ["a", "b", "old"];
@@ -29,8 +36,8 @@ async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
     let machine = Round::open(config, Instant::now());
     let mut asking = Asking::new(
         &cohort,
-        b"plan".as_slice().into(),
-        BTreeMap::from([(name("b"), b"another".as_slice().into())]),
+        words(b"plan", b"another"),
+        Some(words(b"older plan", b"another older")),
         1,
     );
     let mut told = |asking: &mut Asking<'_>| -> Vec<bool> {
@@ -38,7 +45,11 @@ async fn a_seat_is_free_once_its_client_is_done_with_this_round() {
         let clients = clients.iter().zip(mailboxes.iter_mut());
         let told = clients.map(|(client, mailbox)| {
             let plan = mailbox.try_recv().ok();
-            let own: &[u8] = if *client == "b" { b"another" } else { b"plan" };
+            let own: &[u8] = match *client {
+                "b" => b"another",
+                "old" => b"older plan",
+                _ => b"plan",
+            };
             assert!(plan.as_deref().is_none_or(|plan| plan == own), "{client}");
             plan.is_some()
         });

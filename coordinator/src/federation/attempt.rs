@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fedistill_federation::{Ask, Committed, Event, Input, Output, Round, RoundConfig, State};
-use fedistill_protocol::{Message, Name, RoundId, RoundPlan};
+use fedistill_protocol::{Message, Name, RoundId, RoundPlan, Version};
 use tokio::sync::mpsc;
 
 use super::Coordinator;
 use crate::CoordinatorError;
-use crate::asking::Asking;
+use crate::asking::{Asking, Words};
 use crate::hub::{Arrival, Hub, encode};
 use crate::ledger::Lessons;
 use crate::plan::{Planned, Sent};
@@ -192,11 +192,19 @@ impl Coordinator {
             let error = || CoordinatorError::Settings(why.to_owned());
             encode(&Message::Plan(plan)).ok_or_else(error)
         };
-        let particular = planned.particular();
-        let particular = particular.map(|name| Ok((name.clone(), frame(planned.of(name))?)));
-        let particular: BTreeMap<_, _> = particular.collect::<Result<_, CoordinatorError>>()?;
-        let common = frame(plan.clone())?;
-        let mut asking = Asking::new(&cohort, common, particular, self.at_once);
+        let words = |version| {
+            let particular = planned
+                .particular()
+                .map(|name| Ok((name.clone(), frame(planned.of(Some(name), version))?)));
+            Ok::<_, CoordinatorError>(Words {
+                particular: particular.collect::<Result<_, CoordinatorError>>()?,
+                common: frame(planned.of(None, version))?,
+            })
+        };
+        let older = !planned.older.is_empty();
+        let older = older.then(|| words(Version::OLDEST)).transpose()?;
+        let latest = words(Version::LATEST)?;
+        let mut asking = Asking::new(&cohort, latest, older, self.at_once);
         asking.go_on(hub, &machine, id);
         for arrival in self.early() {
             asking.heard(hub, &arrival, id);
