@@ -2,7 +2,7 @@
 //! they take side by side.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fedistill_protocol::{AnswerKind, Answers, Precision};
+use fedistill_protocol::{AnswerKind, Answers, Precision, Version};
 use fedistill_simulator::Partition;
 use fedistill_tests::{entropy_bytes, heard, likely};
 
@@ -32,7 +32,7 @@ fn what_students_say_is_coded_within_a_twentieth_of_its_entropy() {
             for answers in [logits.clone(), likely(logits)] {
                 assert_eq!((answers.rows(), answers.classes()), (1000, 10));
                 for precision in FEW {
-                    let packed = answers.pack(precision);
+                    let packed = answers.pack_for(Version::LATEST, precision);
                     let beside = Answers::HEADER_BYTES + scales(&answers, precision);
                     let coded = (packed.len() - beside) as f64;
                     let symbols = answers.symbols(precision);

@@ -11,7 +11,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use fedistill_protocol::{AnswerKind, Answers, Precision};
+use fedistill_protocol::{AnswerKind, Answers, Precision, Version};
 use fedistill_simulator::Partition;
 use fedistill_tests::{entropy_bytes, heard, likely};
 use half::f16;
@@ -54,11 +54,11 @@ fn row(what: &str, answers: &Answers, precision: Precision) {
     let (kind, rows, classes) = (answers.kind(), answers.rows(), answers.classes());
     let raw = answers.values().len() * 4;
     let plain = plain(answers, precision);
-    let packed = answers.pack(precision);
+    let packed = answers.pack_for(Version::LATEST, precision);
     let ours = Coded {
         bytes: packed.len() - Answers::HEADER_BYTES,
         speed: [
-            speed(raw, || answers.pack(precision)),
+            speed(raw, || answers.pack_for(Version::LATEST, precision)),
             speed(raw, || {
                 Answers::unpack(&packed, kind, rows, classes).unwrap()
             }),
@@ -119,7 +119,7 @@ fn plain(answers: &Answers, precision: Precision) -> Vec<Vec<u8>> {
         return vec![halves(answers).flat_map(u16::to_le_bytes).collect()];
     }
     // Packed, they come after as many bytes of scales.
-    let whole = answers.pack(precision);
+    let whole = answers.pack_for(Version::LATEST, precision);
     let scales = match (answers.kind(), precision) {
         (_, Precision::Peak) => 8 * (answers.rows() as usize).div_ceil(256),
         (AnswerKind::Probabilities, _) => 0,

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fedistill_protocol::{AnswerKind, Answers, Precision};
+use fedistill_protocol::{AnswerKind, Answers, Precision, Version};
 
 /// Rows and classes: some thousand transfer samples, of few classes and of many.
 const SHAPES: [(u32, u32); 4] = [(1000, 10), (4000, 10), (1000, 100), (4000, 100)];
@@ -52,9 +52,9 @@ fn packing(criterion: &mut Criterion) {
                 .chain([Precision::Top(5), Precision::Peak])
             {
                 group.bench_function(format!("pack {precision:?}"), |bench| {
-                    bench.iter(|| answers.pack(precision));
+                    bench.iter(|| answers.pack_for(Version::LATEST, precision));
                 });
-                let packed = answers.pack(precision);
+                let packed = answers.pack_for(Version::LATEST, precision);
                 group.bench_function(format!("unpack {precision:?}"), |bench| {
                     bench.iter(|| Answers::unpack(&packed, kind, rows, classes).unwrap());
                 });

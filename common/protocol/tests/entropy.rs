@@ -142,7 +142,13 @@ fn held(kind: AnswerKind, rows: u32, classes: u32, some: &[Rows]) -> (Vec<String
             let line = format!(
                 "{kind:?} {rows} x {classes} {of:?} {precision:?}: {bytes} bytes, entropy {least:.0}"
             );
-            println!("{line}");
+            // What peers of version 3 get instead.
+            let before = match packed[3] {
+                3 => answers.pack(precision).len() - beside,
+                _ => bytes,
+            };
+            println!("{line}, version 3: {before}");
+            assert!(bytes <= before, "{line}, version 3: {before}");
             if bytes as f64 > 1.05 * least + 8.0 {
                 over.push(line);
             }
