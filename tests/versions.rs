@@ -278,7 +278,7 @@ async fn a_coordinator_of_an_epoch_that_is_over_gets_nothing() {
 /// killed in round 2, after the first of two contributions. Its federation was this one.
 #[test]
 fn a_state_of_the_version_before_goes_on_in_its_round() {
-    let deployment = Deployment::new(2, 4, "");
+    let deployment = Deployment::new(2, 4, "[round]\nleast = 2\n");
     let config = deployment.coordinator_config();
     let text = fs::read_to_string(&config).unwrap();
     let classes = text.lines().find(|line| line.starts_with("classes"));
