@@ -26,7 +26,7 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
 /// read. As the history grows, this fills up, in hours or days: it is memory that a coordinator comes to.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = 1 << 20;
 
 fn epoch_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Epoch, redb::StorageError> {
     Ok(Epoch {
