@@ -297,9 +297,15 @@ impl Mux {
     /// Bytes were read, or thrown away: the peer may send as many more.
     fn give_back(&mut self, bytes: u32) {
         self.credit += bytes;
-        if self.credit >= CONNECTION_WINDOW / 2 {
+        if self.window_due() {
             self.signals.due.notify_one();
         }
+    }
+
+    /// The peer has to hear that it may send more, on all streams together: half of the window has been read,
+    /// or as much as is left of it. For where nobody reads some streams yet, half may never come.
+    fn window_due(&self) -> bool {
+        self.credit > 0 && self.credit >= self.window.min(CONNECTION_WINDOW / 2)
     }
 
     /// Counts a stream off that is over, and forgets it once nobody holds it.

@@ -3,7 +3,6 @@
 use super::Mux;
 use super::flow::{Flow, Saying, take};
 use crate::CloseCode;
-use crate::limits::CONNECTION_WINDOW;
 use crate::tcp::frame::{Kind, MOST_DATA, put, put_header};
 
 impl Mux {
@@ -12,7 +11,7 @@ impl Mux {
         if self.over.is_some() {
             return;
         }
-        if self.credit >= CONNECTION_WINDOW / 2 {
+        if self.window_due() {
             let credit = std::mem::take(&mut self.credit);
             self.window += credit;
             put(out, Kind::Window, 0, &credit.to_le_bytes());

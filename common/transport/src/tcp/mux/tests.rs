@@ -178,6 +178,34 @@ fn no_more_is_on_its_way_than_there_is_room_for() {
 }
 
 #[test]
+fn what_nobody_reads_yet_does_not_hold_up_what_somebody_does() {
+    for left in [1, 1000, 200_000, STREAM_WINDOW as usize] {
+        let (mut near, mut far) = ends();
+        let streams: Vec<u32> = (0..5).map(|_| near.mux.open().unwrap()).collect();
+        let (talk, unread) = streams.split_last().unwrap();
+        // All but so much of the connection's window is taken.
+        let mut much = CONNECTION_WINDOW as usize - left;
+        while much > 0 {
+            for stream in unread {
+                if let Poll::Ready(sent) = near.write(*stream, &vec![5; much.min(UNSENT)]) {
+                    much -= sent.unwrap();
+                }
+            }
+            near.say(&mut far, usize::MAX).unwrap();
+        }
+        let mut got = 0;
+        for _ in 0..2000 {
+            let _ = near.write(*talk, &[6; 2000]);
+            near.say(&mut far, usize::MAX).unwrap();
+            got += far.read(*talk, 2000).map_or(0, |got| got.unwrap().len());
+            far.say(&mut near, usize::MAX).unwrap();
+        }
+        let least = 2000 * left.min(2000);
+        assert!(got >= least, "{got} with {left} left");
+    }
+}
+
+#[test]
 fn streams_that_are_over_make_room_for_others() {
     let (mut near, mut far) = ends();
     for round in 0..100 {
