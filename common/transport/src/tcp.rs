@@ -153,21 +153,21 @@ impl Door {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            if self.room.available_permits() == 0 {
                 tracing::warn!(%address, "refused: no room for more connections over TCP");
                 continue;
-            };
-            tokio::spawn(self.clone().serve(socket, address, newcomer, permit));
+            }
+            tokio::spawn(self.clone().serve(socket, address, newcomer));
         }
     }
 
-    /// One newcomer, to the end of its connection.
+    /// One newcomer, to the end of its connection. It takes a place among the connections once it has proved
+    /// who it is: else strangers who say nothing could take them all.
     async fn serve(
         mut self,
         socket: TcpStream,
         address: SocketAddr,
         newcomer: OwnedSemaphorePermit,
-        permit: OwnedSemaphorePermit,
     ) {
         let late = |_| TransportError::Timeout("finished its handshake");
         let greeted = timeout(HANDSHAKE, greet(&self.tls, socket)).await;
@@ -175,17 +175,18 @@ impl Door {
             Ok(greeted) => greeted,
             Err(error) => return tracing::warn!(%address, "refused: {error}"),
         };
-        drop(newcomer);
         let shared = Arc::clone(&connection.shared);
-        match &connection.peer {
-            Peer::Client { name, .. } => {
-                tracing::info!(client = %name, %address, "let in over TCP");
-                let ready = self.ready.clone();
-                // Its end takes the connection with it, where nobody takes it over.
-                tokio::spawn(async move { drop(ready.send(Arc::new(connection)).await) });
-            }
-            Peer::Coordinator => drop(connection),
-        }
+        let place = Arc::clone(&self.room).try_acquire_owned();
+        let (Peer::Client { name, .. }, Ok(permit)) = (&connection.peer, place) else {
+            self.turn_away(&connection, address);
+            drive(shared, io, KEEP_ALIVE).await;
+            return drop(newcomer);
+        };
+        drop(newcomer);
+        tracing::info!(client = %name, %address, "let in over TCP");
+        let ready = self.ready.clone();
+        // Its end takes the connection with it, where nobody takes it over.
+        tokio::spawn(async move { drop(ready.send(Arc::new(connection)).await) });
         let conversation = drive(Arc::clone(&shared), io, KEEP_ALIVE);
         tokio::pin!(conversation);
         let shut = async {
@@ -200,6 +201,23 @@ impl Door {
             }
         }
         drop(permit);
+    }
+
+    /// Tells one who has proved who it is why it is not let in.
+    fn turn_away(&self, connection: &TcpConnection, address: SocketAddr) {
+        let (code, why) = match &connection.peer {
+            Peer::Coordinator => (
+                CloseCode::NotWelcome,
+                "the certificate names no client of a federation",
+            ),
+            // Who waits for all places at once takes the last ones.
+            Peer::Client { .. } if *self.shut.borrow() => {
+                (CloseCode::Stopping, "the coordinator stops")
+            }
+            Peer::Client { .. } => (CloseCode::Busy, "no room for more connections over TCP"),
+        };
+        tracing::warn!(%address, "refused: {why}");
+        connection.close(code, why);
     }
 }
 
@@ -229,18 +247,12 @@ async fn greet(
         .peer_certificates()
         .and_then(|chain| peer_of(chain.first()?));
     let shared = Shared::new(Side::Coordinator);
-    let unknown = !matches!(peer, Some(Peer::Client { .. }));
     let connection = TcpConnection {
         shared,
         peer: peer.unwrap_or(Peer::Coordinator),
         version,
         crossed,
     };
-    if unknown {
-        let why = "the certificate names no client of a federation";
-        tracing::warn!("refused: {why}");
-        connection.close(CloseCode::NotWelcome, why);
-    }
     Ok((io, connection))
 }
 

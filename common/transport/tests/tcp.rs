@@ -262,6 +262,53 @@ async fn there_is_room_for_as_many_as_are_let_in() {
     }
 }
 
+#[tokio::test]
+async fn who_has_not_proved_who_it_is_takes_no_place() {
+    let authority = authority();
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let listener = listener(&authority, limits);
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(listener.address()).await.unwrap());
+    }
+    // As many as there are places for come at once: one is let in, and the other told to come back.
+    let first = dialer(&listener, &client(&authority));
+    let second = dialer(&listener, &client(&authority));
+    let let_in = tokio::time::timeout(Duration::from_secs(5), listener.accept());
+    let (one, other, let_in) = tokio::join!(first.dial(), second.dial(), let_in);
+    let _held = let_in.unwrap().unwrap();
+    let ends = [one, other].map(|dialled| async move {
+        match dialled {
+            Err(error) => Some(error),
+            Ok(near) => {
+                let closed = tokio::time::timeout(Duration::from_secs(1), near.closed());
+                closed.await.ok()
+            }
+        }
+    });
+    let [one, other] = ends;
+    let (one, other) = tokio::join!(one, other);
+    let told = match (one, other) {
+        (Some(told), None) | (None, Some(told)) => told,
+        both => panic!("{both:?}"),
+    };
+    // Before its handshake there is nobody to tell; after it there is.
+    let busy = CloseCode::Busy;
+    assert!(
+        matches!(&told, TransportError::Lost(_))
+            || matches!(&told, TransportError::Closed { code, .. } if *code == busy),
+        "{told:?}"
+    );
+    // Nor does anybody wait for who is silent.
+    let begun = Instant::now();
+    listener.shut().await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    drop(silent);
+}
+
 /// Passes on what comes for one connection, until it is cut.
 async fn line(to: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let front = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
