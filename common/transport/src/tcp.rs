@@ -5,6 +5,7 @@ mod counted;
 mod driver;
 mod frame;
 mod mux;
+mod rehearsal;
 mod stream;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use self::counted::Counted;
 use self::driver::drive;
 use self::mux::Side;
+pub use self::rehearsal::{Held, Rehearsal};
 use self::stream::{Shared, TcpConnection};
 use crate::address::Address;
 use crate::identity::{Identity, peer_of};

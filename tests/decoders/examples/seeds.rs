@@ -107,10 +107,58 @@ fn wire(write: &impl Fn(&str, &str, &[u8])) {
         let sent: Vec<u8> = request.to_bytes().into_iter().chain(sent).collect();
         write("blob", name, &sent);
     }
+    streams(write);
     let bytes = b"\x01\0\x03\0\x02\0\0\0\x01\0\0\0\x01\0\0\0\x02\0\0\0\0\x07\xff\x09";
     write("transfer_set", "bytes", bytes);
     let floats = b"\x01\x01\x01\0\x01\0\0\0\x02\0\0\0\0\0\x80\x3f\0\0\x20\xc0";
     write("transfer_set", "floats", floats);
+}
+
+/// Steps of a client over TCP and of a coordinator's tasks, as the target says them.
+fn streams(write: &impl Fn(&str, &str, &[u8])) {
+    let hear = |kind: u8, stream: u8, body: &[u8]| {
+        let header = [kind, 0, body.len() as u8, 0, stream, 0, 0, 0];
+        [&[0, 8 + body.len() as u8], &header[..], body].concat()
+    };
+    let talk = [
+        hear(1, 1, &[]),
+        hear(2, 1, b"a question"),
+        // It is taken, read and answered, and both sides end it.
+        vec![2, 5, 1, 1, 4, 1, 2],
+        hear(3, 1, &[]),
+        vec![6, 1, 7, 1],
+        hear(7, 0, &[]),
+    ];
+    write("streams", "talk", &talk.concat());
+    // One of the coordinator's own, of which the client reads no more.
+    let stopped = [
+        vec![3, 4, 2, 200],
+        hear(5, 2, &[]),
+        hear(4, 2, &[]),
+        vec![6, 2, 7, 2],
+    ];
+    write("streams", "stopped", &stopped.concat());
+    // Windows are all but filled, read, and given back.
+    let mut full = (0..4)
+        .flat_map(|i| hear(1, 1 + 2 * i, &[]))
+        .collect::<Vec<_>>();
+    full.extend([2; 4]);
+    for stream in [1, 3, 5, 7] {
+        full.extend([1, stream, 250].repeat(32));
+    }
+    full.extend([5, 1, 255, 5, 1, 255, 5, 3, 255, 7, 5, 7, 7]);
+    full.extend([1, 1, 250].repeat(8));
+    write("streams", "full", &full);
+    // And a window that the client gives, a stream that it breaks off, and its last word.
+    let last = [
+        hear(1, 1, &[]),
+        vec![2, 4, 1, 255, 4, 1, 255],
+        hear(6, 1, &60_000u32.to_le_bytes()),
+        hear(6, 0, &60_000u32.to_le_bytes()),
+        hear(4, 1, &[]),
+        hear(8, 0, b"\0\0\0\0bye"),
+    ];
+    write("streams", "last", &last.concat());
 }
 
 fn files(write: &impl Fn(&str, &str, &[u8])) {

@@ -13,6 +13,7 @@
 
 mod files;
 mod mutate;
+mod streams;
 mod wire;
 
 pub use files::stand_ins_about;
@@ -53,6 +54,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "blob",
         read: wire::blob,
+    },
+    Target {
+        name: "streams",
+        read: streams::streams,
     },
     Target {
         name: "transfer_set",

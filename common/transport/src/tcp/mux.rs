@@ -14,6 +14,7 @@ use tokio::io::ReadBuf;
 use tokio::sync::Notify;
 
 use self::flow::{Flow, Hearing, Saying, UNSENT, take};
+use super::rehearsal::Held;
 use crate::limits::{CLIENT_STREAMS, CONNECTION_WINDOW, COORDINATOR_STREAMS};
 use crate::{CloseCode, TransportError};
 
@@ -260,6 +261,18 @@ impl Mux {
                 code: CloseCode::Done,
                 why: "closed by this side".to_owned(),
             });
+        }
+    }
+
+    /// What is held of the connection.
+    pub(super) fn held(&self) -> Held {
+        let flows = || self.streams.values();
+        let memory = |flow: &Flow| flow.unread.capacity() + flow.unsent.capacity();
+        Held {
+            streams: self.streams.len(),
+            waiting: self.waiting.len(),
+            unread: flows().map(|flow| flow.unread.len()).sum(),
+            memory: flows().map(memory).sum(),
         }
     }
 
