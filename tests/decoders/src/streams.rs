@@ -3,7 +3,8 @@
 use fedistill_transport::tcp::{Held, Rehearsal};
 
 /// What the protocol says ("Over TCP"): streams that are open at a time, and bytes that may be on their way.
-const STREAMS: usize = 8 + 2;
+const CLIENT_STREAMS: usize = 8;
+const STREAMS: usize = CLIENT_STREAMS + 2;
 const STREAM_WINDOW: usize = 512 * 1024;
 const CONNECTION_WINDOW: usize = 2 * 1024 * 1024;
 /// Bytes that wait for being sent before who writes has to wait, of a stream.
@@ -100,10 +101,9 @@ impl Side {
         }
         let held: Held = self.whole.held();
         assert!(held.streams <= STREAMS + self.halves, "{held:?}");
-        assert!(
-            held.waiting <= STREAMS && held.unread <= CONNECTION_WINDOW,
-            "{held:?}"
-        );
+        assert!(held.waiting <= CLIENT_STREAMS, "{held:?}");
+        assert!(held.longest <= STREAM_WINDOW, "{held:?}");
+        assert!(held.unread <= CONNECTION_WINDOW, "{held:?}");
         let most = held.streams * 2 * (STREAM_WINDOW + UNSENT);
         assert!(held.memory <= most, "{held:?}");
         assert_eq!(self.whole.is_over(), self.cut.is_over());

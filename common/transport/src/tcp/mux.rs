@@ -272,6 +272,7 @@ impl Mux {
             streams: self.streams.len(),
             waiting: self.waiting.len(),
             unread: flows().map(|flow| flow.unread.len()).sum(),
+            longest: flows().map(|flow| flow.unread.len()).max().unwrap_or(0),
             memory: flows().map(memory).sum(),
         }
     }

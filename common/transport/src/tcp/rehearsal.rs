@@ -24,6 +24,8 @@ pub struct Held {
     pub waiting: usize,
     /// Bytes that have come and that nobody has read.
     pub unread: usize,
+    /// The most of these that are of one stream.
+    pub longest: usize,
     /// Bytes of memory for these, and for those that wait for being sent.
     pub memory: usize,
 }
