@@ -41,8 +41,8 @@ pub struct Config {
     #[serde(default = "ten_seconds", deserialize_with = "seconds")]
     pub checkpoint_seconds: Duration,
     /// After so long a silence a sign of life is sent, in seconds: shorter than what the network's address
-    /// translators remember.
-    #[serde(default = "ten_seconds", deserialize_with = "seconds")]
+    /// translators remember, and than the 30 s of silence after which a connection is taken for lost.
+    #[serde(default = "ten_seconds", deserialize_with = "sign_of_life")]
     pub keep_alive_seconds: Duration,
     /// The private samples. They never leave.
     pub data: Source,
@@ -63,11 +63,24 @@ fn ten_seconds() -> Duration {
 
 /// From 0 to a day.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    within(deserializer, 0.0, 86_400.0)
+}
+
+/// So often that one of them may be lost.
+fn sign_of_life<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    within(deserializer, 0.1, 20.0)
+}
+
+fn within<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: f64,
+    most: f64,
+) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
-    match (0.0..=86_400.0).contains(&seconds) {
+    match (least..=most).contains(&seconds) {
         true => Ok(Duration::from_secs_f64(seconds)),
         false => {
-            let why = format!("{seconds} seconds are not within 0 to 86400");
+            let why = format!("{seconds} seconds are not within {least} to {most}");
             Err(serde::de::Error::custom(why))
         }
     }
@@ -135,6 +148,17 @@ mod tests {
                 error.contains("client.toml, line 1") && error.contains("86400"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn signs_of_life_come_before_a_connection_is_lost() {
+        let with = |seconds: &str| written(&format!("keep-alive-seconds = {seconds}\n{LEAST}"));
+        let config = with("0.5").unwrap();
+        assert_eq!(config.keep_alive_seconds, Duration::from_millis(500));
+        for wrong in ["0.0", "nan", "30.0"] {
+            let error = with(wrong).unwrap_err().to_string();
+            assert!(error.contains("not within 0.1 to 20"), "{error}");
         }
     }
 

@@ -5,7 +5,6 @@ mod args;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use fedistill_client::config::Config;
@@ -146,7 +145,7 @@ fn run(config: Config) -> Result<(), Failure> {
 fn dialer(config: &Config, identity: &Identity) -> Result<Box<dyn Dial>, TransportError> {
     let manner = Manner {
         // Without a pause it would do nothing else.
-        keep_alive: config.keep_alive_seconds.max(Duration::from_millis(100)),
+        keep_alive: config.keep_alive_seconds,
         ..Manner::default()
     };
     let (address, name) = (config.coordinator.clone(), config.server_name.clone());

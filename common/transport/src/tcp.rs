@@ -8,6 +8,7 @@ mod mux;
 mod rehearsal;
 mod stream;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +29,13 @@ pub use self::rehearsal::{Held, Rehearsal};
 use self::stream::{Shared, TcpConnection};
 use crate::address::Address;
 use crate::identity::{Identity, peer_of};
-use crate::limits::{FAREWELL, HANDSHAKE, KEEP_ALIVE, Limits, Manner, NEWCOMERS};
+use crate::limits::{FAREWELL, HANDSHAKE, KEEP_ALIVE, Limits, Manner};
 use crate::tls::{self, agreed, meaning};
 use crate::{BoxFuture, CloseCode, Connection, Dial, Listen, Peer, TransportError};
 
+/// Newcomers whose handshakes may be under way: unlike over QUIC, each holds a descriptor of the process, of
+/// which there may be 1,024.
+const NEWCOMERS: usize = 256;
 /// The pause after the system could not hand out a connection: mostly there are too many open files.
 const PAUSE: Duration = Duration::from_secs(1);
 /// More drivers than there ever are.
@@ -149,10 +153,21 @@ impl Door {
             let Ok(newcomer) = newcomer else { return };
             let (socket, address) = match accepted {
                 Ok(accepted) => accepted,
+                // It has hung up while it waited.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                    ) =>
+                {
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!("no newcomer over TCP: {error}");
-                    sleep(PAUSE).await;
-                    continue;
+                    tokio::select! {
+                        () = sleep(PAUSE) => continue,
+                        () = &mut is_shut => return,
+                    }
                 }
             };
             if self.room.available_permits() == 0 {
