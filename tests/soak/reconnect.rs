@@ -83,6 +83,9 @@ impl Reconnect {
             let heard = Arc::clone(&heard);
             let client = client.telling(move |event| hear(&heard, number, event));
             lives.spawn(client.run_until(stop.clone()));
+            // Not all at once: a thousand handshakes that wait for one processor would seem long ways to clients,
+            // which then try again after seconds.
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let mut fine = self.wait(&heard).await.is_some();
         println!(
