@@ -90,7 +90,11 @@ impl Storm {
         let quiet_since = now();
         if let Some(coordinator) = &mut coordinator {
             coordinator.skip();
-            coordinator.wait_for(" is over, with");
+            // The line of a round that was closed a moment before may come only now; the ones after it are of
+            // rounds that began later.
+            for _ in 0..3 {
+                coordinator.wait_for(" is over, with");
+            }
         }
         let running = clients.into_iter().flatten().chain(coordinator);
         let running: Vec<Running> = running.collect();
