@@ -230,10 +230,10 @@ fn a_copy_of_the_state_is_left_by_clients_until_it_is_said_to_be_meant() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_client_that_is_told_to_stop_leaves_its_training_at_a_checkpoint() {
-    let long = format!("{SHORT}[training]\nprivate-epochs = 90\n");
+    let long = format!("{SHORT}[training]\nprivate-epochs = 40\n");
     let long = long.replace("most-seconds = 20", "most-seconds = 600");
     let deployment = Deployment::new(1, 1, &long);
-    deployment.configure(0, "model = \"conv-s\"\ncheckpoint-seconds = 1000.0\n");
+    deployment.configure(0, "model = \"conv-l\"\ncheckpoint-seconds = 1000.0\n");
     let (coordinator, address) = deployment.start("127.0.0.1:0");
     let mut client = deployment.join(0, &address);
     client.wait_for("trains for round 0.0");

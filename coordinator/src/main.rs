@@ -160,7 +160,13 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     if let Some(epoch) = epoch {
         store.roll_back(epoch).or_exit(Exit::Data)?;
     }
-    let epoch = store.epoch().number;
+    let now = store.epoch().number;
+    if let Some(asked) = epoch.filter(|asked| *asked < now) {
+        tracing::info!(
+            "--epoch {asked} changes nothing: epoch {now} has come; a rollback that is meant takes a later one"
+        );
+    }
+    let epoch = now;
     let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
     let mut coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
         .map_err(failure)?
