@@ -12,8 +12,9 @@ use std::time::Duration;
 use fedistill_client::{Backoff, BlobFolder, Client, Policy};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{
-    Digest, Elements, Loss, LossTerm, Message, Name, Optimiser, Phase, PhaseData, RoundId,
-    RoundPlan, Start, Toward, TransferManifest, TransferSet, Welcome,
+    About, AnswerKind, Digest, Elements, Loss, LossTerm, Message, Name, Optimiser, Phase,
+    PhaseData, Precision, Report, RoundId, RoundPlan, Rounding, Rows, Silence, Start, Toward,
+    TransferManifest, TransferSet, Welcome,
 };
 use fedistill_transport::memory::{self, Door, MemoryListener};
 use fedistill_transport::{Connection, Frames, Listen, Peer, blobs};
@@ -52,7 +53,7 @@ fn welcome() -> Welcome {
     }
 }
 
-/// A plan of private samples alone, without an answer.
+/// A plan that trains on private samples, and asks about two of the transfer set.
 fn plan() -> RoundPlan {
     RoundPlan {
         federation: name("clinic"),
@@ -78,7 +79,16 @@ fn plan() -> RoundPlan {
                 momentum: 0.0,
             },
         }],
-        report: None,
+        report: Some(Report {
+            kind: AnswerKind::Logits,
+            about: About::Rows(Rows::List(vec![1, 3])),
+            width: 2,
+            precision: Precision::F32,
+            rounding: Rounding::Nearest,
+            adjust: 0.0,
+            silence: Silence::Never,
+            update: false,
+        }),
         deadline_ms: 60_000,
         cohort: 1,
     }
@@ -106,13 +116,14 @@ fn client(door: &Door) -> Client {
     client.unwrap().with_backoff(Backoff::new(brief, brief))
 }
 
-/// Lets a client in.
+/// Lets a client in, and asks it for a round.
 async fn greet(listener: &MemoryListener) -> (Arc<dyn Connection>, Frames) {
     let connection = listener.accept().await.unwrap();
     let mut frames = Frames::new(connection.accept().await.unwrap(), connection.version());
     let hello = frames.reader.next().await.unwrap();
     assert!(matches!(hello, Some(Message::Hello(_))));
     frames.writer.send(&welcome().into()).await.unwrap();
+    frames.writer.send(&plan().into()).await.unwrap();
     (connection, frames)
 }
 
@@ -128,9 +139,8 @@ async fn give(connection: &Arc<dyn Connection>, until: usize) -> u64 {
     request.offset
 }
 
-/// Asks for what needs no knowledge, and waits until it is done.
+/// Waits until the round is done.
 async fn round(frames: &mut Frames) {
-    frames.writer.send(&plan().into()).await.unwrap();
     loop {
         match frames.reader.next().await.unwrap() {
             Some(Message::Contribution(contribution)) => {

@@ -18,9 +18,9 @@ use fedistill_federation::method;
 use fedistill_federation::{Folded, Late, Missed, Quorum, Training};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{
-    AnswerKind, Answers, Contribution, Digest, Elements, Hello, Loss, LossTerm, Message, Name,
-    Optimiser, Phase, PhaseData, Precision, RejectReason, RoundId, RoundPlan, Rounding, Start,
-    Toward, TransferManifest, TransferSet, Welcome, frame,
+    About, AnswerKind, Answers, Contribution, Digest, Elements, Hello, Loss, LossTerm, Message,
+    Name, Optimiser, Phase, PhaseData, Precision, RejectReason, Report, RoundId, RoundPlan,
+    Rounding, Rows, Silence, Start, Toward, TransferManifest, TransferSet, Welcome, frame,
 };
 use fedistill_transport::memory::{self, Door, MemoryListener};
 use fedistill_transport::{
@@ -467,7 +467,9 @@ async fn of_thousands_of_transfer_sets_a_client_fetches_one_at_a_time() {
         for number in 0..1_000u32 {
             let mut other = welcome();
             other.transfer.blob = Digest::of(&number.to_le_bytes());
+            let plan = of_samples(number, other.transfer.blob);
             frames.writer.send(&other.into()).await.unwrap();
+            frames.writer.send(&plan.into()).await.unwrap();
             streams.push(connection.accept().await.unwrap());
         }
         // A request that was given up ends before its first chunk is taken.
@@ -630,12 +632,6 @@ async fn meet_frame(frame: Vec<u8>) -> (Result<Ended, ClientError>, TransportErr
         let mut frames = Frames::new(connection.accept().await.unwrap(), connection.version());
         assert!(frames.reader.next().await.unwrap().is_some());
         frames.writer.send(&welcome().into()).await.unwrap();
-        let mut stream = connection.accept().await.unwrap();
-        let request = blobs::requested(&mut stream).await.unwrap();
-        let set = transfer().pack();
-        blobs::send(&mut stream, &set, request.offset, |_| ())
-            .await
-            .unwrap();
         frames.writer.send_encoded(&frame).await.unwrap();
         connection.closed().await
     };
@@ -653,7 +649,9 @@ async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {
         frames.reader.next().await,
         Ok(Some(Message::Hello(_)))
     ));
+    let plan = of_samples(0, welcome.transfer.blob);
     frames.writer.send(&welcome.into()).await.unwrap();
+    frames.writer.send(&plan.into()).await.unwrap();
     let mut stream = connection.accept().await.unwrap();
     let request = blobs::requested(&mut stream).await.unwrap();
     let _ = blobs::send(&mut stream, &set, request.offset, |_| ()).await;
@@ -708,9 +706,32 @@ async fn a_federation_of_other_classes_or_samples_is_left() {
     assert!(error.contains("[2, 2]") && error.contains("[4]"), "{error}");
 }
 
-/// A plan with one loss of the client's labels, as a frame.
-fn plan_with(loss: Loss) -> Vec<u8> {
-    let plan = RoundPlan {
+/// A plan of a round that asks about all samples of this transfer set.
+fn of_samples(round: u32, transfer: Digest) -> RoundPlan {
+    let samples = welcome().transfer.samples;
+    RoundPlan {
+        id: RoundId { round, attempt: 0 },
+        transfer,
+        report: Some(Report {
+            kind: AnswerKind::Logits,
+            about: About::Rows(Rows::Range {
+                start: 0,
+                count: samples,
+            }),
+            width: 2,
+            precision: Precision::F32,
+            rounding: Rounding::Nearest,
+            adjust: 0.0,
+            silence: Silence::Never,
+            update: false,
+        }),
+        ..plan_with(Loss::L1)
+    }
+}
+
+/// A plan of private samples alone, with one loss.
+fn plan_with(loss: Loss) -> RoundPlan {
+    RoundPlan {
         federation: name("clinic"),
         id: RoundId {
             round: 0,
@@ -731,14 +752,14 @@ fn plan_with(loss: Loss) -> Vec<u8> {
         report: None,
         deadline_ms: 60_000,
         cohort: 1,
-    };
-    frame::encode(&plan.into()).unwrap()
+    }
 }
 
 #[tokio::test]
 async fn a_loss_that_a_client_does_not_know_ends_it_with_its_number() {
     // Losses without parameters are a number alone: another one takes its place.
-    let (one, other) = (plan_with(Loss::L1), plan_with(Loss::Mse));
+    let frame = |loss| frame::encode(&plan_with(loss).into()).unwrap();
+    let (one, other) = (frame(Loss::L1), frame(Loss::Mse));
     let differ = |at: &usize| one[*at] != other[*at];
     let places: Vec<usize> = (0..one.len()).filter(differ).collect();
     let [at] = places[..] else {

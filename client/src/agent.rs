@@ -50,7 +50,7 @@ pub struct Agent {
 #[derive(Debug)]
 enum Work {
     Idle,
-    /// A plan waits for the transfer set or its knowledge.
+    /// A plan waits for what it needs of the transfer set and of its knowledge.
     Waiting(Waiting),
     Training(Arc<RoundPlan>),
     Done(Done),
@@ -236,11 +236,7 @@ impl Agent {
                 TransferSet::MAX_BYTES
             ))));
         }
-        if self.transfer.as_ref().is_none_or(|(held, _)| held != blob) {
-            self.transfer = None;
-            let (blob, bytes) = (*blob, *bytes);
-            self.put(Output::Fetch { blob, bytes });
-        }
+        self.transfer.take_if(|(held, _)| held != blob);
         self.welcome = Some(welcome);
         // It may count still, even where the coordinator has gone on to another round.
         if let Work::Done(done) = &self.work
@@ -309,17 +305,20 @@ impl Agent {
             got: Vec::new(),
             whole: false,
         });
-        if self.transfer.is_some() {
-            self.prepare();
-        }
+        self.prepare();
     }
 
-    /// The transfer set is here, a plan waits: get what is missing of its knowledge, or begin.
+    /// A plan waits: get what is missing of the transfer set and of its knowledge, or begin.
     fn prepare(&mut self) {
         let classes = self.classes();
-        let Work::Waiting(waiting) = &mut self.work else {
+        let (Work::Waiting(waiting), Some(welcome)) = (&mut self.work, &self.welcome) else {
             return;
         };
+        if self.transfer.is_none() && waiting.plan.needs_samples() {
+            // What a plan before has fetched of it lies ready: it goes on from there.
+            let TransferManifest { blob, bytes, .. } = welcome.transfer;
+            return self.put(Output::Fetch { blob, bytes });
+        }
         // What is here need not come again.
         while let Some(knowledge) = waiting.plan.knowledge.get(waiting.got.len())
             && let Some((_, answers)) = self.known.iter().find(|(blob, _)| *blob == knowledge.blob)
@@ -407,15 +406,12 @@ impl Agent {
         else {
             return;
         };
-        let Some((_, transfer)) = &self.transfer else {
-            return;
-        };
         let blobs = plan.knowledge.iter().map(|knowledge| knowledge.blob);
         self.known = blobs.zip(got.iter().cloned()).collect();
         let job = Job {
             plan: Arc::clone(&plan),
             knowledge: got,
-            transfer: Arc::clone(transfer),
+            transfer: self.transfer.as_ref().map(|(_, set)| Arc::clone(set)),
         };
         if self.durable {
             self.put(Output::Keep(Entry::Begun(Arc::clone(&plan))));

@@ -81,7 +81,7 @@ pub fn carry_out(
         checkpoints: &mut (),
         likeness: &mut Likeness::default(),
     };
-    hands.carry_out(plan, knowledge, transfer, cancelled)
+    hands.carry_out(plan, knowledge, Some(transfer), cancelled)
 }
 
 /// What a client works with.
@@ -99,7 +99,7 @@ impl Hands<'_> {
         self,
         plan: &RoundPlan,
         knowledge: &[Arc<Answers>],
-        transfer: &Samples,
+        transfer: Option<&Samples>,
         cancelled: &AtomicBool,
     ) -> Result<Carried, StudentError> {
         let Self {
@@ -184,13 +184,19 @@ impl Hands<'_> {
 /// All that phases of one plan draw on.
 struct Table<'a> {
     plan: &'a RoundPlan,
-    transfer: &'a Samples,
+    /// There where the plan needs it.
+    transfer: Option<&'a Samples>,
     private: &'a dyn PrivateData,
     classes: usize,
     lessons: Lessons<'a>,
     of_classes: ClassLessons<'a>,
     /// The client's label frequencies, once they are known.
     held: Option<Vec<f32>>,
+}
+
+/// The transfer set, which a plan that needs it does not come without.
+fn here(transfer: Option<&Samples>) -> Result<&Samples, StudentError> {
+    transfer.ok_or_else(|| "the transfer set is not here".into())
 }
 
 /// A phase, and where it goes on.
@@ -251,7 +257,7 @@ impl Table<'_> {
         let (mut order, mut noise) = (stream("order"), stream("noise"));
         let picked = match phase.data {
             PhaseData::Private => Picked::default(),
-            PhaseData::Transfer => self.lessons.pick(phase, student, self.transfer)?,
+            PhaseData::Transfer => self.lessons.pick(phase, student, here(self.transfer)?)?,
         };
         let count = match phase.data {
             PhaseData::Private => self.private.len(),
@@ -303,7 +309,7 @@ impl Table<'_> {
                     PhaseData::Transfer => {
                         let rows: Vec<usize> =
                             indices.iter().map(|&at| picked.samples[at]).collect();
-                        self.transfer.gather(&rows, &mut batch.samples);
+                        here(self.transfer)?.gather(&rows, &mut batch.samples);
                         self.lessons.gather(&picked, &indices, &mut batch.soft);
                         for (soft, of) in batch.soft.iter().zip(self.lessons.shapes()) {
                             if let Some((kind, width)) = of {
@@ -363,7 +369,8 @@ impl Table<'_> {
                 Gauge::of_private(student, self.private, features, |_, _| ()).map(Some)
             }
             (true, PhaseData::Transfer) => {
-                Gauge::of_transfer(student, self.transfer, &picked.samples, features).map(Some)
+                let transfer = here(self.transfer)?;
+                Gauge::of_transfer(student, transfer, &picked.samples, features).map(Some)
             }
         };
         Ok([take(false)?, take(true)?])

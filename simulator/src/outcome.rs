@@ -108,7 +108,7 @@ pub struct Outcome {
     /// All bytes on the network, both ways, with all overhead; unknown of a run that was stopped and
     /// went on, and where there is no network.
     pub network: Option<u64>,
-    /// Bytes of the transfer set, which each client fetches once.
+    /// Bytes of the transfer set, which each client that needs it fetches once.
     pub transfer_bytes: u64,
     /// Wall-clock time; of a run that went on after a stop, without what was done twice.
     pub seconds: f64,

@@ -75,8 +75,7 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
 <table><tr><th>per client and round</th><th>up</th><th>down</th></tr>
 {ledger}</table>
 {bytes_chart}
-<p>The first round's download holds the transfer set, {transfer}, which a client fetches once.</p>
-{total}
+{transfer}{total}
 <h2>Who has which labels</h2>
 {heat}
 <p>Private samples of each client, by class: the darker, the more.</p>
@@ -88,7 +87,7 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
         measured_on = measured_on(&experiment.config, &[experiment.config.partition]),
         accuracy = accuracy(experiment)?,
         ledger = ledger(&summary),
-        transfer = size(bytes.transfer_set as f64),
+        transfer = transfer(&summary),
         bytes_chart = traffic(experiment, bytes.fedavg_per_client_round)?,
         heat = heat(experiment)?,
         decided = decided(experiment),
@@ -96,6 +95,17 @@ pub(crate) fn html(experiment: &Experiment) -> Result<String, DrawError> {
         digest = summary.digest,
         seconds = summary.seconds.total,
     ))
+}
+
+/// What the transfer set adds, where clients need it.
+fn transfer(summary: &Summary) -> String {
+    match summary.ledger.down.transfer_set > 0.0 {
+        true => format!(
+            "<p>The first round's download holds the transfer set, {}, which a client fetches once.</p>\n",
+            size(summary.bytes.transfer_set as f64)
+        ),
+        false => String::new(),
+    }
 }
 
 /// What the method has decided by itself, as a list; nothing where it decides nothing.

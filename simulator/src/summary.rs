@@ -88,7 +88,7 @@ pub struct Bytes {
     pub down_per_client_round: f64,
     /// What federated averaging sends of the same models, each way: 4 bytes a parameter.
     pub fedavg_per_client_round: f64,
-    /// The transfer set, which each client fetches once.
+    /// The transfer set, which each client that needs it fetches once.
     pub transfer_set: u64,
     /// All UDP payload of all clients, both ways; none in memory.
     pub quic_total: Option<u64>,
@@ -374,7 +374,7 @@ pub fn table(experiment: &Experiment) -> String {
         size(fedavg),
         size(fedavg)
     );
-    if !averaged {
+    if summary.ledger.down.transfer_set > 0.0 {
         let _ = writeln!(
             text,
             "(down: with a round's share of the transfer set, {} fetched once)",

@@ -88,8 +88,8 @@ pub struct Job {
     pub plan: Arc<RoundPlan>,
     /// What comes with it, in the order of the plan.
     pub knowledge: Vec<Arc<Answers>>,
-    /// The public samples.
-    pub transfer: Arc<Samples>,
+    /// The public samples: there where the plan needs them, `RoundPlan::needs_samples`.
+    pub transfer: Option<Arc<Samples>>,
 }
 
 /// Why a client is at its end.

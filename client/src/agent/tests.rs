@@ -114,9 +114,9 @@ fn at_work() -> Agent {
 fn begin(agent: &mut Agent) -> Vec<Output> {
     step(agent, Input::Connected);
     hear(agent, welcome());
+    hear(agent, plan(0));
     let set = set().pack();
     step(agent, Input::Fetched(Digest::of(&set), set));
-    hear(agent, plan(0));
     let bytes = knowledge().pack(Precision::F32);
     step(agent, Input::Fetched(Digest::of(&bytes), bytes))
 }
@@ -132,17 +132,43 @@ fn sent(outputs: &[Output]) -> Vec<&Message> {
 }
 
 #[test]
+fn a_plan_that_speaks_of_no_sample_needs_none_of_them() {
+    let mut agent = agent();
+    step(&mut agent, Input::Connected);
+    hear(&mut agent, welcome());
+    let mut private = plan(0);
+    private.knowledge.clear();
+    private.report = None;
+    private.phases[0].data = PhaseData::Private;
+    private.phases[0].objective = vec![LossTerm::new(
+        Loss::CrossEntropy { smoothing: 0.0 },
+        Toward::Labels,
+    )];
+    let outputs = hear(&mut agent, private);
+    assert!(
+        matches!(&outputs[..], [Output::Train(job)] if job.transfer.is_none()),
+        "{outputs:?}"
+    );
+    let set = Digest::of(&set().pack());
+    let outputs = hear(&mut agent, plan(1));
+    assert!(
+        matches!(outputs[..], [Output::Cancel(_), Output::Fetch { blob, .. }] if blob == set),
+        "{outputs:?}"
+    );
+}
+
+#[test]
 fn a_round_goes_from_hello_to_receipt() {
     let mut agent = agent();
     let outputs = step(&mut agent, Input::Connected);
     assert!(matches!(sent(&outputs)[..], [Message::Hello(hello)] if hello.transfer.is_none()));
-    let outputs = hear(&mut agent, welcome());
-    assert_eq!(outputs.len(), 1, "the transfer set is fetched: {outputs:?}");
-    assert!(
-        hear(&mut agent, plan(0)).is_empty(),
-        "a plan waits for the transfer set"
-    );
+    assert!(hear(&mut agent, welcome()).is_empty());
     let set = set().pack();
+    let outputs = hear(&mut agent, plan(0));
+    assert!(
+        matches!(outputs[..], [Output::Fetch { blob, .. }] if blob == Digest::of(&set)),
+        "a plan waits for the transfer set: {outputs:?}"
+    );
     let outputs = step(&mut agent, Input::Fetched(Digest::of(&set), set));
     assert!(
         matches!(outputs[..], [Output::Fetch { .. }]),
@@ -153,7 +179,8 @@ fn a_round_goes_from_hello_to_receipt() {
     let [Output::Train(job)] = &outputs[..] else {
         panic!("{outputs:?}");
     };
-    assert_eq!((&*job.knowledge[0], job.transfer.len()), (&knowledge(), 4));
+    let samples = job.transfer.as_ref().map(|set| set.len());
+    assert_eq!((&*job.knowledge[0], samples), (&knowledge(), Some(4)));
     let id = job.plan.id;
     let outputs = step(&mut agent, Input::Trained(id, Ok(Some(answers()))));
     let [
@@ -277,6 +304,7 @@ fn a_federation_that_does_not_fit_is_left_for_good() {
     let mut lying = welcome();
     lying.transfer.samples = 5;
     hear(&mut agent, lying);
+    hear(&mut agent, plan(0));
     let bytes = set().pack();
     let outputs = step(&mut agent, Input::Fetched(Digest::of(&bytes), bytes));
     assert!(
@@ -313,7 +341,8 @@ fn a_set_in_hand_is_not_fetched_again_unless_it_is_another() {
             matches!(hello[..], [Message::Hello(hello)] if hello.transfer == Some(held)),
             "{hello:?}"
         );
-        let outputs = hear(&mut agent, welcome());
+        hear(&mut agent, welcome());
+        let outputs = hear(&mut agent, plan(0));
         let fetched = outputs.iter().filter(|output| match output {
             Output::Fetch { blob: asked, .. } => *asked == blob,
             _ => false,

@@ -94,7 +94,7 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
             checkpoints: checkpoints.as_mut(),
             likeness,
         };
-        hands.carry_out(&job.plan, &job.knowledge, &job.transfer, cancel)
+        hands.carry_out(&job.plan, &job.knowledge, job.transfer.as_deref(), cancel)
     });
     let rested = student.rest();
     carried

@@ -4,6 +4,7 @@ use fedistill_learning::{Samples, softmax};
 use fedistill_protocol::{About, AnswerKind, Answers, Digest, Name, Report, Silence};
 
 use super::gauge::Gauge;
+use super::here;
 use super::lessons::Lessons;
 use super::likeness::Likeness;
 use crate::{PrivateData, Student, StudentError};
@@ -14,8 +15,8 @@ pub(super) struct Reporting<'a> {
     /// The client's label frequencies, one a class.
     pub(super) frequencies: &'a [f32],
     pub(super) lessons: &'a Lessons<'a>,
-    /// The transfer set, and its name.
-    pub(super) set: (Digest, &'a Samples),
+    /// The name of the transfer set, and the set where the plan needs it.
+    pub(super) set: (Digest, Option<&'a Samples>),
     pub(super) private: &'a dyn PrivateData,
     pub(super) name: &'a Name,
 }
@@ -38,8 +39,9 @@ impl Reporting<'_> {
             About::Rows(rows) => {
                 let rows: Vec<usize> = rows.iter().map(|row| row as usize).collect();
                 let features = report.kind == AnswerKind::Features;
-                let mut gauge = Gauge::of_transfer(student, self.set.1, &rows, features)?;
-                let silent = self.silent(&rows, &gauge, likeness)?;
+                let set = (self.set.0, here(self.set.1)?);
+                let mut gauge = Gauge::of_transfer(student, set.1, &rows, features)?;
+                let silent = self.silent(set, &rows, &gauge, likeness)?;
                 adjust.apply(&mut gauge.values);
                 let mut values = match report.kind {
                     AnswerKind::Probabilities => softmax(&gauge.values, classes),
@@ -70,6 +72,7 @@ impl Reporting<'_> {
     /// On which samples the client stays silent.
     fn silent(
         &self,
+        set: (Digest, &Samples),
         rows: &[usize],
         gauge: &Gauge,
         likeness: &mut Likeness,
@@ -92,7 +95,7 @@ impl Reporting<'_> {
                 rows.map(|row| row[largest(row)] < least).collect()
             }
             rule @ (Silence::Far { .. } | Silence::Unlike { .. } | Silence::UnlikeBy { .. }) => {
-                let like = likeness.of(rule, self.set, rows, self.private, self.name)?;
+                let like = likeness.of(rule, set, rows, self.private, self.name)?;
                 like.into_iter().map(|like| !like).collect()
             }
         })

@@ -253,6 +253,14 @@ impl RoundPlan {
         Ok(())
     }
 
+    /// Whether a client takes the samples of the transfer set to carry it out, and not only what is
+    /// known of them.
+    pub fn needs_samples(&self) -> bool {
+        let asked = self.report.as_ref().map(|report| &report.about);
+        let trained = |phase: &Phase| phase.data == PhaseData::Transfer;
+        matches!(asked, Some(About::Rows(_))) || self.phases.iter().any(trained)
+    }
+
     /// What is known of transfer samples.
     pub fn of_samples(&self) -> impl Iterator<Item = (usize, &Knowledge, &Rows)> {
         let all = self.knowledge.iter().enumerate();

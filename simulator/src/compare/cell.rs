@@ -113,7 +113,7 @@ pub struct CellBytes {
     pub down: f64,
     /// What federated averaging of the same models sends in as many rounds, each way.
     pub fedavg: f64,
-    /// The transfer set, which is fetched once, as it is packed.
+    /// Of that, what crossed of the transfer set: all of it once to who needs it.
     pub transfer_set: f64,
 }
 
@@ -140,7 +140,7 @@ impl CellBytes {
             up: each(|row| &row.up),
             down: each(|row| &row.down),
             fedavg: model * asked as f64 / clients,
-            transfer_set: federated.transfer_bytes as f64,
+            transfer_set: each(|row| &row.ledger.down.transfer_set),
         }
     }
 }

@@ -47,7 +47,7 @@ pub struct Row {
     pub up: f64,
     /// Bytes to a client in all rounds.
     pub down: f64,
-    /// Bytes of the transfer set, as it is packed.
+    /// Of that, bytes of the transfer set.
     pub transfer_set: f64,
     /// How many times the bytes of federated averaging, both ways together.
     pub of_fedavg: f64,

@@ -118,7 +118,7 @@ pub(crate) fn caption(results: &Results) -> [String; 3] {
             "Accuracy on the test samples: mean over clients, and of the server's model; personal: of each client on {}{spread}.",
             measured_on(config, &results.comparison.grid.partitions)
         ),
-        "Bytes of a client in all rounds; down with the transfer set, which is fetched once."
+        "Bytes of a client in all rounds; down with the transfer set, which who needs it fetches once."
             .to_owned(),
     ]
 }

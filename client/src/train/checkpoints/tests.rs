@@ -138,7 +138,7 @@ fn train(student: &mut Learner, tape: &mut Tape) -> (Carried, Vec<f32>) {
         .carry_out(
             &asked(),
             &[Arc::new(lesson())],
-            &samples(12, "transfer"),
+            Some(&samples(12, "transfer")),
             &AtomicBool::new(false),
         )
         .unwrap();
