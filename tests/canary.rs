@@ -2,7 +2,6 @@
 //! coordinator keeps may contain it, in any encoding that anything here uses.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,11 +9,11 @@ use std::time::Duration;
 use fedistill_client::{Client, Policy};
 use fedistill_coordinator::status::Bookkeeper;
 use fedistill_coordinator::{Coordinator, FileStore, NetTeacher, Settings};
-use fedistill_federation::method;
-use fedistill_federation::{Late, Missed, Quorum, Training};
+use fedistill_federation::Quorum;
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
-use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding};
+use fedistill_protocol::{Elements, Name};
+use fedistill_tests::clinic;
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
 use fedistill_transport::{Direction, Meter, Tap};
@@ -85,37 +84,17 @@ fn name(text: &str) -> Name {
 }
 
 fn settings(classes: &[String]) -> Settings {
-    Settings {
-        federation: name("clinic"),
-        classes: classes.to_vec(),
-        method: method::by_name("logit-mean").unwrap().into(),
-        training: Training {
-            private_epochs: 2,
-            distillation_epochs: 2,
-            batch: 10,
-            optimiser: Optimiser::Sgd {
-                learning_rate: 0.05,
-                momentum: 0.0,
-            },
-            distillation_temperature: Training::TEMPERATURE,
-            label_smoothing: Training::SMOOTHING,
-        },
+    let mut settings = Settings {
         rounds: 3,
         asked: 2,
         open_with: 2,
         quorum: Quorum::new(2, 2, Duration::ZERO, Duration::from_secs(60)).unwrap(),
-        missed: Missed::Reopen,
-        late: Late::Refuse,
-        silence: Duration::from_secs(60),
-        patience: Some(Duration::from_secs(60)),
-        pause: Duration::ZERO,
-        attempts: Some(1),
-        rows: 40,
-        precision: Precision::F32,
-        rounding: Rounding::Nearest,
-        seed: 1,
-        weights: BTreeMap::new(),
-    }
+        ..clinic::settings(name("clinic"), classes.to_vec(), 40)
+    };
+    settings.training.private_epochs = 2;
+    settings.training.distillation_epochs = 2;
+    settings.training.batch = 10;
+    settings
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

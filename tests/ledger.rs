@@ -6,22 +6,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use fedistill_client::{Client, Event, Policy};
 use fedistill_coordinator::{Coordinator, MemoryStore, Observer, Settings};
-use fedistill_federation::{Late, Missed, Quorum, Training, method};
+use fedistill_federation::method;
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::blob::{CHUNK_BYTES, CHUNK_HEADER_BYTES, REQUEST_BYTES};
 use fedistill_protocol::{
-    Contribution, Digest, Elements, Kind, Message, Name, Optimiser, Precision, RoundId, Rounding,
-    Update, frame,
+    Contribution, Digest, Elements, Kind, Message, Name, Precision, RoundId, Update, frame,
 };
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
     Outcome, Partition, Progress, RoundRow, Summary, TeacherSource, Transport, experiment, output,
 };
-use fedistill_tests::small_data;
+use fedistill_tests::{clinic, small_data};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
 use fedistill_transport::{Flow, Traffic};
@@ -237,35 +235,10 @@ async fn both_ends_keep_the_same_books() {
     let theirs = identity(authority.client(&ward, valid).unwrap());
     for method in ["logit-mean", "cfd", "fd"] {
         let settings = Settings {
-            federation: "clinic".parse().unwrap(),
-            classes: classes.clone(),
             method: method::by_name(method).unwrap().into(),
-            training: Training {
-                private_epochs: 1,
-                distillation_epochs: 1,
-                batch: 4,
-                optimiser: Optimiser::Sgd {
-                    learning_rate: 0.1,
-                    momentum: 0.0,
-                },
-                distillation_temperature: Training::TEMPERATURE,
-                label_smoothing: Training::SMOOTHING,
-            },
             rounds: 3,
-            asked: 1,
-            open_with: 1,
-            quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
-            missed: Missed::Reopen,
-            late: Late::Refuse,
-            silence: Duration::from_secs(60),
-            patience: Some(Duration::from_secs(60)),
-            pause: Duration::ZERO,
-            attempts: Some(1),
-            rows: 400,
             precision: Precision::F16,
-            rounding: Rounding::Nearest,
-            seed: 1,
-            weights: BTreeMap::new(),
+            ..clinic::settings("clinic".parse().unwrap(), classes.clone(), 400)
         };
         let watch = Watch::default();
         let transfer = samples(1000).publish().unwrap();

@@ -2,7 +2,6 @@
 //! which a later one has run, over real QUIC and over TCP.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +11,11 @@ use fedistill_check::{Records, verify};
 use fedistill_client::journal::Journal;
 use fedistill_client::{Client, Ended, Event, Policy};
 use fedistill_coordinator::{Closed, Coordinator, CoordinatorError, FileStore, Settings, Store};
-use fedistill_federation::{Late, Missed, Quorum, Training, method};
-use fedistill_learning::{Architecture, Dataset, Learner, Samples};
-use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, Version};
+use fedistill_federation::method;
+use fedistill_learning::{Architecture, Learner};
+use fedistill_protocol::Version;
 use fedistill_tests::Deployment;
+use fedistill_tests::clinic::{self, classes, labelled, name, samples};
 use fedistill_transport::identity::{Authority, Identity, Validity};
 use fedistill_transport::quic::{Limits, Manner, QuicDialer, QuicListener};
 use fedistill_transport::tcp::{TcpDialer, TcpListener};
@@ -24,55 +24,12 @@ use flate2::read::GzDecoder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
-fn classes() -> Vec<String> {
-    ["well", "ill"].map(str::to_owned).to_vec()
-}
-
-fn samples(count: usize) -> Samples {
-    let values = (0..count * 4).map(|i| (i * 67 % 256) as u8).collect();
-    Samples::new(vec![4], Elements::U8(values)).unwrap()
-}
-
-fn private() -> Dataset {
-    let labels = (0..12).map(|at| at % 2).collect();
-    Dataset::new(Path::new("private"), samples(12), labels, classes()).unwrap()
-}
-
 fn coordinator(store: FileStore) -> Coordinator {
     let settings = Settings {
-        federation: name("clinic"),
-        classes: classes(),
         method: method::by_name("cfd").unwrap().into(),
-        training: Training {
-            private_epochs: 1,
-            distillation_epochs: 1,
-            batch: 4,
-            optimiser: Optimiser::Sgd {
-                learning_rate: 0.1,
-                momentum: 0.0,
-            },
-            distillation_temperature: Training::TEMPERATURE,
-            label_smoothing: Training::SMOOTHING,
-        },
         rounds: 2,
-        asked: 1,
-        missed: Missed::Reopen,
-        open_with: 1,
-        quorum: Quorum::new(1, 1, Duration::ZERO, Duration::from_secs(60)).unwrap(),
-        late: Late::Refuse,
-        silence: Duration::from_secs(60),
         patience: Some(Duration::from_secs(30)),
-        pause: Duration::ZERO,
-        attempts: Some(1),
-        rows: 6,
-        precision: Precision::F32,
-        rounding: Rounding::Nearest,
-        seed: 1,
-        weights: BTreeMap::new(),
+        ..clinic::settings(name("clinic"), classes(), 6)
     };
     let transfer = samples(10).publish().unwrap();
     Coordinator::new(settings, transfer, None, Box::new(store)).unwrap()
@@ -151,7 +108,7 @@ impl Sides {
             name("clinic"),
             name("ward-7"),
             student,
-            private(),
+            labelled(12),
             Policy::default(),
             dialer,
         )

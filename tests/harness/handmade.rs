@@ -1,22 +1,21 @@
 //! A federation made by hand: identities, a transfer set, settings and data as small as they can be, for what
 //! is about rounds and connections and not about learning.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fedistill_client::{Client, Policy, Student};
 use fedistill_coordinator::{Coordinator, Settings, Store};
-use fedistill_federation::{Late, Missed, Quorum, Training, method};
+use fedistill_federation::Quorum;
 use fedistill_learning::idx::{self, Idx};
 use fedistill_learning::{Dataset, Samples};
-use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, TransferSet};
+use fedistill_protocol::{Elements, Name, Precision, TransferSet};
 use fedistill_transport::Dial;
 use fedistill_transport::identity::{Authority, Identity, Validity};
 
 use crate::process::coordinate;
-use crate::{Running, Scripted};
+use crate::{Running, Scripted, clinic};
 
 /// How the coordinator packs answers, and what a device's digest is of.
 pub(crate) const PRECISION: Precision = Precision::F16;
@@ -63,37 +62,18 @@ impl Handmade {
 
     /// Rounds of `logit-mean` that wait for all of `clients`.
     pub fn settings(&self, clients: usize, rounds: u32) -> Settings {
-        Settings {
-            federation: self.name(),
-            classes: self.classes(),
-            method: method::by_name("logit-mean").unwrap().into(),
-            training: Training {
-                private_epochs: 1,
-                distillation_epochs: 1,
-                batch: u16::MAX,
-                optimiser: Optimiser::Sgd {
-                    learning_rate: 0.1,
-                    momentum: 0.0,
-                },
-                distillation_temperature: Training::TEMPERATURE,
-                label_smoothing: Training::SMOOTHING,
-            },
+        let all = Quorum::new(clients, clients, Duration::ZERO, LONG).unwrap();
+        let mut settings = Settings {
             rounds,
             asked: clients,
             open_with: clients,
-            quorum: Quorum::new(clients, clients, Duration::ZERO, LONG).unwrap(),
-            missed: Missed::Reopen,
-            late: Late::Refuse,
-            silence: Duration::from_secs(60),
+            quorum: all,
             patience: Some(LONG),
-            pause: Duration::ZERO,
-            attempts: Some(1),
-            rows: self.rows,
             precision: PRECISION,
-            rounding: Rounding::Nearest,
-            seed: 1,
-            weights: BTreeMap::new(),
-        }
+            ..clinic::settings(self.name(), self.classes(), self.rows)
+        };
+        settings.training.batch = u16::MAX;
+        settings
     }
 
     /// A coordinator in this process, without a teacher.

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod clinic;
 mod faults;
 mod federation;
 mod handmade;
