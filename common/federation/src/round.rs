@@ -1,5 +1,7 @@
+mod ending;
 mod late;
 mod members;
+mod restored;
 mod said;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -74,36 +76,6 @@ impl Round {
         }
         round.judge(now);
         round
-    }
-
-    /// Goes on with a round from its log: the contributions in it count, everyone else is awaited
-    /// from `now` on, and the quorum's times run anew from `now`; those of its last extension, where
-    /// it was extended.
-    ///
-    /// # Errors
-    /// A log that no round with this configuration can have written.
-    pub fn restore(
-        config: RoundConfig,
-        now: Instant,
-        log: impl IntoIterator<Item = Event>,
-    ) -> Result<Self, CorruptLog> {
-        let id = config.id;
-        let log: Vec<Event> = log.into_iter().collect();
-        // What it has may be in parts although late ones are refused by now.
-        let folds = |event: &Event| matches!(event, Event::Awaits(_) | Event::Folded { .. });
-        let parts = parts(config.folding.is_some() || log.iter().any(folds));
-        let mut round = Self::blank(config, now, parts);
-        let mut log = log.into_iter().enumerate();
-        if log.next().map(|(_, event)| event) != Some(Event::Opened(id)) {
-            return Err(CorruptLog::NotOpened(id));
-        }
-        for (index, event) in log {
-            round
-                .replay(event)
-                .map_err(|why| CorruptLog::Event { index, id, why })?;
-        }
-        round.judge(now);
-        Ok(round)
     }
 
     /// Takes in what happened.
@@ -213,69 +185,6 @@ impl Round {
             fault: None,
             config,
         }
-    }
-
-    fn replay(&mut self, event: Event) -> Result<(), String> {
-        if self.stage == Stage::Over {
-            return Err("it follows the end of the round".to_owned());
-        }
-        match event {
-            Event::Opened(_) => return Err("the round opens twice".to_owned()),
-            Event::Taken {
-                client,
-                blob,
-                answers,
-            } => {
-                if matches!(self.members.get(&client), Some(Member::Taken { .. })) {
-                    return Err(format!("client {client} contributes twice"));
-                }
-                self.add(&client, answers.as_ref())
-                    .map_err(|rejected| rejected.detail)?;
-                let durable = true;
-                self.members.set(&client, Member::Taken { blob, durable });
-            }
-            Event::Awaits(before) => {
-                if self.members.taken() > 0 || self.extensions > 0 || !self.late.is_empty() {
-                    return Err("it does not follow the opening".to_owned());
-                }
-                if let Some(folding) = &mut self.late.folding {
-                    folding.before = Some(*before);
-                }
-            }
-            Event::Folded {
-                client,
-                folded,
-                parts,
-                answers,
-            } => {
-                if self.late.has(&client) {
-                    return Err(format!("client {client} is late twice"));
-                }
-                self.fold(parts, &answers)
-                    .map_err(|rejected| rejected.detail)?;
-                self.late.hold(client, folded, true);
-            }
-            Event::Extended(number) => {
-                if number != self.extensions + 1 {
-                    let before = self.extensions;
-                    return Err(format!("extension {number} follows extension {before}"));
-                }
-                self.extensions = number;
-            }
-            Event::Committed(contributors) => {
-                let committed = self.committed();
-                if committed.contributors != contributors {
-                    return Err("it names other contributors than the log has".to_owned());
-                }
-                self.stage = Stage::Over;
-                self.outputs.push_back(Output::Committed(committed));
-            }
-            Event::Aborted => {
-                self.stage = Stage::Over;
-                self.outputs.push_back(Output::Aborted);
-            }
-        }
-        Ok(())
     }
 
     fn hear(&mut self, now: Instant, client: &Name) {
@@ -426,70 +335,6 @@ impl Round {
             Some(Waiting::Outcome(output)) => self.outputs.push_back(*output),
         }
         Ok(())
-    }
-
-    fn judge(&mut self, now: Instant) {
-        if self.stage == Stage::Over {
-            return;
-        }
-        let elapsed = now.duration_since(self.began);
-        match self.verdict(elapsed) {
-            Verdict::WaitUntil(_) => {}
-            Verdict::Commit => self.commit(),
-            Verdict::GiveUp => self.miss(now, elapsed),
-        }
-    }
-
-    fn verdict(&self, elapsed: Duration) -> Verdict {
-        let (taken, awaited) = (self.members.taken(), self.members.working());
-        let extended = self.extensions > 0;
-        self.config.quorum.judge(taken, awaited, elapsed, extended)
-    }
-
-    /// The quorum is missed, or can only be met by who is gone.
-    fn miss(&mut self, now: Instant, elapsed: Duration) {
-        let due = elapsed >= self.config.quorum.most_time();
-        // Clients that are gone may come back until the time is up; the unwilling will not.
-        let possible = self.members.len() - self.members.unwilling();
-        let hope = possible >= self.config.quorum.least();
-        match self.config.missed {
-            _ if hope && !due => {}
-            // One more that is at work is one more to settle for.
-            Missed::Settle if self.members.working() > 0 && !due => {}
-            Missed::Settle if self.members.taken() > 0 => self.commit(),
-            Missed::Extend { most } if hope && self.extensions < most => self.extend(now),
-            Missed::Reopen | Missed::Extend { .. } | Missed::Settle => self.abort(),
-        }
-    }
-
-    fn extend(&mut self, now: Instant) {
-        self.extensions += 1;
-        self.began = now;
-        let event = Event::Extended(self.extensions);
-        self.persist(event, Waiting::Extension(self.extensions));
-    }
-
-    fn commit(&mut self) {
-        let committed = self.committed();
-        let event = Event::Committed(committed.contributors.clone());
-        self.stage = Stage::Over;
-        let outcome = Output::Committed(committed);
-        self.persist(event, Waiting::Outcome(Box::new(outcome)));
-    }
-
-    fn abort(&mut self) {
-        self.stage = Stage::Over;
-        self.persist(Event::Aborted, Waiting::Outcome(Box::new(Output::Aborted)));
-    }
-
-    fn committed(&self) -> Committed {
-        Committed {
-            id: self.config.id,
-            contributors: self.members.contributors(),
-            late: self.late.folded(),
-            sum: self.sum.clone(),
-            each: self.each.clone(),
-        }
     }
 
     fn persist(&mut self, event: Event, waiting: Waiting) {
