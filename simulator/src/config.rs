@@ -1,21 +1,23 @@
 //! What a simulation is of: flags over environment over file over defaults.
 
+mod args;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
 use fedistill_federation::{MethodError, Setting, Training, method};
 use fedistill_learning::Architecture;
+use fedistill_program::ConfigError;
 use fedistill_program::config::{self, Packing, Rounding, Steps};
-use fedistill_program::{ConfigError, Exit};
 use fedistill_protocol::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::compare::CompareArgs;
 use crate::{
     Averaging, Byzantine, Data, Journal, Keep, Partition, Plan, SimulationError, Sizes,
     TeacherSource, Transport,
 };
+
+pub use self::args::{Args, Cli, Command};
 
 /// A simulation, whole; every key has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -119,123 +121,6 @@ impl Default for Config {
             byzantine: None,
             baselines: true,
         }
-    }
-}
-
-/// Run a whole federation on this machine: a coordinator with its teacher and many clients, with
-/// the wire bytes of a real one. Without arguments: ten clients on Fashion-MNIST over QUIC.
-#[derive(Clone, Debug, Parser)]
-#[command(
-    name = "fedistill-simulate",
-    version,
-    args_conflicts_with_subcommands = true
-)]
-pub struct Cli {
-    /// Another task than one federation.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// Of one federation.
-    #[command(flatten)]
-    pub run: Args,
-}
-
-/// What else the program does.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Command {
-    /// Compare methods: a federation for each of them, each partition, each teacher and each seed.
-    Compare(Box<CompareArgs>),
-}
-
-/// How one federation is told of.
-#[derive(Clone, Debug, Default, Parser)]
-#[command(name = "fedistill-simulate", version, after_help = Exit::HELP)]
-pub struct Args {
-    /// A TOML file; flags come before it, it comes before the defaults.
-    #[arg(long, value_name = "FILE", env = "FEDISTILL_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// fashion-mnist-mini, fashion-mnist, mnist, watch, or a folder of IDX files with MNIST's names.
-    /// Names are looked for in $FEDISTILL_DATA, ./fixtures and ./data.
-    #[arg(long, value_name = "NAME|DIR", env = "FEDISTILL_DATA_SET")]
-    pub data: Option<String>,
-    /// The algorithm, as NAME:VARIANT,KEY=VALUE,...: adaptive, logit-mean, ds-fl, fedmd, fedntd, cfd, scarlet, vote,
-    /// selective, comet, kt-pfl, fd, fedproto, fedtgp, teacher-only or local (docs/methods.md); or, to
-    /// compare with and in a simulation only, fedavg or feddf.
-    #[arg(long, value_name = "NAME", env = "FEDISTILL_METHOD")]
-    pub method: Option<String>,
-    /// Number of clients; by default 10 or, with partition natural, as many as the data makes.
-    #[arg(long, value_name = "N", env = "FEDISTILL_CLIENTS")]
-    pub clients: Option<usize>,
-    /// Clients that a round asks, chosen by chance for each; all by default.
-    #[arg(long, value_name = "N", env = "FEDISTILL_PER_ROUND")]
-    pub per_round: Option<usize>,
-    /// Number of rounds.
-    #[arg(long, value_name = "N", env = "FEDISTILL_ROUNDS")]
-    pub rounds: Option<u32>,
-    /// How samples are spread over clients: iid, dirichlet:ALPHA, shards:K (sorted and cut) or classes:K (so
-    /// many classes each, evenly shared), all by label; or natural, a client for each person, device or
-    /// site that the data tells of.
-    #[arg(long, value_name = "HOW", env = "FEDISTILL_PARTITION")]
-    pub partition: Option<Partition>,
-    /// none, untrained (a net that learns what the federation comes to, and has no vote in it), train:N
-    /// (trained on N labelled public samples), or a file.
-    #[arg(long, value_name = "WHICH", env = "FEDISTILL_TEACHER")]
-    pub teacher: Option<TeacherSource>,
-    /// quic (on loopback, with mutual TLS) or memory.
-    #[arg(long, value_enum, env = "FEDISTILL_TRANSPORT")]
-    pub transport: Option<Transport>,
-    /// Everything random follows from it.
-    #[arg(long, value_name = "S", env = "FEDISTILL_SEED")]
-    pub seed: Option<u64>,
-    /// The folder that summary.json, rounds.jsonl and report.html are written to.
-    #[arg(long, value_name = "DIR", env = "FEDISTILL_OUT")]
-    pub out: Option<PathBuf>,
-    /// Clients that train at a time, 1 to 1024; no result depends on it. All cores by default.
-    #[arg(long, value_name = "N", env = "FEDISTILL_THREADS")]
-    pub threads: Option<usize>,
-    /// The clients' nets, dealt out in turn: mlp-s, mlp-m or mlp-l; of images, conv-s, conv-m, conv-l,
-    /// fedavg-cnn, resnet-8, resnet-20 or mobilenet-v2; of windows of sensor values, sensor-conv.
-    /// (tinybert-4 takes texts, which no data set here has.)
-    #[arg(
-        long,
-        value_name = "NET,...",
-        value_delimiter = ',',
-        env = "FEDISTILL_MODELS"
-    )]
-    pub models: Option<Vec<Architecture>>,
-    /// Let N clients, chosen by the seed, lie about what they know: N:lma (sure of the least likely class),
-    /// N:cpa (of the class that goes least together with the likeliest one) or N:fdla (their values in the
-    /// wrong order); N:lma:knowing and so on by the mean of what all honest clients say, which they know. A method whose aggregate is a mean takes robust=median or robust=geometric-median
-    /// against them.
-    #[arg(long, value_name = "N:ATTACK", env = "FEDISTILL_BYZANTINE")]
-    pub byzantine: Option<Byzantine>,
-    /// Run the federation alone, without what it is compared with.
-    #[arg(long)]
-    pub no_baselines: bool,
-    /// Go on with the run in the folder for results that a stop has ended; without further
-    /// arguments it is as it was begun. The result is the same, to the bit, as without the stop.
-    #[arg(long, conflicts_with = "share_out")]
-    pub resume: bool,
-    /// Run nothing: write to DIR what each party would have, as IDX files, for a federation of
-    /// processes.
-    #[arg(long, value_name = "DIR")]
-    pub share_out: Option<PathBuf>,
-}
-
-impl Args {
-    /// Whether the number of clients is told: by a flag, the file, or a run that was begun.
-    ///
-    /// # Errors
-    /// A file that cannot be used.
-    pub(crate) fn tell_clients(&self) -> Result<bool, ConfigError> {
-        #[derive(Deserialize)]
-        struct Told {
-            clients: Option<usize>,
-        }
-        Ok(match &self.config {
-            _ if self.clients.is_some() => true,
-            Some(path) => config::read::<Told>(path)?.clients.is_some(),
-            None => self.resume,
-        })
     }
 }
 
@@ -543,140 +428,4 @@ pub fn locate(data: &str) -> Result<PathBuf, SimulationError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use fedistill_protocol::Precision;
-
-    use super::*;
-
-    #[test]
-    fn flags_come_before_the_file_and_the_file_before_defaults() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.toml");
-        let text = "clients = 4\nrounds = 7\npartition = \"shards:2\"\nteacher = \"t.safetensors\"";
-        std::fs::write(&path, text).unwrap();
-        let args = ["x", "--config", path.to_str().unwrap(), "--rounds", "9"];
-        let config = Config::from_args(Args::parse_from(args)).unwrap();
-        assert_eq!((config.clients, config.rounds), (4, 9));
-        assert_eq!(config.partition, Partition::Shards(2));
-        let teacher = TeacherSource::File(folder.path().join("t.safetensors"));
-        assert_eq!(config.teacher, teacher);
-        assert_eq!(config.data, Config::default().data);
-    }
-
-    #[test]
-    fn without_a_word_the_method_says_how_answers_are_packed() {
-        let precision = |config: &Config, method| config.plan(method).unwrap().precision;
-        let silent = Config::default();
-        assert_eq!(precision(&silent, "adaptive"), Precision::U8);
-        assert_eq!(precision(&silent, "ds-fl"), Precision::F16);
-        // As a run's results, or its journal, tell of it.
-        let told = serde_json::to_string(&silent).unwrap();
-        assert_eq!(serde_json::from_str::<Config>(&told).unwrap(), silent);
-        let said = Config {
-            packing: Some(Packing::F16),
-            ..silent.clone()
-        };
-        assert_eq!(precision(&said, "adaptive"), Precision::F16);
-        let told = serde_json::to_string(&said).unwrap();
-        assert_eq!(serde_json::from_str::<Config>(&told).unwrap(), said);
-        assert_eq!(said.differs_from(&silent).as_deref(), Some("packing"));
-    }
-
-    #[test]
-    fn what_the_program_says_tells_a_run_from_others() {
-        let world = Digest::of(b"world");
-        let begins = |method: &str, packing| {
-            let config = Config {
-                method: method.to_owned(),
-                packing,
-                ..Config::default()
-            };
-            config.beginning(world).unwrap()
-        };
-        let [ours, theirs] = ["adaptive", "ds-fl"].map(|method| begins(method, None));
-        assert!(ours != theirs && ours != world && theirs != world);
-        assert_eq!(begins("logit-mean", None), theirs);
-        // What the user says is in the settings themselves; parameters cross as they are.
-        assert_eq!(begins("adaptive", Some(Packing::F16)), world);
-        assert_eq!(begins("fedavg", None), world);
-    }
-
-    #[test]
-    fn the_help_names_every_net() {
-        use clap::CommandFactory;
-        let help = Args::command().render_long_help().to_string();
-        for (name, _) in Architecture::ALL {
-            assert!(help.contains(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        for (args, part) in [
-            (["x", "--clients", "0"], "clients must be"),
-            (["x", "--rounds", "0"], "rounds must be"),
-            (["x", "--method", "fedprox"], "choose adaptive"),
-            (["x", "--threads", "0"], "threads"),
-            (["x", "--byzantine", "11:lma"], "no more liars than"),
-            (
-                ["x", "--byzantine=4:lma:knowing", "--per-round=5"],
-                "wait for all others",
-            ),
-            (["x", "--threads", "1025"], "threads must be 1 to 1024"),
-            (["x", "--threads", "18446744073709551615"], "threads"),
-        ] {
-            let error = Config::from_args(Args::parse_from(args)).unwrap_err();
-            assert!(error.to_string().contains(part), "{error}");
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.toml");
-        for (text, part) in [
-            ("threads = 100000", "threads must be"),
-            ("personal-held-out = 1.0", "personal-held-out must be 0"),
-            ("personal-held-out = nan", "personal-held-out must be 0"),
-            ("batch = 0", "batch is 0: write"),
-            (
-                "distillation-temperature = 0",
-                "distillation-temperature is 0:",
-            ),
-            ("label-smoothing = 1.5", "label-smoothing is 1.5:"),
-            (
-                "distillation-temperature = 2\nmethod = \"fedmd\"",
-                "distillation-temperature changes nothing with fedmd",
-            ),
-            (
-                "distillation-temperature = 2\nmethod = \"fedavg\"",
-                "distillation-temperature changes nothing with fedavg",
-            ),
-            (
-                "steps = { sgd = { learning-rate = -1 } }",
-                "learning-rate is -1",
-            ),
-            (
-                "steps = { adamw = { learning-rate = nan } }",
-                "learning-rate is NaN",
-            ),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let args = Args::parse_from(["x", "--config", path.to_str().unwrap()]);
-            let error = Config::from_args(args).unwrap_err();
-            assert!(error.to_string().contains(part), "{error}");
-        }
-        let mixed = ["x", "--method", "feddf", "--models", "mlp-s,conv-s"];
-        let error = Config::from_args(Args::parse_from(mixed)).unwrap_err();
-        assert!(error.to_string().contains("one model"), "{error}");
-        for args in [
-            ["x", "--partition", "even"],
-            ["x", "--models", "gpt"],
-            ["x", "--teacher", "train:0"],
-            ["x", "--byzantine", "4:nice"],
-        ] {
-            assert!(Args::try_parse_from(args).is_err(), "{args:?}");
-        }
-        let error = locate("nowhere").unwrap_err().to_string();
-        assert!(
-            error.contains("nowhere") && error.contains("fashion-mnist"),
-            "{error}"
-        );
-    }
-}
+mod tests;
