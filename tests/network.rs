@@ -83,8 +83,30 @@ fn rounds_come_about_where_a_fifth_is_lost_and_all_is_late() {
         repeated: 0.02,
         delay: Duration::from_millis(80),
         jitter: Duration::from_millis(40),
+        rate: None,
     };
     let mut federation = Federation::new(ALL, weather);
+    federation.rounds(2);
+    federation.end();
+}
+
+#[test]
+fn a_narrow_line_only_takes_longer() {
+    const RATE: f64 = 200_000.0;
+    let weather = Weather {
+        delay: Duration::from_millis(20),
+        rate: Some(RATE),
+        ..Weather::default()
+    };
+    let begun = Instant::now();
+    let mut federation = Federation::new(ALL, weather);
+    federation.rounds(1);
+    let took = begun.elapsed().as_secs_f64();
+    let blobs = federation.deployment.path("state-0/blobs");
+    let set = std::fs::read_dir(blobs).unwrap().next().unwrap().unwrap();
+    let set = set.metadata().unwrap().len() as f64;
+    let least = CLIENTS as f64 * set / RATE;
+    assert!(took > least, "{set} bytes to each in {took} s");
     federation.rounds(2);
     federation.end();
 }

@@ -1,11 +1,11 @@
 //! A bad network between clients and their coordinator: a relay of datagrams that loses, delays, repeats and
-//! reorders them, cuts the line, and changes its own addresses.
+//! reorders them, is narrow, cuts the line, and changes its own addresses.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fedistill_learning::seed;
 use rand::RngExt;
@@ -24,7 +24,13 @@ pub struct Weather {
     pub delay: Duration,
     /// By how much more at most, at random: what takes longer is overtaken.
     pub jitter: Duration,
+    /// Bytes a second that all clients together get through, each way; what would wait for longer than [`QUEUE`] is
+    /// lost. As fast as it goes, where nothing is said.
+    pub rate: Option<f64>,
 }
+
+/// How long datagrams queue before a narrow line.
+const QUEUE: Duration = Duration::from_millis(250);
 
 /// A relay; the line is dead once it is dropped.
 pub struct Relay {
@@ -38,6 +44,33 @@ struct Line {
     cut: AtomicBool,
     /// How often its addresses have changed.
     moved: AtomicU32,
+    up: Way,
+    down: Way,
+}
+
+/// One direction of a narrow line.
+#[derive(Default)]
+struct Way {
+    /// When what was let in is through.
+    free: Mutex<Option<Instant>>,
+}
+
+impl Way {
+    /// How long it takes until so many bytes are through; `None` where there is no room for them.
+    fn takes(&self, bytes: usize, rate: Option<f64>) -> Option<Duration> {
+        let Some(rate) = rate else {
+            return Some(Duration::ZERO);
+        };
+        let now = Instant::now();
+        let mut free = self.free.lock().unwrap();
+        let begins = free.map_or(now, |free| free.max(now));
+        if begins - now > QUEUE {
+            return None;
+        }
+        let ends = begins + Duration::from_secs_f64(bytes as f64 / rate);
+        *free = Some(ends);
+        Some(ends - now)
+    }
 }
 
 impl Relay {
@@ -54,6 +87,8 @@ impl Relay {
             weather,
             cut: AtomicBool::default(),
             moved: AtomicU32::default(),
+            up: Way::default(),
+            down: Way::default(),
         });
         let to = to.parse().unwrap();
         runtime.spawn(relay(Arc::new(front), to, Arc::clone(&line), seed));
@@ -109,7 +144,7 @@ async fn relay(front: Arc<UdpSocket>, to: SocketAddr, line: Arc<Line>, seed: u64
                 socket
             }
         };
-        line.pass(&mut rng, &buffer[..length], socket, to);
+        line.pass(&line.up, &mut rng, &buffer[..length], socket, to);
     }
 }
 
@@ -131,20 +166,28 @@ impl Back {
                 continue;
             };
             let front = Arc::clone(&self.front);
-            self.line
-                .pass(&mut self.rng, &buffer[..length], front, self.client);
+            let (line, to) = (Arc::clone(&self.line), self.client);
+            line.pass(&line.down, &mut self.rng, &buffer[..length], front, to);
         }
     }
 }
 
 impl Line {
     /// Lets a datagram through as the weather is.
-    fn pass(&self, rng: &mut ChaCha20Rng, bytes: &[u8], socket: Arc<UdpSocket>, to: SocketAddr) {
+    fn pass(
+        &self,
+        way: &Way,
+        rng: &mut ChaCha20Rng,
+        bytes: &[u8],
+        socket: Arc<UdpSocket>,
+        to: SocketAddr,
+    ) {
         let Weather {
             loss,
             repeated,
             delay,
             jitter,
+            rate,
         } = self.weather;
         let times = 1 + usize::from(rng.random_bool(repeated));
         for _ in 0..times {
@@ -152,9 +195,12 @@ impl Line {
             if lost || self.cut.load(Ordering::Relaxed) {
                 continue;
             }
+            let Some(through) = way.takes(bytes.len(), rate) else {
+                continue;
+            };
             let (bytes, socket) = (bytes.to_vec(), Arc::clone(&socket));
             tokio::spawn(async move {
-                tokio::time::sleep(delay + jitter.mul_f64(more)).await;
+                tokio::time::sleep(through + delay + jitter.mul_f64(more)).await;
                 // What does not arrive is lost, as on any network.
                 let _ = socket.send_to(&bytes, to).await;
             });
