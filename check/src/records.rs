@@ -22,6 +22,8 @@ pub struct CoordinatorRecord {
     pub over: bool,
     /// The epoch of the process that ran last.
     pub epoch: u64,
+    /// The epoch in which its state was last put back, on purpose; 0 if it never was.
+    pub rolled_back: u64,
 }
 
 /// What a client has kept.
@@ -110,12 +112,14 @@ fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
         }
         (open.plan.id, taken)
     });
+    let epoch = store.epoch();
     Ok(CoordinatorRecord {
         history: store.history()?,
         open,
         late,
         round: saved.round,
         over: saved.over,
-        epoch: store.epoch().number,
+        epoch: epoch.number,
+        rolled_back: epoch.rolled_back,
     })
 }

@@ -23,7 +23,8 @@ pub enum Invariant {
     Fenced,
     /// What a client sees never goes back: neither epochs nor rounds.
     Forward,
-    /// A client gives one answer to a plan, and trains for it no more once it is given.
+    /// A client gives one answer to a plan, and trains for it no more once it is given. Plans of one number are one, whichever
+    /// way each was packed, unless the coordinator's state was put back between them.
     OneAnswer,
     /// Once faults have stopped, a round comes about in time.
     Live,
@@ -119,7 +120,7 @@ pub fn verify(records: &Records, liveness: Option<Liveness>) -> Report {
     }
     for client in &records.clients {
         report.clients += 1;
-        journal(client, &mut report);
+        journal(client, records.coordinator.as_ref(), &mut report);
         if let Some(coordinator) = &records.coordinator {
             receipts(client, coordinator, &mut report);
         }
@@ -209,12 +210,15 @@ fn rounds(coordinator: &CoordinatorRecord, report: &mut Report) {
     }
 }
 
-/// What a client's journal has to be by itself.
-fn journal(client: &ClientRecord, report: &mut Report) {
+/// What a client's journal has to be by itself, and where plans of one number are one.
+fn journal(client: &ClientRecord, coordinator: Option<&CoordinatorRecord>, report: &mut Report) {
+    let rolled_back = coordinator.map(|coordinator| coordinator.rolled_back);
     let name = &client.name;
     let mut epoch = 0;
     let mut latest = (0, 0, 0);
     let mut answers: BTreeMap<(u32, u32, &str), &str> = BTreeMap::new();
+    // What it answered last under each number, and in which epoch.
+    let mut last: BTreeMap<(u32, u32), (u64, &str)> = BTreeMap::new();
     for line in &client.lines {
         let (round, attempt) = (line.round, line.attempt);
         let id = RoundId { round, attempt };
@@ -225,6 +229,14 @@ fn journal(client: &ClientRecord, report: &mut Report) {
         epoch = epoch.max(line.epoch);
         let plan = line.plan.as_deref().unwrap_or_default();
         let blob = line.blob.as_deref().unwrap_or_default();
+        // No process asks two plans under one number; a later one only if it was told to go back.
+        let same = last
+            .get(&(round, attempt))
+            .filter(|(then, _)| match rolled_back {
+                Some(rolled_back) => *then >= rolled_back,
+                None => *then > 0 && *then == line.epoch,
+            })
+            .map(|(_, given)| *given);
         match line.what {
             What::Begun | What::Resumed => {
                 if (round, attempt) < (latest.1, latest.2) {
@@ -233,14 +245,19 @@ fn journal(client: &ClientRecord, report: &mut Report) {
                     report.wrong(Invariant::Forward, how);
                 }
                 latest = latest.max((epoch, round, attempt));
-                if answers.contains_key(&(round, attempt, plan)) {
+                if same.is_some() || answers.contains_key(&(round, attempt, plan)) {
                     let how = format!("{name} trained for round {id} after it had answered");
                     report.wrong(Invariant::OneAnswer, how);
                 }
             }
             What::Finished => {
                 let before = answers.insert((round, attempt, plan), blob);
-                if before.is_some_and(|before| before != blob) {
+                last.insert((round, attempt), (line.epoch, blob));
+                if [before, same]
+                    .into_iter()
+                    .flatten()
+                    .any(|before| before != blob)
+                {
                     let how = format!("{name} gave two answers to round {id}");
                     report.wrong(Invariant::OneAnswer, how);
                 }

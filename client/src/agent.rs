@@ -1,5 +1,6 @@
 //! The machine of a client, without IO.
 
+mod again;
 mod answered;
 mod done;
 mod said;
@@ -19,7 +20,7 @@ use self::answered::Answered;
 use self::done::Done;
 pub use self::said::{AgentConfig, Blob, Input, Job, Output, Stop};
 use self::waiting::Waiting;
-use crate::journal::{Entry, Finished};
+use crate::journal::{Begun, Entry, Finished};
 use crate::{Held, Wanted};
 
 /// Follows the protocol on behalf of a student: sans-IO, and without ever seeing a sample of its own.
@@ -38,6 +39,8 @@ pub struct Agent {
     /// What this side gave back last, as it is on the other side.
     given: Option<(Digest, Arc<Answers>)>,
     answered: Option<Answered>,
+    /// The plan that a process before was at work on.
+    begun: Option<Begun>,
     /// The latest epoch of the federation that it has seen.
     epoch: u64,
     /// Of its student.
@@ -53,7 +56,7 @@ enum Work {
     /// A plan waits for what it needs of the transfer set and of its knowledge.
     Waiting(Waiting),
     Training(Arc<RoundPlan>),
-    Done(Done),
+    Done(Box<Done>),
 }
 
 impl Agent {
@@ -68,6 +71,7 @@ impl Agent {
             known: Vec::new(),
             given: None,
             answered: None,
+            begun: None,
             epoch: 0,
             parameters: 0,
             durable: false,
@@ -106,8 +110,13 @@ impl Agent {
         self.epoch = epoch;
         if let Some(finished) = finished {
             self.answered = Some(Answered::from(&finished));
-            self.work = Work::Done(Done::restored(finished));
+            self.work = Work::Done(Box::new(Done::restored(finished)));
         }
+    }
+
+    /// Goes on with what another one was at work on: that plan keeps its identity, however it is packed when it is heard again.
+    pub fn go_on(&mut self, begun: Begun) {
+        self.begun = Some(begun);
     }
 
     /// The next thing to do; call until `None` after each input.
@@ -153,10 +162,8 @@ impl Agent {
             }
             Input::Lost => {
                 self.welcome = None;
-                if let Work::Waiting(_) = self.work {
-                    // What it waited for will not come; the coordinator sends the plan again.
-                    self.work = Work::Idle;
-                }
+                // What it waited for will not come; the coordinator sends the plan again.
+                self.work.take_waiting();
             }
             Input::Message(message) => self.hear(message),
             Input::Fetched(blob, bytes) => {
@@ -242,9 +249,7 @@ impl Agent {
         if let Work::Done(done) = &self.work
             && done.is_open()
         {
-            let (again, blobs) = (*done.contribution(), done.blobs().to_vec());
-            self.put(Output::Offer(blobs));
-            self.put(Output::Send(again.into()));
+            self.answer_again();
         }
     }
 
@@ -253,7 +258,6 @@ impl Agent {
             return self.put(Output::Note("ignored a plan before the welcome".to_owned()));
         };
         let manifest = welcome.transfer.clone();
-        let (epoch, rolled_back) = (welcome.epoch, welcome.rolled_back);
         match &self.work {
             Work::Training(current) | Work::Waiting(Waiting { plan: current, .. })
                 if current.id == plan.id =>
@@ -262,28 +266,13 @@ impl Agent {
             }
             Work::Done(done) if done.answers(&plan) => {
                 // The connection broke before the receipt came, or this side did, or the other.
-                let again = *done.contribution();
-                let blobs = done.blobs().to_vec();
-                self.put(Output::Offer(blobs));
-                return self.put(Output::Send(again.into()));
+                return self.answer_again();
+            }
+            Work::Done(done) if done.asked_again().is_some_and(|again| *again.plan == plan) => {
+                return;
             }
             _ => {}
         }
-        let answered = self.answered.as_ref();
-        if let Some(answered) = answered.and_then(|last| last.forbids(plan.id, rolled_back))
-            && epoch > 0
-        {
-            let (id, next) = (plan.id, self.epoch.saturating_add(1));
-            self.welcome = None;
-            return self.put(Output::Leave {
-                why: format!(
-                    "the coordinator asks for round {id}, round {answered} is answered: its state is an old copy; if that is meant, start it with --epoch {next}"
-                ),
-                after: Duration::ZERO,
-                outdated: true,
-            });
-        }
-        self.drop_work();
         let classes = manifest.classes.len() as u32;
         let fault = match plan.federation == self.config.federation {
             true => plan
@@ -292,6 +281,13 @@ impl Agent {
             false => Err(format!("the plan is for federation {}", plan.federation)),
         };
         let fault = fault.and_then(|()| self.config.policy.check(&plan));
+        let may_be_answered = matches!(&self.work, Work::Done(done) if done.may_answer(&plan));
+        if !may_be_answered || fault.is_err() {
+            if self.has_gone_back(plan.id) {
+                return;
+            }
+            self.drop_work();
+        }
         if let Err(why) = fault {
             self.put(Output::Note(format!(
                 "refused the plan of round {}: {why}",
@@ -300,7 +296,7 @@ impl Agent {
             let why = cut(why);
             return self.put(Output::Send(Refusal { id: plan.id, why }.into()));
         }
-        self.work = Work::Waiting(Waiting {
+        self.work.wait(Waiting {
             plan: Arc::new(plan),
             got: Vec::new(),
             whole: false,
@@ -311,7 +307,7 @@ impl Agent {
     /// A plan waits: get what is missing of the transfer set and of its knowledge, or begin.
     fn prepare(&mut self) {
         let classes = self.classes();
-        let (Work::Waiting(waiting), Some(welcome)) = (&mut self.work, &self.welcome) else {
+        let (Some(waiting), Some(welcome)) = (self.work.waiting_mut(), &self.welcome) else {
             return;
         };
         if self.transfer.is_none() && waiting.plan.needs_samples() {
@@ -319,12 +315,7 @@ impl Agent {
             let TransferManifest { blob, bytes, .. } = welcome.transfer;
             return self.put(Output::Fetch { blob, bytes });
         }
-        // What is here need not come again.
-        while let Some(knowledge) = waiting.plan.knowledge.get(waiting.got.len())
-            && let Some((_, answers)) = self.known.iter().find(|(blob, _)| *blob == knowledge.blob)
-        {
-            waiting.got.push(Arc::clone(answers));
-        }
+        waiting.take_from(&self.known);
         match waiting.next(&self.known, classes) {
             Some((blob, bytes, _)) => self.put(Output::Fetch { blob, bytes }),
             None => self.train(),
@@ -341,9 +332,7 @@ impl Agent {
         if manifest.blob == blob && self.transfer.is_none() {
             return Some(Wanted::Transfer);
         }
-        let Work::Waiting(waiting) = &self.work else {
-            return None;
-        };
+        let waiting = self.work.waiting()?;
         let (next, _, wanted) = waiting.next(&self.known, self.classes())?;
         (next == blob).then_some(wanted)
     }
@@ -367,7 +356,7 @@ impl Agent {
                 self.unusable(blob, &why);
             }
             (wanted, Held::Knowledge(answers)) if wanted.fits(&answers) => {
-                if let Work::Waiting(waiting) = &mut self.work {
+                if let Some(waiting) = self.work.waiting_mut() {
                     waiting.got.push(answers);
                 }
                 self.prepare();
@@ -385,13 +374,13 @@ impl Agent {
                 self.put(Output::Stop(Stop::Unfit(why)));
             }
             Some(Wanted::Update { .. }) => {
-                if let Work::Waiting(waiting) = &mut self.work {
+                if let Some(waiting) = self.work.waiting_mut() {
                     waiting.whole = true;
                 }
                 self.prepare();
             }
             Some(Wanted::Knowledge { .. }) => {
-                if let Work::Waiting(waiting) = std::mem::replace(&mut self.work, Work::Idle) {
+                if let Some(waiting) = self.work.take_waiting() {
                     let id = waiting.plan.id;
                     let why = cut(format!("the knowledge cannot be used: {why}"));
                     self.put(Output::Send(Refusal { id, why }.into()));
@@ -401,13 +390,21 @@ impl Agent {
     }
 
     fn train(&mut self) {
-        let Work::Waiting(Waiting { plan, got, .. }) =
-            std::mem::replace(&mut self.work, Work::Idle)
-        else {
+        let Some(Waiting { plan, got, .. }) = self.work.take_waiting() else {
             return;
         };
         let blobs = plan.knowledge.iter().map(|knowledge| knowledge.blob);
         self.known = blobs.zip(got.iter().cloned()).collect();
+        if let Work::Done(done) = &self.work {
+            if done.answers_however_packed(&plan, &got) {
+                return self.answer_again();
+            }
+            if self.has_gone_back(plan.id) {
+                return;
+            }
+            self.drop_work();
+        }
+        let plan = self.as_begun(plan, &got);
         let job = Job {
             plan: Arc::clone(&plan),
             knowledge: got,
@@ -453,7 +450,7 @@ impl Agent {
         self.put(Output::Offer(done.blobs().to_vec()));
         let contribution = *done.contribution();
         self.answered = Some(Answered::new(id, self.epoch));
-        self.work = Work::Done(done);
+        self.work = Work::Done(Box::new(done));
         if self.welcome.is_some() {
             self.put(Output::Send(contribution.into()));
         }

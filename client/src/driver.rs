@@ -230,6 +230,9 @@ impl Client {
             ));
         }
         self.agent.restore(kept.epoch, kept.finished);
+        if let Some(begun) = kept.begun {
+            self.agent.go_on(begun);
+        }
         self.journal = Some(journal);
         Ok(self)
     }

@@ -48,6 +48,15 @@ pub struct Finished {
     pub counted: bool,
 }
 
+/// A plan that was at work on, as far as another process has kept it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Begun {
+    /// Of which round.
+    pub id: RoundId,
+    /// What was asked: [`RoundPlan::identity`].
+    pub plan: Digest,
+}
+
 /// What a journal holds of the process before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kept {
@@ -55,6 +64,8 @@ pub struct Kept {
     pub epoch: u64,
     /// The answer given last.
     pub finished: Option<Finished>,
+    /// The plan whose training was under way, if it had come to a checkpoint.
+    pub begun: Option<Begun>,
     /// The student as it was last, as [`crate::Student::snapshot`] tells it.
     pub student: Option<Vec<u8>>,
 }

@@ -80,6 +80,7 @@ fn sound() -> Records {
             round: 2,
             over: false,
             epoch: 2,
+            rolled_back: 0,
         }),
         clients: vec![ClientRecord {
             name: "ward-1".to_owned(),
@@ -259,6 +260,25 @@ const FAULTS: &[Fault] = &[
         Invariant::OneAnswer,
     ),
     (
+        "a client that trained again for what came packed otherwise",
+        |_, lines| {
+            let mut otherwise = line(What::Begun, 2, 0, 3);
+            otherwise.plan = Some("plan 2.0, packed otherwise".to_owned());
+            lines.push(otherwise);
+        },
+        Invariant::OneAnswer,
+    ),
+    (
+        "a client that gave another answer to what came packed otherwise",
+        |_, lines| {
+            let mut otherwise = line(What::Finished, 2, 0, 2);
+            otherwise.plan = Some("plan 2.0, packed otherwise".to_owned());
+            otherwise.blob = Some(blob("ward-1", 9).to_string());
+            lines.push(otherwise);
+        },
+        Invariant::OneAnswer,
+    ),
+    (
         "a receipt of what was never given",
         |coordinator, lines| {
             lines.remove(11);
@@ -281,6 +301,29 @@ fn each_fault_breaks_its_promise_and_no_other() {
             "{what}: {broken:?}"
         );
     }
+}
+
+#[test]
+fn a_coordinator_that_is_put_back_may_ask_another_plan_under_the_same_number() {
+    let mut records = sound();
+    let lines = &mut records.clients[0].lines;
+    for mut another in [line(What::Begun, 2, 0, 3), line(What::Finished, 2, 0, 3)] {
+        another.plan = Some("another plan 2.0".to_owned());
+        another.blob = another.blob.map(|_| blob("ward-1", 9).to_string());
+        lines.push(another);
+    }
+    let broken = |rolled_back, records: &mut Records| {
+        if let Some(coordinator) = &mut records.coordinator {
+            (coordinator.epoch, coordinator.rolled_back) = (3, rolled_back);
+        }
+        verify(records, None).broken.len()
+    };
+    assert_eq!(broken(3, &mut records), 0);
+    // It was put back before the first of them was answered: then this one is the same.
+    assert_eq!(broken(2, &mut records), 2);
+    // Nobody knows.
+    records.coordinator = None;
+    assert_eq!(broken(0, &mut records), 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use fedistill_protocol::{
     Answers, Contribution, Digest, ProtocolError, Receipt, RoundPlan, Update, Version,
 };
 
-use super::Blob;
+use super::{Blob, Waiting};
 use crate::journal::Finished;
 
 /// A contribution, and what the coordinator may fetch of it.
@@ -23,6 +23,9 @@ pub(super) struct Done {
     counted: bool,
     /// The coordinator would not have it: it is not announced again of its own accord.
     rejected: bool,
+    /// A plan of the same number that is known under another identity: once what comes with it is here, it shows
+    /// whether it asks the same.
+    again: Option<Waiting>,
 }
 
 /// What is answered.
@@ -69,6 +72,7 @@ impl Done {
             answers: None,
             counted: false,
             rejected: false,
+            again: None,
         };
         done.blobs
             .push((done.contribution.blob, Arc::clone(&bytes)));
@@ -117,6 +121,7 @@ impl Done {
             answers: None,
             counted,
             rejected: false,
+            again: None,
         }
     }
 
@@ -137,9 +142,34 @@ impl Done {
         })
     }
 
-    /// Whether it is this plan that it answers: of the same round, and asking the same.
+    /// Whether it is this plan that it answers: of the same round, and asking the same, packed alike.
     pub(super) fn answers(&self, plan: &RoundPlan) -> bool {
         self.contribution.id == plan.id && plan.identity().ok() == self.asked.identity().ok()
+    }
+
+    /// The same, where what comes with the plan is here, however it was packed.
+    pub(super) fn answers_however_packed(
+        &self,
+        plan: &RoundPlan,
+        unpacked: &[Arc<Answers>],
+    ) -> bool {
+        let mut versions = Version::ALL.into_iter();
+        versions.any(|version| self.answers(&plan.packed_for(version, unpacked)))
+    }
+
+    /// Whether this plan may be the one that it answers, packed otherwise.
+    pub(super) fn may_answer(&self, plan: &RoundPlan) -> bool {
+        self.contribution.id == plan.id && !plan.knowledge.is_empty()
+    }
+
+    /// A plan that may be the one that it answers.
+    pub(super) fn again(&mut self) -> &mut Option<Waiting> {
+        &mut self.again
+    }
+
+    /// The same, to look at.
+    pub(super) fn asked_again(&self) -> Option<&Waiting> {
+        self.again.as_ref()
     }
 
     pub(super) fn contribution(&self) -> &Contribution {
@@ -169,6 +199,7 @@ impl Done {
 
     pub(super) fn count(&mut self) {
         self.counted = true;
+        self.again = None;
     }
 
     /// What the other side now holds, where that may be updated.

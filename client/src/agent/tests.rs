@@ -4,6 +4,7 @@ use fedistill_protocol::{
 };
 
 mod durable;
+mod packings;
 
 use super::*;
 use crate::Policy;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fedistill_protocol::{Answers, Digest, RoundPlan};
 
+use super::Work;
 use crate::Wanted;
 
 #[derive(Debug)]
@@ -16,6 +17,15 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// What is here need not come again.
+    pub(super) fn take_from(&mut self, known: &[(Digest, Arc<Answers>)]) {
+        while let Some(knowledge) = self.plan.knowledge.get(self.got.len())
+            && let Some((_, answers)) = known.iter().find(|(blob, _)| *blob == knowledge.blob)
+        {
+            self.got.push(Arc::clone(answers));
+        }
+    }
+
     /// What is to be fetched next, and what it is.
     pub(super) fn next(
         &self,
@@ -46,5 +56,47 @@ impl Waiting {
                 (knowledge.blob, knowledge.bytes, wanted)
             }
         })
+    }
+}
+
+impl Work {
+    /// The plan that waits.
+    pub(super) fn waiting(&self) -> Option<&Waiting> {
+        match self {
+            Self::Waiting(waiting) => Some(waiting),
+            Self::Done(done) => done.asked_again(),
+            Self::Idle | Self::Training(_) => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub(super) fn waiting_mut(&mut self) -> Option<&mut Waiting> {
+        match self {
+            Self::Waiting(waiting) => Some(waiting),
+            Self::Done(done) => done.again().as_mut(),
+            Self::Idle | Self::Training(_) => None,
+        }
+    }
+
+    /// Has a plan wait; beside the answer to one, where it may be the same.
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        match self {
+            Self::Done(done) => *done.again() = Some(waiting),
+            _ => *self = Self::Waiting(waiting),
+        }
+    }
+
+    /// No plan waits any more. What is answered stays so.
+    pub(super) fn take_waiting(&mut self) -> Option<Waiting> {
+        if let Self::Done(done) = self {
+            return done.again().take();
+        }
+        match std::mem::replace(self, Self::Idle) {
+            Self::Waiting(waiting) => Some(waiting),
+            other => {
+                *self = other;
+                None
+            }
+        }
     }
 }

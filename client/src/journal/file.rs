@@ -8,7 +8,7 @@ use fedistill_protocol::{Digest, Message, Name, RoundId, RoundPlan, frame};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Finished, JournalError, Kept, Line, Progress, What};
+use super::{Begun, Entry, Finished, JournalError, Kept, Line, Progress, What};
 
 /// `owner`, `finished` and `progress` (JSON), `plan` (a frame), and the bytes of `answer`, `student`,
 /// `began` and `now`.
@@ -234,6 +234,16 @@ impl Journal {
                 })
             }
         };
+        let begun = match value("progress")? {
+            None => None,
+            Some(record) => {
+                let record: ProgressRecord = serde_json::from_slice(&record)?;
+                Some(Begun {
+                    id: id(record.round, record.attempt),
+                    plan: record.plan.parse()?,
+                })
+            }
+        };
         // Work that was not finished has changed the student too.
         let student = match value("now")? {
             Some(now) => Some(now),
@@ -242,6 +252,7 @@ impl Journal {
         Ok(Kept {
             epoch: numbers.get("epoch")?.map_or(0, |epoch| epoch.value()),
             finished,
+            begun,
             student,
         })
     }

@@ -48,6 +48,11 @@ fn what_is_kept_comes_back_to_the_next_process() {
     // Killed in the middle: another plan does not go on from there, this one does.
     let (journal, kept) = open(&path);
     assert_eq!((kept.epoch, kept.student), (3, Some(vec![2, 1])));
+    let begun = Begun {
+        id: asked.id,
+        plan: asked.identity().unwrap(),
+    };
+    assert_eq!(kept.begun, Some(begun));
     assert_eq!(journal.resume(&plan(5)).unwrap(), None);
     let mut changed = plan(4);
     changed.seed += 1;
@@ -60,7 +65,7 @@ fn what_is_kept_comes_back_to_the_next_process() {
 
     let (journal, kept) = open(&path);
     assert_eq!(kept.finished, Some(answer.clone()));
-    assert_eq!(kept.student, Some(vec![2, 1]));
+    assert_eq!((kept.begun, kept.student), (None, Some(vec![2, 1])));
     assert_eq!(journal.resume(&asked).unwrap(), None);
     let counted = Entry::Counted {
         id: answer.id,
