@@ -109,6 +109,9 @@ pub enum ClientError {
     NoData(Name),
 }
 
+/// Longest wait for a coordinator's first word: keep-alives show that there is somebody, not that it serves.
+const GREETING: Duration = Duration::from_secs(60);
+
 /// The blobs that a client lets its coordinator fetch.
 pub type Shelf = Arc<Mutex<Vec<Blob>>>;
 
@@ -409,6 +412,9 @@ impl Client {
         let mut beat = tokio::time::interval(Duration::from_secs(3600));
         self.agent.speak(connection.version());
         self.agent.handle(Input::Connected);
+        let greeting = tokio::time::sleep(GREETING);
+        tokio::pin!(greeting);
+        let mut is_greeted = false;
         loop {
             while let Some(output) = self.agent.poll_output() {
                 match output {
@@ -464,6 +470,7 @@ impl Client {
                     let Some((message, received)) = frame.map(|frame| *frame).transpose()? else {
                         return Err(TransportError::Lost("the coordinator ended the conversation".to_owned()));
                     };
+                    is_greeted = true;
                     if let Message::Welcome(welcome) = &message {
                         self.backoff.reset();
                         let third = u64::from(welcome.heartbeat_ms).max(3) / 3;
@@ -506,6 +513,9 @@ impl Client {
                     }
                 }
                 error = connection.closed() => return Err(error),
+                () = &mut greeting, if !is_greeted => {
+                    return Err(TransportError::Timeout("answered to a greeting"));
+                }
             }
         }
     }
@@ -551,3 +561,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
