@@ -14,6 +14,9 @@ use crate::limits::{FAREWELL, SILENCE};
 
 /// Bytes that are read at a time. Each connection holds as many as long as it lasts.
 const READ: usize = 8 * 1024;
+/// Before a peer is taken for lost, what it has said is waited for so long: where this process was frozen, that lies in the
+/// socket, and time has run on all the same.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs a connection to its end; the peer has then been told, or does not answer. Who has said nothing
 /// for `keep_alive` gives a sign of life: both sides do, so that neither waits for what is queued
@@ -66,11 +69,11 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
             if self.shared.mux().over().is_some() {
                 return;
             }
-            let lost = heard + SILENCE;
+            let silent = heard + SILENCE;
             let quiet = self.out.is_empty() && !self.unflushed;
             let wake = match quiet {
-                true => lost.min(said + keep_alive),
-                false => lost,
+                true => silent.min(said + keep_alive),
+                false => silent,
             };
             let (out, writer) = (&self.out[self.written..], &mut self.writer);
             let (is_empty, unflushed) = (out.is_empty(), self.unflushed);
@@ -81,43 +84,53 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
                     (true, false) => std::future::pending().await,
                 }
             };
-            let failed = tokio::select! {
-                read = self.reader.read(&mut buffer) => match read {
-                    Ok(0) => Some(TransportError::Lost("the connection broke off".to_owned())),
-                    Ok(count) => {
-                        heard = Instant::now();
-                        let mut mux = self.shared.mux();
-                        if let Err(broken) = decoder.take(&buffer[..count], &mut mux) {
-                            mux.violated(broken);
-                        }
-                        None
-                    }
-                    Err(error) => Some(explain(&error)),
-                },
+            let happened = tokio::select! {
+                read = self.reader.read(&mut buffer) => Happened::Read(read),
                 wrote = write => match wrote {
                     Ok(0) if !is_empty => {
-                        Some(TransportError::Lost("the connection takes nothing more".to_owned()))
+                        Happened::Over(lost("the connection takes nothing more"))
                     }
                     Ok(count) => {
                         said = Instant::now();
                         self.written += count;
                         self.unflushed = count > 0;
-                        None
+                        Happened::Nothing
                     }
-                    Err(error) => Some(explain(&error)),
+                    Err(error) => Happened::Over(explain(&error)),
                 },
-                () = self.shared.signals.due.notified() => None,
+                () = self.shared.signals.due.notified() => Happened::Nothing,
                 () = sleep_until(wake) => {
                     let now = Instant::now();
                     if quiet && now >= said + keep_alive {
                         put(&mut self.out, Kind::Alive, 0, &[]);
                     }
-                    let silent = now >= lost;
-                    silent.then(|| TransportError::Lost("timed out".to_owned()))
+                    match now >= silent {
+                        true => Happened::Silence,
+                        false => Happened::Nothing,
+                    }
                 }
             };
-            if let Some(why) = failed {
-                self.shared.mux().end(why);
+            let happened = match happened {
+                Happened::Silence => {
+                    match timeout(LAST_LOOK, self.reader.read(&mut buffer)).await {
+                        Ok(read) => Happened::Read(read),
+                        Err(_) => Happened::Over(lost("timed out")),
+                    }
+                }
+                happened => happened,
+            };
+            match happened {
+                Happened::Nothing | Happened::Silence => {}
+                Happened::Read(Ok(0)) => self.shared.mux().end(lost("the connection broke off")),
+                Happened::Read(Ok(count)) => {
+                    heard = Instant::now();
+                    let mut mux = self.shared.mux();
+                    if let Err(broken) = decoder.take(&buffer[..count], &mut mux) {
+                        mux.violated(broken);
+                    }
+                }
+                Happened::Read(Err(error)) => self.shared.mux().end(explain(&error)),
+                Happened::Over(why) => self.shared.mux().end(why),
             }
         }
     }
@@ -138,6 +151,19 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
         while self.reader.read(&mut rest).await? > 0 {}
         Ok(())
     }
+}
+
+/// What a driver waits for.
+enum Happened {
+    Nothing,
+    Read(std::io::Result<usize>),
+    /// Nothing was heard for as long as is allowed.
+    Silence,
+    Over(TransportError),
+}
+
+fn lost(why: &str) -> TransportError {
+    TransportError::Lost(why.to_owned())
 }
 
 #[cfg(test)]

@@ -51,6 +51,28 @@ async fn a_quiet_connection_lasts_and_a_dead_one_is_noticed() {
     assert!(begun.elapsed() < SILENCE + BEAT);
 }
 
+/// As a process sees it that was frozen meanwhile: its timers are due at once, and what lies in its socket is found a
+/// little later.
+#[tokio::test(start_paused = true)]
+async fn what_came_while_this_side_was_frozen_counts() {
+    let (io, peer) = duplex(1000);
+    let near = end(Side::Client, io);
+    let (mut heard, mut said) = split(peer);
+    tokio::spawn(async move { while heard.read(&mut [0; 100]).await.is_ok_and(|n| n > 0) {} });
+    let moment = Duration::from_millis(10);
+    tokio::time::sleep(moment).await;
+    tokio::time::advance(SILENCE).await;
+    tokio::time::sleep(moment).await;
+    let mut alive = Vec::new();
+    put(&mut alive, Kind::Alive, 0, &[]);
+    said.write_all(&alive).await.unwrap();
+    tokio::time::sleep(SILENCE - BEAT).await;
+    assert!(near.close_reason().is_none());
+    // And then nothing came.
+    tokio::time::sleep(2 * BEAT).await;
+    assert!(near.close_reason().is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_transfer_outlasts_the_silence_that_is_allowed() {
     // As a network does that has a long queue: what is sent comes minutes later, one way.
