@@ -207,10 +207,9 @@ fn a_copy_of_the_state_is_left_by_clients_until_it_is_said_to_be_meant() {
     fs::copy(&copy, &state).unwrap();
     let (mut coordinator, _) = deployment.start(&address);
     let told = client.wait_for("its state is an old copy");
-    assert!(
-        told.contains(" is answered") && told.contains("--epoch 3"),
-        "{told}"
-    );
+    assert!(told.contains(" is answered"), "{told}");
+    let (_, meant) = told.split_once("--epoch ").unwrap();
+    let meant: String = meant.chars().take_while(char::is_ascii_digit).collect();
     coordinator.wait_for("takes no part: the coordinator asks for round");
     stop(vec![client, coordinator]);
     // It has given one answer to each plan, and none to a round that it had answered.
@@ -219,7 +218,7 @@ fn a_copy_of_the_state_is_left_by_clients_until_it_is_said_to_be_meant() {
     let report = verify(&records, None);
     assert_eq!(report.broken, [], "{report}");
     let mut command = deployment.running(&address);
-    let mut coordinator = Running::start("coordinator", command.args(["--epoch", "3"]));
+    let mut coordinator = Running::start("coordinator", command.args(["--epoch", &meant]));
     let mut client = deployment.join(0, &address);
     client.wait_for(" counts");
     coordinator.wait_for(" is over, with");

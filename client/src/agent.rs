@@ -41,6 +41,9 @@ pub struct Agent {
     answered: Option<Answered>,
     /// The plan that a process before was at work on.
     begun: Option<Begun>,
+    /// The epoch of the coordinator that has asked for what is at work or answered: only such a one is given the
+    /// answer unasked, since another one may have begun anew and mean something else by the same number.
+    asked_in: u64,
     /// The latest epoch of the federation that it has seen.
     epoch: u64,
     /// Of its student.
@@ -72,6 +75,7 @@ impl Agent {
             given: None,
             answered: None,
             begun: None,
+            asked_in: 0,
             epoch: 0,
             parameters: 0,
             durable: false,
@@ -110,6 +114,7 @@ impl Agent {
         self.epoch = epoch;
         if let Some(finished) = finished {
             self.answered = Some(Answered::from(&finished));
+            self.asked_in = finished.epoch;
             self.work = Work::Done(Box::new(Done::restored(finished)));
         }
     }
@@ -248,6 +253,7 @@ impl Agent {
         // It may count still, even where the coordinator has gone on to another round.
         if let Work::Done(done) = &self.work
             && done.is_open()
+            && self.is_asked()
         {
             self.answer_again();
         }
@@ -259,12 +265,15 @@ impl Agent {
         };
         let manifest = welcome.transfer.clone();
         match &self.work {
+            // One that only looks the same, as of a coordinator that began anew, takes its place.
             Work::Training(current) | Work::Waiting(Waiting { plan: current, .. })
-                if current.id == plan.id =>
+                if current.asks_the_same(&plan) =>
             {
+                self.asked_in = welcome.epoch;
                 return;
             }
             Work::Done(done) if done.answers(&plan) => {
+                self.asked_in = welcome.epoch;
                 // The connection broke before the receipt came, or this side did, or the other.
                 return self.answer_again();
             }
@@ -393,10 +402,12 @@ impl Agent {
         let Some(Waiting { plan, got, .. }) = self.work.take_waiting() else {
             return;
         };
+        let epoch = self.welcome.as_ref().map(|welcome| welcome.epoch);
         let blobs = plan.knowledge.iter().map(|knowledge| knowledge.blob);
         self.known = blobs.zip(got.iter().cloned()).collect();
         if let Work::Done(done) = &self.work {
             if done.answers_however_packed(&plan, &got) {
+                self.asked_in = epoch.unwrap_or(self.asked_in);
                 return self.answer_again();
             }
             if self.has_gone_back(plan.id) {
@@ -404,7 +415,12 @@ impl Agent {
             }
             self.drop_work();
         }
+        self.asked_in = epoch.unwrap_or(self.asked_in);
         let plan = self.as_begun(plan, &got);
+        self.begun = plan.identity().ok().map(|identity| Begun {
+            id: plan.id,
+            plan: identity,
+        });
         let job = Job {
             plan: Arc::clone(&plan),
             knowledge: got,
@@ -451,7 +467,7 @@ impl Agent {
         let contribution = *done.contribution();
         self.answered = Some(Answered::new(id, self.epoch));
         self.work = Work::Done(Box::new(done));
-        if self.welcome.is_some() {
+        if self.is_asked() {
             self.put(Output::Send(contribution.into()));
         }
     }

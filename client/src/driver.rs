@@ -501,7 +501,10 @@ impl Client {
                     }
                 }
                 Some(trained) = self.results.1.recv() => {
-                    let Trained { id, raw, result } = *trained;
+                    let Trained { id, cancelled, raw, result } = *trained;
+                    if cancelled.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     if result.is_ok() && self.agent.training() == Some(id) {
                         self.meter.uncoded(Direction::Sent, raw);
                     }

@@ -17,6 +17,13 @@ impl Agent {
         }
     }
 
+    /// Whether the coordinator that it is connected to has asked for what is at work or answered. One of an older version,
+    /// which names no epoch, is believed to have.
+    pub(super) fn is_asked(&self) -> bool {
+        let epoch = self.welcome.as_ref().map(|welcome| welcome.epoch);
+        epoch.is_some_and(|epoch| epoch == 0 || epoch == self.asked_in)
+    }
+
     /// Leaves a coordinator that asks for this round and could only have forgotten that it is answered.
     pub(super) fn has_gone_back(&mut self, id: RoundId) -> bool {
         let Some(welcome) = &self.welcome else {

@@ -14,6 +14,8 @@ use crate::train::{Bench, Carried, Hands};
 /// What came of a round's training.
 pub(super) struct Trained {
     pub(super) id: RoundId,
+    /// Whether it was called off: another plan of the same number may have come since.
+    pub(super) cancelled: Arc<AtomicBool>,
     /// Bytes that its answers take whole and uncoded.
     pub(super) raw: u64,
     pub(super) result: Result<Option<Answers>, String>,
@@ -41,6 +43,7 @@ impl Client {
                 None => None,
             };
             let id = job.plan.id;
+            let cancelled = Arc::clone(&cancel);
             let work = move || {
                 let _permit = permit;
                 train(&mut lock(&bench), &job, &cancel)
@@ -52,8 +55,14 @@ impl Client {
                 Ok(Err(why)) => Err(why),
                 Err(error) => Err(format!("the student failed: {error}")),
             };
+            let trained = Trained {
+                id,
+                cancelled,
+                raw,
+                result,
+            };
             // Nobody listens once the client has ended.
-            let _ = results.send(Box::new(Trained { id, raw, result }));
+            let _ = results.send(Box::new(trained));
         });
     }
 }

@@ -122,7 +122,7 @@ impl FileStore {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let before = epoch_in(&numbers)?;
             let epoch = Epoch {
-                number: rollback.unwrap_or_else(|| before.number.saturating_add(1)),
+                number: rollback.unwrap_or_else(|| before.next()),
                 rolled_back: rollback.unwrap_or(before.rolled_back),
             };
             numbers.insert("epoch", epoch.number)?;

@@ -28,6 +28,11 @@ impl RoundPlan {
         plan
     }
 
+    /// Whether another plan is this one, whichever way to its knowledge it names.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.without_updates() == other.without_updates()
+    }
+
     /// Tells what a plan asks from all else that may be asked, whichever way it is sent, as long as its knowledge is
     /// packed alike: peers of another version are sent the same under another identity, see [`Self::packed_for`].
     ///
