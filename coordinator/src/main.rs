@@ -181,6 +181,8 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
         tokio::spawn(until_told(stop.clone()));
         coordinator.run(listener, stop).await.map_err(failure)
     });
+    // What the teacher was learning is learnt again from what is on disk: nobody waits for it.
+    runtime.shutdown_background();
     let (stage, told) = match &ended {
         Ok(Ended::Finished) => (Stage::Finished, "all rounds are done"),
         Ok(Ended::Stopped) => (
