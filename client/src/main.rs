@@ -12,7 +12,7 @@ use fedistill_client::journal::Journal;
 use fedistill_client::{BlobFolder, Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
-use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
+use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print, told_to_stop};
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::{Manner, QuicDialer};
 use fedistill_transport::tcp::TcpDialer;
@@ -122,17 +122,18 @@ fn run(config: Config) -> Result<(), Failure> {
         .build()
         .or_exit(Exit::Failed)?;
     let ended = runtime.block_on(async {
+        let told = told_to_stop().or_exit(Exit::Failed)?;
         let stop = CancellationToken::new();
-        let told = stop.clone();
+        let until = stop.clone();
         tokio::spawn(async move {
-            told_to_stop().await;
-            told.cancel();
+            told.await;
+            until.cancel();
         });
-        client.run_until(stop).await
+        Ok::<_, Failure>(client.run_until(stop).await)
     });
     // Training that is under way is not waited for: the round counts without it.
     runtime.shutdown_background();
-    match ended {
+    match ended? {
         Ok(Ended::Finished(why)) => tracing::info!("done: {why}"),
         Ok(Ended::Stopped) => tracing::info!("stopped; started again, it goes on from here"),
         Err(error @ ClientError::NoData(_)) => return Err(Failure::new(Exit::Data, error)),
@@ -157,27 +158,6 @@ fn dialer(config: &Config, identity: &Identity) -> Result<Box<dyn Dial>, Transpo
     let name = Some(quic.server_name().to_owned());
     let tcp = TcpDialer::new(address, name, identity, manner)?;
     Ok(Box::new(FallbackDialer::new(quic, tcp)))
-}
-
-/// Waits for SIGTERM or Ctrl-C.
-async fn told_to_stop() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! {
-                    _ = interrupt => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            // Without the signal, Ctrl-C is what is left.
-            Err(_) => drop(interrupt.await),
-        }
-    }
-    #[cfg(not(unix))]
-    drop(interrupt.await);
 }
 
 fn evaluate(config: Config, private: bool) -> Result<(), Failure> {

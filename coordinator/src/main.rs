@@ -20,7 +20,7 @@ use fedistill_coordinator::{
 use fedistill_federation::MethodError;
 use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
-use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
+use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print, told_to_stop};
 use fedistill_protocol::Name;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
@@ -176,9 +176,15 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Runtime::new().or_exit(Exit::Failed)?;
     let ended = runtime.block_on(async {
-        let listener = doors(&config, &identity, epoch)?;
+        let told = told_to_stop().or_exit(Exit::Failed)?;
         let stop = CancellationToken::new();
-        tokio::spawn(until_told(stop.clone()));
+        let until = stop.clone();
+        tokio::spawn(async move {
+            told.await;
+            tracing::info!("told to stop");
+            until.cancel();
+        });
+        let listener = doors(&config, &identity, epoch)?;
         coordinator.run(listener, stop).await.map_err(failure)
     });
     // What the teacher was learning is learnt again from what is on disk: nobody waits for it.
@@ -284,26 +290,6 @@ fn untrained(
         classes: config.classes.clone(),
     };
     Ok(Box::new(NetTeacher::untrained(Learner::new(net), about)))
-}
-
-/// Waits for SIGTERM or Ctrl-C.
-async fn until_told(stop: CancellationToken) {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-            return;
-        };
-        tokio::select! {
-            _ = interrupt => {}
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = interrupt.await;
-    tracing::info!("told to stop");
-    stop.cancel();
 }
 
 fn failure(error: CoordinatorError) -> Failure {

@@ -6,6 +6,7 @@
 //! * [`print()`]: what is told on standard output; [`size()`]: bytes as people read them.
 //! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
+//! * [`told_to_stop()`]: SIGTERM and Ctrl-C.
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -15,8 +16,10 @@ pub mod lock;
 pub mod log;
 mod output;
 mod size;
+mod stop;
 
 pub use config::ConfigError;
 pub use exit::{Exit, Failure, OrExit, finish};
 pub use output::print;
 pub use size::size;
+pub use stop::told_to_stop;

@@ -47,6 +47,9 @@ impl Coordinator {
             }
             method.conclude(&outlook, taken, centre, state)
         };
+        if self.teacher.is_some() {
+            tracing::info!("the teacher learns from round {id}");
+        }
         let state = self.between(id.round, state, conclude).await?;
         if let Some(drift) = drift.get().copied().flatten() {
             if drift.is_alarming() {
