@@ -21,6 +21,7 @@ mod limits;
 pub mod memory;
 mod meter;
 pub mod quic;
+mod strangers;
 pub mod tcp;
 mod tls;
 mod traffic;

@@ -16,6 +16,7 @@ use crate::address::Address;
 use crate::identity::{Identity, peer_of};
 use crate::limits::{FAREWELL, HANDSHAKE};
 pub use crate::limits::{Limits, Manner};
+use crate::strangers::Strangers;
 use crate::tls::{self, meaning};
 use crate::{
     BoxFuture, CloseCode, Connection, Dial, Listen, NetworkBytes, Peer, Stream, TransportError,
@@ -98,6 +99,7 @@ fn make_room(socket: &std::net::UdpSocket) {
 /// Lets clients in, each handshake in a task of its own, so that a slow one holds up nobody.
 async fn let_in(endpoint: Endpoint, limits: Limits, ready: mpsc::Sender<Arc<dyn Connection>>) {
     let room = Arc::new(Semaphore::new(limits.connections));
+    let strangers = Strangers::over("QUIC");
     while let Some(incoming) = endpoint.accept().await {
         let address = incoming.remote_address();
         let doubtful = !incoming.remote_address_validated() && incoming.may_retry();
@@ -109,18 +111,18 @@ async fn let_in(endpoint: Endpoint, limits: Limits, ready: mpsc::Sender<Arc<dyn 
             continue;
         }
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!(%address, "refused: {} connections are open", limits.connections);
+            strangers.refused(
+                address,
+                format_args!("{} connections are open", limits.connections),
+            );
             incoming.refuse();
             continue;
         };
-        let ready = ready.clone();
+        let (ready, strangers) = (ready.clone(), strangers.clone());
         tokio::spawn(async move {
             let connection = match handshake(incoming).await {
                 Ok(connection) => connection,
-                Err(error) => {
-                    tracing::warn!(%address, "refused: {error}");
-                    return;
-                }
+                Err(error) => return strangers.refused(address, error),
             };
             let inner = connection.inner.clone();
             if ready.send(Arc::new(connection)).await.is_ok() {

@@ -5,6 +5,7 @@ mod counted;
 mod driver;
 mod frame;
 mod mux;
+mod newcomers;
 mod rehearsal;
 mod stream;
 
@@ -17,7 +18,7 @@ use rustls::{AlertDescription, Error};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -25,11 +26,13 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use self::counted::Counted;
 use self::driver::drive;
 use self::mux::Side;
+use self::newcomers::{Newcomers, Place};
 pub use self::rehearsal::{Held, Rehearsal};
 use self::stream::{Shared, TcpConnection};
 use crate::address::Address;
 use crate::identity::{Identity, peer_of};
 use crate::limits::{FAREWELL, HANDSHAKE, KEEP_ALIVE, Limits, Manner};
+use crate::strangers::Strangers;
 use crate::tls::{self, agreed, meaning};
 use crate::{BoxFuture, CloseCode, Connection, Dial, Listen, Peer, TransportError};
 
@@ -89,6 +92,7 @@ impl TcpListener {
             ready: sender,
             room: Arc::clone(&room),
             shut: shut.subscribe(),
+            strangers: Strangers::over("TCP"),
         };
         tokio::spawn(door.let_in(listener));
         Ok(Self {
@@ -127,13 +131,14 @@ struct Door {
     ready: mpsc::Sender<Arc<dyn Connection>>,
     room: Arc<Semaphore>,
     shut: watch::Receiver<bool>,
+    strangers: Strangers,
 }
 
 impl Door {
     /// Lets clients in, each handshake in a task of its own, so that a slow one holds up nobody. Newcomers
-    /// beyond [`NEWCOMERS`] wait in the system's queue.
+    /// beyond [`NEWCOMERS`] have who says nothing give way, or wait in the system's queue.
     async fn let_in(self, listener: tokio::net::TcpListener) {
-        let newcomers = Arc::new(Semaphore::new(NEWCOMERS));
+        let newcomers = Newcomers::new(NEWCOMERS);
         let mut shut = self.shut.clone();
         let is_shut = async {
             // Where the listener is dropped, nobody is let in any more either.
@@ -141,16 +146,10 @@ impl Door {
         };
         tokio::pin!(is_shut);
         loop {
-            let next = async {
-                let newcomer = Arc::clone(&newcomers).acquire_owned().await;
-                (newcomer, listener.accept().await)
-            };
-            let (newcomer, accepted) = tokio::select! {
-                next = next => next,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 () = &mut is_shut => return,
             };
-            // Nobody closes it.
-            let Ok(newcomer) = newcomer else { return };
             let (socket, address) = match accepted {
                 Ok(accepted) => accepted,
                 // It has hung up while it waited.
@@ -171,26 +170,32 @@ impl Door {
                 }
             };
             if self.room.available_permits() == 0 {
-                tracing::warn!(%address, "refused: no room for more connections over TCP");
+                self.strangers
+                    .refused(address, "no room for more connections");
                 continue;
             }
-            tokio::spawn(self.clone().serve(socket, address, newcomer));
+            let counted = Counted::new(socket);
+            let place = tokio::select! {
+                place = newcomers.place(counted.counters()) => place,
+                () = &mut is_shut => return,
+            };
+            tokio::spawn(self.clone().serve(counted, address, place));
         }
     }
 
     /// One newcomer, to the end of its connection. It takes a place among the connections once it has proved
     /// who it is: else strangers who say nothing could take them all.
-    async fn serve(
-        mut self,
-        socket: TcpStream,
-        address: SocketAddr,
-        newcomer: OwnedSemaphorePermit,
-    ) {
+    async fn serve(mut self, socket: Counted<TcpStream>, address: SocketAddr, newcomer: Place) {
         let late = |_| TransportError::Timeout("finished its handshake");
-        let greeted = timeout(HANDSHAKE, greet(&self.tls, socket)).await;
+        let greeted = tokio::select! {
+            greeted = timeout(HANDSHAKE, greet(&self.tls, socket)) => greeted,
+            () = newcomer.is_needed() => {
+                return self.strangers.refused(address, "silent, and others want its place");
+            }
+        };
         let (io, connection) = match greeted.map_err(late).and_then(|greeted| greeted) {
             Ok(greeted) => greeted,
-            Err(error) => return tracing::warn!(%address, "refused: {error}"),
+            Err(error) => return self.strangers.refused(address, error),
         };
         let shared = Arc::clone(&connection.shared);
         let place = Arc::clone(&self.room).try_acquire_owned();
@@ -241,13 +246,12 @@ impl Door {
 /// A handshake, and who it has come to.
 async fn greet(
     tls: &TlsAcceptor,
-    socket: TcpStream,
+    socket: Counted<TcpStream>,
 ) -> Result<(TlsStream<Counted<TcpStream>>, TcpConnection), TransportError> {
     // What is small is not to wait for more.
-    socket.set_nodelay(true)?;
-    let counted = Counted::new(socket);
-    let crossed = counted.counters();
-    let io = match tls.accept(counted).into_fallible().await {
+    socket.get_ref().set_nodelay(true)?;
+    let crossed = socket.counters();
+    let io = match tls.accept(socket).into_fallible().await {
         Ok(io) => io,
         Err((error, mut io)) => {
             // It has been told why, unless the socket is gone before it has read that.

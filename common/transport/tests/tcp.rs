@@ -238,6 +238,28 @@ async fn who_proves_nothing_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_silent_strangers_keeps_nobody_out() {
+    let authority = authority();
+    let listener = listener(&authority, Limits::default());
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(listener.address()).await.unwrap());
+    }
+    let begun = Instant::now();
+    let (near, far) = pair(&listener, &dialer(&listener, &client(&authority))).await;
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    talk(near, far).await;
+    // Those who came first have given way.
+    let mut end = [0; 1];
+    let read = tokio::time::timeout(Duration::from_secs(1), silent[0].read(&mut end));
+    assert!(matches!(read.await, Ok(Ok(0) | Err(_))));
+    let last = silent.last_mut().unwrap();
+    let read = tokio::time::timeout(Duration::from_millis(100), last.read(&mut end));
+    assert!(read.await.is_err());
+}
+
+#[tokio::test]
 async fn there_is_room_for_as_many_as_are_let_in() {
     let authority = authority();
     let limits = Limits {

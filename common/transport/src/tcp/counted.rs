@@ -47,6 +47,10 @@ impl<T> Counted<T> {
         }
     }
 
+    pub(super) fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
     pub(super) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }
