@@ -1,6 +1,7 @@
 //! A federation from its first round to its last.
 
 mod attempt;
+mod awake;
 mod between;
 mod late;
 mod missed;

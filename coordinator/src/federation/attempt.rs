@@ -9,6 +9,7 @@ use fedistill_protocol::{Message, Name, RoundId, RoundPlan, Version};
 use tokio::sync::mpsc;
 
 use super::Coordinator;
+use super::awake::Awake;
 use crate::CoordinatorError;
 use crate::asking::{Asking, Words};
 use crate::hub::{Arrival, Hub, encode};
@@ -178,6 +179,7 @@ impl Coordinator {
             .map(|bytes| Arc::from(bytes.as_slice()));
         hub.offer(std::iter::once(Arc::clone(&self.set)).chain(blobs));
         let now = Instant::now();
+        let mut clock = Awake::new(now, self.settings.silence);
         let mut machine = match events.is_empty() {
             true => Round::open(config, now),
             false => {
@@ -209,27 +211,21 @@ impl Coordinator {
         for arrival in self.early() {
             asking.heard(hub, &arrival, id);
             if let Some(input) = input(arrival, id) {
-                machine.handle(Instant::now(), input)?;
+                machine.handle(clock.at(Instant::now()), input)?;
             }
         }
         let outcome = loop {
-            if let Some(outcome) = self.settle(hub, &mut machine, id)? {
+            if let Some(outcome) = self.settle(hub, &mut machine, &mut clock, id)? {
                 break outcome;
             }
             asking.go_on(hub, &machine, id);
             let timeout = machine.poll_timeout();
-            let due = async {
-                match timeout {
-                    Some(timeout) => tokio::time::sleep_until(timeout.into()).await,
-                    // Its end waits to be durable, and for nothing else.
-                    None => std::future::pending().await,
-                }
-            };
+            let wake = clock.wake(timeout);
             let has_room = !self.writer.is_behind();
             tokio::select! {
                 stored = self.writer.stored() => {
                     for ticket in stored? {
-                        machine.handle(Instant::now(), Input::Stored(ticket))?;
+                        machine.handle(clock.at(Instant::now()), Input::Stored(ticket))?;
                     }
                 }
                 arrival = incoming.recv(), if has_room => {
@@ -241,11 +237,15 @@ impl Coordinator {
                         self.refusal = Some(format!("{name}: {why}"));
                     }
                     if let Some(input) = input(arrival, id) {
-                        machine.handle(Instant::now(), input)?;
+                        machine.handle(clock.at(Instant::now()), input)?;
                     }
                 }
-                () = due => {
-                    machine.handle_timeout(Instant::now());
+                () = tokio::time::sleep_until(wake.into()) => {
+                    let now = clock.at(Instant::now());
+                    // Otherwise its end waits to be durable, and for nothing else.
+                    if timeout.is_some() {
+                        machine.handle_timeout(now);
+                    }
                 }
             }
         };
@@ -262,6 +262,7 @@ impl Coordinator {
         &mut self,
         hub: &Hub,
         machine: &mut Round,
+        clock: &mut Awake,
         id: RoundId,
     ) -> Result<Option<Option<Committed>>, CoordinatorError> {
         while let Some(output) = machine.poll_output() {
@@ -273,7 +274,7 @@ impl Coordinator {
                         event => self.writer.append(id, ticket, event)?,
                     };
                     if let Some(ticket) = durable {
-                        machine.handle(Instant::now(), Input::Stored(ticket))?;
+                        machine.handle(clock.at(Instant::now()), Input::Stored(ticket))?;
                     }
                 }
                 Output::Send { to, message } => {
