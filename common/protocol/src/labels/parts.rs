@@ -6,7 +6,9 @@ use crate::simplex::{Claims, quantise_with};
 
 /// Appends the parts of each row, which add up to `whole` or to nothing.
 pub(super) fn of_rows(values: &[f32], classes: usize, whole: u8, symbols: &mut Vec<u8>) {
-    let (mut parts, mut claims) = (Vec::with_capacity(classes), Claims::default());
+    // There may be no row of many classes.
+    let mut parts = Vec::with_capacity(classes.min(values.len()));
+    let mut claims = Claims::default();
     for row in values.chunks_exact(classes.max(1)) {
         quantise_with(row, whole.into(), &mut parts, &mut claims);
         // A part is at most the whole.
@@ -162,4 +164,16 @@ pub(super) fn decode(
     }
     decoder.finish()?;
     Ok(symbols)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_rows;
+
+    #[test]
+    fn no_row_of_many_classes_takes_no_memory() {
+        let mut symbols = Vec::new();
+        of_rows(&[], usize::MAX, 255, &mut symbols);
+        assert!(symbols.is_empty());
+    }
 }
