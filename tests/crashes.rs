@@ -283,7 +283,6 @@ fn a_coordinator_that_is_told_to_stop_does_not_wait_for_its_teacher() {
         (coordinator, address) = deployment.start(&address);
     }
     stop(vec![client, coordinator]);
-    sound(&deployment, 1);
 }
 
 /// What a copy that broke off leaves.
