@@ -35,11 +35,16 @@ fn run(args: &Args) -> Result<(), Failure> {
     let records = Records::read(args.folders.iter().map(PathBuf::as_path));
     let records = records.map_err(|error| {
         let exit = match error {
-            ReadError::Nothing(_) | ReadError::Second(_) => Exit::Usage,
+            ReadError::Nothing(_) | ReadError::Second(_) | ReadError::Again { .. } => Exit::Usage,
             _ => Exit::Data,
         };
         Failure::new(exit, error)
     })?;
+    if args.quiet_since.is_some() && records.coordinator.is_none() {
+        let why =
+            "whether rounds come about is in the coordinator's state alone: name its folder too";
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let liveness = args.quiet_since.zip(args.within);
     let liveness = liveness.map(|(quiet_since, seconds)| Liveness {
         quiet_since,
@@ -51,7 +56,11 @@ fn run(args: &Args) -> Result<(), Failure> {
         false => print(&report)?,
     }
     match report.broken.first() {
-        None => Ok(()),
+        None if report.coordinator => Ok(()),
+        None => {
+            let why = "whether anything is lost or counts twice was not looked at: name the coordinator's folder too";
+            Err(Failure::new(Exit::Usage, why))
+        }
         Some(first) => {
             let (count, how) = (report.broken.len(), &first.how);
             let why = format!("{count} promises broken, the first: {how}");

@@ -60,13 +60,21 @@ pub enum ReadError {
     /// More than one coordinator's.
     #[error("{0} is a second coordinator's state: look at one federation at a time")]
     Second(PathBuf),
+    /// A client's that was read already: the same folder, or a copy.
+    #[error("{folder} is a second state of client {client}: name each client once, and no copies")]
+    Again {
+        /// Whose.
+        client: String,
+        /// The folder that was named later.
+        folder: PathBuf,
+    },
 }
 
 impl Records {
     /// Reads state folders. Their processes must have ended: each holds its file for itself.
     ///
     /// # Errors
-    /// A folder of something else, or a file that cannot be read or is in use.
+    /// A folder of something else, a second one of the same process, or a file that cannot be read or is in use.
     pub fn read<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<Self, ReadError> {
         let mut records = Self::default();
         for folder in folders {
@@ -83,10 +91,21 @@ impl Records {
             }
             if found.1 {
                 let journal = Journal::look_at(&journal)?;
-                records.clients.push(ClientRecord {
+                let client = ClientRecord {
                     name: journal.client()?,
                     lines: journal.history()?,
-                });
+                };
+                if records
+                    .clients
+                    .iter()
+                    .any(|other| other.name == client.name)
+                {
+                    return Err(ReadError::Again {
+                        client: client.name,
+                        folder: folder.to_owned(),
+                    });
+                }
+                records.clients.push(client);
             }
         }
         Ok(records)

@@ -1,128 +1,48 @@
+//! Which promises were broken, if any.
+
+mod both;
+mod covered;
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use fedistill_client::journal::What;
 use fedistill_coordinator::Closed;
 use fedistill_protocol::{Name, RoundId};
-use serde::Serialize;
 
 use crate::{ClientRecord, CoordinatorRecord, Records};
+use covered::Covered;
 
-/// What must hold whatever breaks.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Invariant {
-    /// What was acknowledged counts, once, in a round that came about, or belongs to a try that was given
-    /// up; nothing of it is gone.
-    Acknowledged,
-    /// Nothing counts twice, and nothing that was never acknowledged.
-    Once,
-    /// Rounds that came about follow each other without a gap, each once.
-    Gapless,
-    /// No round is closed by a process that another one has followed.
-    Fenced,
-    /// What a client sees never goes back: neither epochs nor rounds.
-    Forward,
-    /// A client gives one answer to a plan, and trains for it no more once it is given. Plans of one number are one, whichever
-    /// way each was packed, unless the coordinator's state was put back between them.
-    OneAnswer,
-    /// Once faults have stopped, a round comes about in time.
-    Live,
-}
-
-impl fmt::Display for Invariant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Acknowledged => "acknowledged contributions count",
-            Self::Once => "nothing counts twice",
-            Self::Gapless => "rounds follow without a gap",
-            Self::Fenced => "one process at a time closes rounds",
-            Self::Forward => "clients never go back",
-            Self::OneAnswer => "one answer to a plan",
-            Self::Live => "rounds come about",
-        })
-    }
-}
-
-/// A promise that was broken.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Broken {
-    /// Which one.
-    pub invariant: Invariant,
-    /// Where and how, as one line.
-    pub how: String,
-}
-
-/// When a round had to come about at the latest; milliseconds since 1970.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Liveness {
-    /// When the last fault ended.
-    pub quiet_since: u64,
-    /// How long a round may take from then: twice its deadline.
-    pub within: u64,
-}
-
-/// What was looked at, and what is wrong with it.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Report {
-    /// Rounds that came about.
-    pub committed: usize,
-    /// Tries at rounds that were given up.
-    pub aborted: usize,
-    /// Contributions that were acknowledged.
-    pub acknowledged: usize,
-    /// Receipts that clients hold.
-    pub receipts: usize,
-    /// Clients whose journals were read.
-    pub clients: usize,
-    /// All that is wrong.
-    pub broken: Vec<Broken>,
-}
-
-impl Report {
-    fn wrong(&mut self, invariant: Invariant, how: String) {
-        self.broken.push(Broken { invariant, how });
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for broken in &self.broken {
-            writeln!(f, "broken: {}: {}", broken.invariant, broken.how)?;
-        }
-        let Self {
-            committed,
-            aborted,
-            acknowledged,
-            receipts,
-            clients,
-            broken,
-        } = self;
-        write!(
-            f,
-            "{committed} rounds came about, {aborted} tries were given up; {acknowledged} contributions acknowledged, {receipts} receipts in the journals of {clients} clients; {}",
-            match broken.len() {
-                0 => "nothing lost, nothing counted twice".to_owned(),
-                count => format!("{count} promises broken"),
-            }
-        )
-    }
-}
+pub use report::{Broken, Invariant, Liveness, Report};
 
 /// Holds records against each other.
 pub fn verify(records: &Records, liveness: Option<Liveness>) -> Report {
     let mut report = Report::default();
-    if let Some(coordinator) = &records.coordinator {
+    let coordinator = records.coordinator.as_ref();
+    if let Some(coordinator) = coordinator {
+        report.coordinator = true;
         rounds(coordinator, &mut report);
         if let Some(liveness) = liveness {
             alive(coordinator, liveness, &mut report);
         }
     }
+    let said = coordinator.map(both::said).unwrap_or_default();
     for client in &records.clients {
         report.clients += 1;
-        journal(client, records.coordinator.as_ref(), &mut report);
-        if let Some(coordinator) = &records.coordinator {
-            receipts(client, coordinator, &mut report);
+        journal(client, coordinator, &mut report);
+        if let Some(coordinator) = coordinator {
+            both::receipts(client, coordinator, &mut report);
+            both::given(client, &said, &mut report);
+        }
+    }
+    match coordinator {
+        Some(_) => both::absent(records, said, &mut report),
+        None => {
+            let rounds = liveness.map_or("", |_| ", and whether rounds came about");
+            report.unverified.push(format!(
+                "{} receipts{rounds}: the coordinator's folder is not here",
+                report.receipts
+            ));
         }
     }
     report
@@ -199,6 +119,11 @@ fn rounds(coordinator: &CoordinatorRecord, report: &mut Report) {
         );
         report.wrong(Invariant::Gapless, how);
     }
+    let open = coordinator
+        .open
+        .as_ref()
+        .map_or(0, |(_, taken)| taken.len());
+    report.acknowledged += open + coordinator.late.len();
     if let Some(last) = before
         && last.epoch > coordinator.epoch
     {
@@ -213,10 +138,11 @@ fn rounds(coordinator: &CoordinatorRecord, report: &mut Report) {
 /// What a client's journal has to be by itself, and where plans of one number are one.
 fn journal(client: &ClientRecord, coordinator: Option<&CoordinatorRecord>, report: &mut Report) {
     let rolled_back = coordinator.map(|coordinator| coordinator.rolled_back);
-    let name = &client.name;
+    let (name, covered) = (&client.name, Covered::of(client));
     let mut epoch = 0;
     let mut latest = (0, 0, 0);
     let mut answers: BTreeMap<(u32, u32, &str), &str> = BTreeMap::new();
+    let mut given: BTreeSet<(RoundId, &str)> = BTreeSet::new();
     // What it answered last under each number, and in which epoch.
     let mut last: BTreeMap<(u32, u32), (u64, &str)> = BTreeMap::new();
     for line in &client.lines {
@@ -232,9 +158,9 @@ fn journal(client: &ClientRecord, coordinator: Option<&CoordinatorRecord>, repor
         // No process asks two plans under one number; a later one only if it was told to go back.
         let same = last
             .get(&(round, attempt))
-            .filter(|(then, _)| match rolled_back {
-                Some(rolled_back) => *then >= rolled_back,
-                None => *then > 0 && *then == line.epoch,
+            .filter(|(then, _)| {
+                let one = *then > 0 && *then == line.epoch;
+                one || rolled_back.is_some_and(|rolled_back| *then >= rolled_back)
             })
             .map(|(_, given)| *given);
         match line.what {
@@ -251,6 +177,7 @@ fn journal(client: &ClientRecord, coordinator: Option<&CoordinatorRecord>, repor
                 }
             }
             What::Finished => {
+                given.insert((id, blob));
                 let before = answers.insert((round, attempt, plan), blob);
                 last.insert((round, attempt), (line.epoch, blob));
                 if [before, same]
@@ -264,60 +191,12 @@ fn journal(client: &ClientRecord, coordinator: Option<&CoordinatorRecord>, repor
             }
             What::Counted => {
                 report.receipts += 1;
-                let own = answers
-                    .iter()
-                    .any(|((r, a, _), given)| (*r, *a) == (round, attempt) && *given == blob);
-                if !own {
+                let own = given.contains(&(id, blob));
+                if !own && covered.tells_of(id) {
                     let how = format!("{name} has a receipt of round {id} for what it never gave");
                     report.wrong(Invariant::OneAnswer, how);
                 }
             }
-        }
-    }
-}
-
-/// What a client was promised, the coordinator must know of.
-fn receipts(client: &ClientRecord, coordinator: &CoordinatorRecord, report: &mut Report) {
-    let closed: BTreeMap<(u32, u32), &Closed> = coordinator
-        .history
-        .iter()
-        .map(|closed| ((closed.id.round, closed.id.attempt), closed))
-        .collect();
-    let counted = client.lines.iter().filter(|l| l.what == What::Counted);
-    for line in counted {
-        let id = RoundId {
-            round: line.round,
-            attempt: line.attempt,
-        };
-        let open = coordinator.open.as_ref();
-        let open = open.filter(|(open, _)| *open == id).map(|(_, taken)| taken);
-        let closed = closed.get(&(line.round, line.attempt));
-        let known = closed
-            .map(|closed| &closed.acknowledged)
-            .or(open)
-            .and_then(|taken| {
-                let own = taken.iter().find(|(name, _)| name.as_str() == client.name);
-                own.map(|(_, blob)| blob.to_string())
-            });
-        let history = coordinator.history.iter().map(|closed| &closed.late);
-        let late = history.chain([&coordinator.late]).find_map(|late| {
-            let own = late.iter().find(|(name, late)| {
-                (name.as_str(), late.of) == (client.name.as_str(), id)
-                    && line.blob == Some(late.blob.to_string())
-            });
-            own.map(|(_, late)| late.blob.to_string())
-        });
-        let known = late.or(known);
-        if known.as_deref() != line.blob.as_deref() {
-            let how = format!(
-                "{} has a receipt of round {id}, of which the coordinator {}",
-                client.name,
-                match known {
-                    None => "knows nothing",
-                    Some(_) => "has another contribution",
-                }
-            );
-            report.wrong(Invariant::Acknowledged, how);
         }
     }
 }

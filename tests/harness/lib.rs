@@ -7,6 +7,7 @@
 )]
 
 pub mod clinic;
+mod diary;
 mod faults;
 mod federation;
 mod handmade;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use fedistill_learning::idx::{self, Idx};
 
+pub use diary::Diary;
 pub use faults::Faults;
 pub use federation::Deployment;
 pub use handmade::{Device, Handmade, Hosted};

@@ -4,11 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fedistill_check::ClientRecord;
-use fedistill_client::journal::{Line, What};
 use fedistill_client::{Client, Event};
 use fedistill_learning::seed;
-use fedistill_protocol::RoundId;
-use fedistill_tests::{Device, Handmade};
+use fedistill_tests::{Device, Diary, Handmade};
 use fedistill_transport::quic::QuicDialer;
 use rand::RngExt;
 use tokio::runtime::Runtime;
@@ -42,8 +40,8 @@ pub(crate) struct Tally {
 #[derive(Default)]
 struct Book {
     tally: Tally,
-    /// What each device was told to count.
-    counted: Vec<Vec<RoundId>>,
+    /// What each device answered, and was told to count.
+    diaries: Vec<Diary>,
 }
 
 impl Fleet {
@@ -58,7 +56,7 @@ impl Fleet {
             seed,
             book: Mutex::new(Book {
                 tally: Tally::default(),
-                counted: vec![Vec::new(); devices],
+                diaries: vec![Diary::default(); devices],
             }),
         }
     }
@@ -77,13 +75,16 @@ impl Fleet {
     }
 
     fn hear(&self, number: usize, event: &Event) {
+        let blob = || self.federation.student(number).digest();
         let mut book = self.book();
         match event {
             Event::Connected { .. } => book.tally.connected += 1,
             Event::Lost { .. } => book.tally.lost += 1,
+            // Whatever it is asked, it says the same.
+            Event::Training(id) => book.diaries[number].answers(*id, blob()),
             Event::Counted { id, .. } => {
                 book.tally.counted += 1;
-                book.counted[number].push(*id);
+                book.diaries[number].counts(*id, blob());
             }
             _ => {}
         }
@@ -127,25 +128,8 @@ impl Fleet {
     /// What each device can hold the coordinator to: which of its answers it was told to count.
     pub(crate) fn receipts(&self) -> Vec<ClientRecord> {
         let book = self.book();
-        let devices = self.devices.iter().zip(&book.counted).enumerate();
-        let records = devices.map(|(number, (device, counted))| {
-            let blob = self.federation.student(number).digest().to_string();
-            let lines = counted.iter().flat_map(|id| {
-                [What::Finished, What::Counted].map(|what| Line {
-                    at: 0,
-                    epoch: 1,
-                    round: id.round,
-                    attempt: id.attempt,
-                    what,
-                    plan: None,
-                    blob: Some(blob.clone()),
-                })
-            });
-            ClientRecord {
-                name: device.name.to_string(),
-                lines: lines.collect(),
-            }
-        });
+        let devices = self.devices.iter().zip(&book.diaries);
+        let records = devices.map(|(device, diary)| diary.record(&device.name));
         records.collect()
     }
 }

@@ -18,8 +18,6 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// Lines in their order, as JSON.
 const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
 
-/// Lines of history that are kept.
-const LINES: u64 = 100_000;
 /// Bytes of the file that are held in memory: all of it is written far more often than read.
 const CACHE: usize = 4 << 20;
 
@@ -69,6 +67,9 @@ struct ProgressRecord {
 }
 
 impl Journal {
+    /// Lines of history that are kept: older ones are forgotten.
+    pub const LINES: u64 = 100_000;
+
     /// Opens the journal in `path`, or makes it, readable by its owner alone; it is that of client `name`
     /// of this federation. Returns what it holds too.
     ///
@@ -409,7 +410,7 @@ fn note(
     let mut history = transaction.open_table(HISTORY)?;
     let next = history.last()?.map_or(0, |(number, _)| number.value() + 1);
     history.insert(next, serde_json::to_vec(&line)?.as_slice())?;
-    if let Some(old) = next.checked_sub(LINES) {
+    if let Some(old) = next.checked_sub(Journal::LINES) {
         history.remove(old)?;
     }
     Ok(())

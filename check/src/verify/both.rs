@@ -1,0 +1,144 @@
+//! What clients and their coordinator say of each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fedistill_client::journal::What;
+use fedistill_coordinator::Closed;
+use fedistill_protocol::{Digest, Name, RoundId};
+
+use super::covered::Covered;
+use super::{Invariant, Report};
+use crate::{ClientRecord, CoordinatorRecord, Records};
+
+/// What a client was promised, the coordinator must know of.
+pub(super) fn receipts(
+    client: &ClientRecord,
+    coordinator: &CoordinatorRecord,
+    report: &mut Report,
+) {
+    let closed: BTreeMap<(u32, u32), &Closed> = coordinator
+        .history
+        .iter()
+        .map(|closed| ((closed.id.round, closed.id.attempt), closed))
+        .collect();
+    let counted = client.lines.iter().filter(|l| l.what == What::Counted);
+    for line in counted {
+        let id = RoundId {
+            round: line.round,
+            attempt: line.attempt,
+        };
+        let open = coordinator.open.as_ref();
+        let open = open.filter(|(open, _)| *open == id).map(|(_, taken)| taken);
+        let closed = closed.get(&(line.round, line.attempt));
+        let known = closed
+            .map(|closed| &closed.acknowledged)
+            .or(open)
+            .and_then(|taken| {
+                let own = taken.iter().find(|(name, _)| name.as_str() == client.name);
+                own.map(|(_, blob)| blob.to_string())
+            });
+        let history = coordinator.history.iter().map(|closed| &closed.late);
+        let late = history.chain([&coordinator.late]).find_map(|late| {
+            let own = late.iter().find(|(name, late)| {
+                (name.as_str(), late.of) == (client.name.as_str(), id)
+                    && line.blob == Some(late.blob.to_string())
+            });
+            own.map(|(_, late)| late.blob.to_string())
+        });
+        let known = late.or(known);
+        if known.as_deref() != line.blob.as_deref() {
+            let how = format!(
+                "{} has a receipt of round {id}, of which the coordinator {}",
+                client.name,
+                match known {
+                    None => "knows nothing",
+                    Some(_) => "has another contribution",
+                }
+            );
+            report.wrong(Invariant::Acknowledged, how);
+        }
+    }
+}
+
+/// What a coordinator has of clients: whose, to which try at a round, and the digest.
+fn statements(coordinator: &CoordinatorRecord) -> impl Iterator<Item = (&Name, RoundId, Digest)> {
+    let closed = coordinator
+        .history
+        .iter()
+        .map(|closed| (closed.id, &closed.acknowledged));
+    let open = coordinator.open.iter().map(|(id, taken)| (*id, taken));
+    let own = closed
+        .chain(open)
+        .flat_map(|(id, taken)| taken.iter().map(move |(name, blob)| (name, id, *blob)));
+    let late = coordinator.history.iter().map(|closed| &closed.late);
+    let late = late
+        .chain([&coordinator.late])
+        .flat_map(|late| late.iter().map(|(name, late)| (name, late.of, late.blob)));
+    own.chain(late)
+}
+
+/// What a coordinator has of each client: to which tries at rounds, and digests.
+pub(super) type Said<'a> = BTreeMap<&'a str, Vec<(RoundId, Digest)>>;
+
+pub(super) fn said(coordinator: &CoordinatorRecord) -> Said<'_> {
+    let mut said = Said::new();
+    for (name, id, blob) in statements(coordinator) {
+        said.entry(name.as_str()).or_default().push((id, blob));
+    }
+    said
+}
+
+/// What the coordinator has of a client, that client must have given.
+pub(super) fn given(client: &ClientRecord, said: &Said<'_>, report: &mut Report) {
+    let (name, covered) = (&client.name, Covered::of(client));
+    let finished = client.lines.iter().filter(|l| l.what == What::Finished);
+    let finished: BTreeSet<(u32, u32, &str)> = finished
+        .map(|line| {
+            (
+                line.round,
+                line.attempt,
+                line.blob.as_deref().unwrap_or_default(),
+            )
+        })
+        .collect();
+    let mut before = 0;
+    for (id, blob) in said.get(name.as_str()).into_iter().flatten().copied() {
+        if !covered.has(id) {
+            before += 1;
+        } else if !finished.contains(&(id.round, id.attempt, blob.to_string().as_str())) {
+            let how = format!(
+                "the coordinator has a contribution of {name} to round {id} that {name} never gave"
+            );
+            report.wrong(Invariant::Given, how);
+        }
+    }
+    if before > 0 {
+        report.unverified.push(match covered.first {
+            Some(first) => format!(
+                "{before} contributions of {name} from before its journal, which begins with round {first}"
+            ),
+            None => format!("{before} contributions of {name}, whose journal is empty"),
+        });
+    }
+}
+
+/// Names of clients that are told; there may be thousands.
+const NAMES: usize = 5;
+
+/// Clients of which the coordinator alone speaks.
+pub(super) fn absent(records: &Records, mut said: Said<'_>, report: &mut Report) {
+    for client in &records.clients {
+        said.remove(client.name.as_str());
+    }
+    if said.is_empty() {
+        return;
+    }
+    let named: Vec<&str> = said.keys().take(NAMES).copied().collect();
+    report.unverified.push(format!(
+        "{} contributions of {} clients whose folders are not here: {}{}",
+        said.values().map(Vec::len).sum::<usize>(),
+        said.len(),
+        named.join(", "),
+        if said.len() > NAMES { ", ..." } else { "" }
+    ));
+}
