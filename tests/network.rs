@@ -1,11 +1,9 @@
 //! Federations of real processes over a bad network.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fedistill_check::{Records, verify};
-use fedistill_tests::{Deployment, Relay, Running, Weather};
+use fedistill_tests::{Deployment, Quiet, Relay, Running, Weather};
 
 const CLIENTS: usize = 2;
 
@@ -44,8 +42,8 @@ impl Federation {
         }
     }
 
-    /// Stops everyone and looks at what they kept; what each has told.
-    fn end(self) -> Vec<String> {
+    /// Stops everyone and looks at what they kept; what each has told. A network that is bad to the end has no quiet.
+    fn end(self, quiet: Option<Quiet>) -> Vec<String> {
         let Self {
             deployment,
             coordinator,
@@ -66,12 +64,7 @@ impl Federation {
             })
             .collect();
         drop(relay);
-        let clients = (0..CLIENTS).map(|index| deployment.path(&format!("state-{index}")));
-        let coordinator = deployment.path("federation/state");
-        let folders: Vec<PathBuf> = std::iter::once(coordinator).chain(clients).collect();
-        let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
-        let report = verify(&records, None);
-        assert_eq!(report.broken, [], "{report}");
+        deployment.sound(CLIENTS, quiet);
         told
     }
 }
@@ -87,7 +80,7 @@ fn rounds_come_about_where_a_fifth_is_lost_and_all_is_late() {
     };
     let mut federation = Federation::new(ALL, weather);
     federation.rounds(2);
-    federation.end();
+    federation.end(None);
 }
 
 #[test]
@@ -108,18 +101,20 @@ fn a_narrow_line_only_takes_longer() {
     let least = CLIENTS as f64 * set / RATE;
     assert!(took > least, "{set} bytes to each in {took} s");
     federation.rounds(2);
-    federation.end();
+    federation.end(None);
 }
 
 #[test]
 fn a_connection_outlives_a_change_of_address() {
     let mut federation = Federation::new(ALL, Weather::default());
     federation.rounds(2);
+    let mut quiet = None;
     for _ in 0..3 {
         federation.relay.move_away();
+        quiet = Some(Quiet::begins(Duration::from_secs(120)));
         federation.rounds(2);
     }
-    let told = federation.end();
+    let told = federation.end(quiet);
     for client in &told[..CLIENTS] {
         assert!(
             !client.contains("next try") && client.matches("in federation").count() == 1,
@@ -137,6 +132,8 @@ fn a_line_that_was_cut_is_found_again() {
     federation.relay.cut(true);
     federation.coordinator.wait_for("has missed its quorum");
     federation.relay.cut(false);
+    // Two deadlines, once what was cut is found again: by then a connection that hears nothing has ended.
+    let quiet = Quiet::begins(Duration::from_secs(2 * 3 + 30));
     federation.rounds(2);
-    federation.end();
+    federation.end(Some(quiet));
 }

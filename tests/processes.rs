@@ -1,7 +1,9 @@
 //! Federations of real processes over loopback: to the end, with crashes, and with restarts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fedistill_tests::{Deployment, run, write_labels};
+use std::time::Duration;
+
+use fedistill_tests::{Deployment, Quiet, run, write_labels};
 use serde_json::Value;
 
 /// Rounds in which nobody is waited for that is silent for a second and a half.
@@ -112,6 +114,7 @@ fn a_killed_client_holds_up_nobody_and_takes_part_when_it_is_back() {
     let mut victim = deployment.join(2, &address);
     victim.wait_for("trains for round 0.0");
     victim.kill();
+    let quiet = Quiet::begins(Duration::from_secs(120));
     coordinator.wait_for("round 0.0 is over, with 2 contributions");
     let mut back = deployment.join(2, &address);
     back.wait_for("counts");
@@ -128,6 +131,7 @@ fn a_killed_client_holds_up_nobody_and_takes_part_when_it_is_back() {
         "{}",
         ended.told
     );
+    deployment.sound(3, Some(quiet));
 }
 
 #[test]
@@ -153,6 +157,7 @@ fn a_coordinator_that_was_stopped_goes_on_with_clients_that_come_by_themselves()
     coordinator.kill();
     // A crash this time: no word to anyone, and the store as it happens to be.
     assert_eq!(status(&deployment)["stage"], "died");
+    let quiet = Quiet::begins(Duration::from_secs(1200));
     let (coordinator, _) = deployment.start(&address);
     for client in clients {
         let ended = client.end();
@@ -162,6 +167,7 @@ fn a_coordinator_that_was_stopped_goes_on_with_clients_that_come_by_themselves()
     assert_eq!(ended.code, Some(0), "{}", ended.told);
     let finished = status(&deployment);
     assert_eq!(finished["stage"], "finished");
+    deployment.sound(2, Some(quiet));
 }
 
 #[test]

@@ -2,8 +2,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fedistill_check::Report;
+
 use crate::process::coordinate;
-use crate::{Running, program, run, small_data};
+use crate::{Quiet, Running, program, run, small_data};
 
 const CLASSES: &str = "0,1,2,3,4,5,6,7,8,9";
 
@@ -143,6 +145,18 @@ idx = {{ images = "data/client-{index}/images.gz", labels = "data/client-{index}
         let mut command = self.client("run", &self.client_config(index));
         command.args(["--coordinator", address]);
         command
+    }
+
+    /// The state folders of the coordinator and of so many clients.
+    pub fn folders(&self, clients: usize) -> Vec<PathBuf> {
+        let clients = (0..clients).map(|index| self.path(&format!("state-{index}")));
+        let coordinator = self.path("federation/state");
+        std::iter::once(coordinator).chain(clients).collect()
+    }
+
+    /// Looks at what all have kept, once they have ended: see [`crate::sound`].
+    pub fn sound(&self, clients: usize, quiet: Option<Quiet>) -> Report {
+        crate::sound(&self.folders(clients), quiet).1
     }
 
     /// `fedistill-client` with this command and configuration.

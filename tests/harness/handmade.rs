@@ -141,6 +141,13 @@ impl Handmade {
             values: vec![0; (self.rows * VALUES) as usize],
         };
         idx::write(&folder.path().join("transfer.gz"), &idx.into()).unwrap();
+        let hosted = Hosted { folder };
+        self.configure(&hosted, rounds, round);
+        hosted
+    }
+
+    /// Writes the configuration of a coordinator: its next process takes it up.
+    pub fn configure(&self, hosted: &Hosted, rounds: u32, round: &str) {
         let config = format!(
             r#"
 federation = "{name}"
@@ -161,9 +168,7 @@ packing = "f16"
             classes = self.classes(),
             rows = self.rows,
         );
-        let hosted = Hosted { folder };
         fs::write(hosted.config(), config).unwrap();
-        hosted
     }
 }
 

@@ -15,6 +15,7 @@ mod heard;
 #[path = "../papers/mod.rs"]
 pub mod papers;
 mod process;
+mod proof;
 mod puppet;
 mod relay;
 mod scripted;
@@ -32,6 +33,7 @@ pub use federation::Deployment;
 pub use handmade::{Device, Handmade, Hosted};
 pub use heard::{entropy_bytes, heard, likely};
 pub use process::{Ended, Running, program, run};
+pub use proof::{Quiet, judge, sound};
 pub use puppet::Puppet;
 pub use relay::{Relay, Weather};
 pub use scripted::Scripted;

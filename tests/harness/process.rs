@@ -75,7 +75,8 @@ pub fn run(command: &mut Command) -> Ended {
 pub struct Running {
     name: String,
     child: Child,
-    lines: Receiver<String>,
+    /// What it says, and when it was heard.
+    lines: Receiver<(Instant, String)>,
     told: String,
 }
 
@@ -92,7 +93,7 @@ impl Running {
         let stderr: Box<dyn Read + Send> = Box::new(child.stderr.take().unwrap());
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+                if sender.send((Instant::now(), line)).is_err() {
                     return;
                 }
             }
@@ -110,7 +111,7 @@ impl Running {
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
+            let Ok((_, line)) = self.lines.recv_timeout(left) else {
                 panic!("{} never said {part:?}, but:\n{}", self.name, self.told);
             };
             self.told += &line;
@@ -127,7 +128,7 @@ impl Running {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) => {
+                Ok((_, line)) => {
                     self.told += &line;
                     self.told.push('\n');
                     if line.contains(part) {
@@ -149,9 +150,22 @@ impl Running {
 
     /// What it has said since it was last listened to.
     pub fn said(&mut self) -> String {
-        let said: String = self.lines.try_iter().map(|line| line + "\n").collect();
+        let said: String = self.lines.try_iter().map(|(_, line)| line + "\n").collect();
         self.told += &said;
         said
+    }
+
+    /// When it said `part` first, since it was last listened to; passes over all that it has said.
+    pub fn heard(&mut self, part: &str) -> Option<Instant> {
+        let mut first = None;
+        for (when, line) in self.lines.try_iter() {
+            if first.is_none() && line.contains(part) {
+                first = Some(when);
+            }
+            self.told += &line;
+            self.told.push('\n');
+        }
+        first
     }
 
     /// Its number with the system.
@@ -189,7 +203,7 @@ impl Running {
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
         let end = Instant::now() + PATIENCE;
-        while let Ok(line) = self
+        while let Ok((_, line)) = self
             .lines
             .recv_timeout(end.saturating_duration_since(Instant::now()))
         {

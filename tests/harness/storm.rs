@@ -2,14 +2,14 @@
 //! once.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use fedistill_check::{Liveness, Records, Report, verify};
+use fedistill_check::{Records, Report, verify};
 use fedistill_learning::seed;
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 
-use crate::{Deployment, Running};
+use crate::{Deployment, Quiet, Running};
 
 /// How much is killed, and how fast.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ pub struct Storm {
 pub struct Aftermath {
     /// From each start of the coordinator after a kill until it listens.
     pub recoveries: Vec<Duration>,
+    /// From each start until the first client is let in again and the open round goes on; of those starts that lived so long.
+    pub resumptions: Vec<Duration>,
     /// How long it took.
     pub took: Duration,
     /// What was kept, held against each other.
@@ -68,6 +70,8 @@ impl Storm {
             .map(|index| Some(deployment.join(index, &address)))
             .collect();
         let mut recoveries = Vec::new();
+        let mut resumptions = Vec::new();
+        let mut started: Option<Instant> = None;
         let kills = self.coordinator_kills + self.client_kills;
         let (mut of_coordinator, mut of_clients) = (self.coordinator_kills, self.client_kills);
         let whole = self.pace * self.coordinator_kills.max(1) as u32;
@@ -76,10 +80,14 @@ impl Storm {
             std::thread::sleep(pause(&mut rng, mean));
             if rng.random_range(0..of_coordinator + of_clients) < of_coordinator {
                 of_coordinator -= 1;
-                coordinator.take().into_iter().for_each(Running::kill);
+                if let Some(mut dying) = coordinator.take() {
+                    resumptions.extend(resumed(&mut dying, started));
+                    dying.kill();
+                }
                 let again = Instant::now();
                 coordinator = Some(deployment.start(&address).0);
                 recoveries.push(again.elapsed());
+                started = Some(again);
             } else {
                 of_clients -= 1;
                 let index = rng.random_range(0..self.clients);
@@ -87,8 +95,9 @@ impl Storm {
                 clients[index] = Some(deployment.join(index, &address));
             }
         }
-        let quiet_since = now();
+        let quiet = Quiet::begins(2 * DEADLINE);
         if let Some(coordinator) = &mut coordinator {
+            resumptions.extend(resumed(coordinator, started));
             coordinator.skip();
             // The line of a round that was closed a moment before may come only now; the ones after it are of
             // rounds that began later.
@@ -104,25 +113,22 @@ impl Storm {
             // One that was started a moment ago may not listen to signals yet, and is ended by this one.
             assert!(matches!(ended.code, Some(0) | None), "{}", ended.told);
         }
-        let folders = self.folders(deployment);
+        let folders = deployment.folders(self.clients);
         let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
-        let liveness = Liveness {
-            quiet_since,
-            within: 2 * DEADLINE.as_millis() as u64,
-        };
         Aftermath {
             recoveries,
+            resumptions,
             took: begun.elapsed(),
-            report: verify(&records, Some(liveness)),
+            report: verify(&records, Some(quiet.liveness())),
         }
     }
+}
 
-    /// The state folders of all processes.
-    pub fn folders(&self, deployment: &Deployment) -> Vec<PathBuf> {
-        let clients = (0..self.clients).map(|index| deployment.path(&format!("state-{index}")));
-        let coordinator = deployment.path("federation/state");
-        std::iter::once(coordinator).chain(clients).collect()
-    }
+/// How long after its start a coordinator let the first client in; `None` where it was not started by a storm, or has
+/// not lived so long.
+fn resumed(coordinator: &mut Running, started: Option<Instant>) -> Option<Duration> {
+    let let_in = coordinator.heard("connected with ");
+    Some(let_in?.duration_since(started?))
 }
 
 /// A pause of `mean` on average, exponentially distributed: at any instant a kill is as likely as at any
@@ -130,9 +136,4 @@ impl Storm {
 fn pause(rng: &mut ChaCha20Rng, mean: Duration) -> Duration {
     let uniform: f64 = rng.random();
     mean.mul_f64(-(1.0 - uniform).ln())
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    since.as_millis() as u64
 }
