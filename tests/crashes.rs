@@ -3,30 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fedistill_check::{Records, verify};
 use fedistill_client::journal::{Journal, What};
-use fedistill_tests::{Deployment, Faults, Running, Storm, run};
+use fedistill_coordinator::FileStore;
+use fedistill_tests::{Deployment, Ended, Faults, Quiet, Running, Storm, run};
 use redb::{Database, TableDefinition};
 
 /// Rounds of two clients that wait for nobody who is gone.
 const SHORT: &str = "[round]\nleast = 1\nopen-with = 1\nleast-seconds = 0.5\nmost-seconds = 20\nsilence-seconds = 0.6\nsamples = 40\n";
 
-fn sound(deployment: &Deployment, clients: usize) {
-    let clients = (0..clients).map(|index| deployment.path(&format!("state-{index}")));
-    let coordinator = deployment.path("federation/state");
-    let folders: Vec<PathBuf> = std::iter::once(coordinator).chain(clients).collect();
-    let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
-    let report = verify(&records, None);
-    assert_eq!(report.broken, [], "{report}");
-    assert!(
-        report.committed > 0 && report.receipts > 0,
-        "nothing was looked at: {report}"
-    );
-}
+/// Twice a round's deadline.
+#[cfg(target_os = "linux")]
+const TWICE: Duration = Duration::from_secs(40);
 
 #[test]
 fn a_storm_of_kills_loses_nothing() {
@@ -46,6 +38,8 @@ fn a_storm_of_kills_loses_nothing() {
         "nothing was looked at: {report}"
     );
     assert_eq!(aftermath.recoveries.len(), 6);
+    let resumed = aftermath.resumptions.len();
+    assert!((1..=6).contains(&resumed), "{resumed}");
 }
 
 /// A federation of two clients without end, its coordinator, and where that listens.
@@ -69,45 +63,152 @@ fn stop(processes: Vec<Running>) {
     }
 }
 
-/// Each life of the coordinator ends right after one more write than the one before.
+/// Waits for a round that began after now: the line of one that was closed before may come only now.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_coordinator_killed_after_each_of_its_writes_goes_on() {
+fn next_round(coordinator: &mut Running) {
+    coordinator.skip();
+    for _ in 0..2 {
+        coordinator.wait_for(" is over, with");
+    }
+}
+
+/// The numbers of instants that are tried, one life each, until a life has lived through a whole round, from before its
+/// opening until after its end: all of them at first, where files are made and opened, then each `step`-th.
+#[cfg(target_os = "linux")]
+fn walk(step: u32, round: &str, mut live: impl FnMut(u32) -> Ended) {
+    const FIRST: u32 = 24;
+    let numbers = (1..=FIRST).chain((FIRST + 1..).step_by(step as usize));
+    for number in numbers {
+        let ended = live(number);
+        assert_eq!(ended.code, None, "instant {number}: {}", ended.told);
+        assert!(number < 200, "it comes to no round: {}", ended.told);
+        // The first is one that the life before had opened.
+        if number > FIRST && ended.told.matches(round).count() > 2 {
+            println!("came to: instants 1 to {FIRST} and each {step}. after them up to {number}");
+            return;
+        }
+    }
+}
+
+/// Each life of the coordinator ends a little later than the one before.
+#[cfg(target_os = "linux")]
+fn kill_the_coordinator(step: u32) {
     let faults = Faults::build();
     let (deployment, running, address) = pair();
     let mut all: Vec<Running> = (0..2)
         .map(|index| deployment.join(index, &address))
         .collect();
     running.kill();
-    for number in 1..=24 {
+    walk(step, " is over, with", |number| {
         let mut command = deployment.running(&address);
         faults.kill_at(&mut command, number);
-        let ended = Running::start("coordinator", &mut command).end();
-        assert_eq!(ended.code, None, "write {number}: {}", ended.told);
-    }
+        Running::start("coordinator", &mut command).end()
+    });
+    let quiet = Quiet::begins(TWICE);
     let (mut coordinator, _) = deployment.start(&address);
     coordinator.wait_for(" is over, with");
     all.push(coordinator);
     stop(all);
-    sound(&deployment, 2);
+    deployment.sound(2, Some(quiet));
+}
+
+/// The same of a client.
+#[cfg(target_os = "linux")]
+fn kill_a_client(step: u32) {
+    let faults = Faults::build();
+    let (deployment, mut coordinator, address) = pair();
+    let other = deployment.join(0, &address);
+    walk(step, " counts", |number| {
+        let mut command = deployment.joining(1, &address);
+        faults.kill_at(&mut command, number);
+        Running::start("client-1", &mut command).end()
+    });
+    let quiet = Quiet::begins(TWICE);
+    let mut last = deployment.join(1, &address);
+    last.wait_for(" counts");
+    next_round(&mut coordinator);
+    stop(vec![last, other, coordinator]);
+    deployment.sound(2, Some(quiet));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_coordinator_killed_after_its_writes_goes_on() {
+    kill_the_coordinator(7);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "takes minutes"]
+fn a_coordinator_killed_after_each_of_its_writes_goes_on() {
+    kill_the_coordinator(1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_killed_after_its_writes_goes_on() {
+    kill_a_client(7);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "takes minutes"]
 fn a_client_killed_after_each_of_its_writes_goes_on() {
+    kill_a_client(1);
+}
+
+/// A database is made beside its name. Killed at each instant until it has that name and a while longer, there is one
+/// or none, never a part of one, and what was left is cleared away.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_state_file_is_there_whole_or_not_at_all() {
     let faults = Faults::build();
-    let (deployment, coordinator, address) = pair();
-    let other = deployment.join(0, &address);
-    for number in 1..=24 {
-        let mut command = deployment.joining(1, &address);
-        faults.kill_at(&mut command, number);
-        let ended = Running::start("client-1", &mut command).end();
-        assert_eq!(ended.code, None, "write {number}: {}", ended.told);
+    let deployment = Deployment::new(1, 1, SHORT);
+    let open_store: fn(&Path) = |path| drop(FileStore::open_at(path).unwrap());
+    let open_journal: fn(&Path) = |path| {
+        let (federation, name) = ("clinic".parse().unwrap(), "client-0".parse().unwrap());
+        drop(Journal::open(path, &federation, &name).unwrap());
+    };
+    let coordinator = deployment.running("127.0.0.1:0");
+    let client = deployment.joining(0, "127.0.0.1:1");
+    for (folder, name, mut command, open) in [
+        ("federation/state", "rounds.redb", coordinator, open_store),
+        ("state-0", "journal.redb", client, open_journal),
+    ] {
+        let folder = deployment.path(folder);
+        let files = || {
+            let found = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
+            let names = found.map(|entry| entry.file_name().into_string().unwrap());
+            let (mut named, mut unfinished) = (false, false);
+            for found in names {
+                named |= found == name;
+                unfinished |= found.starts_with(name) && found.ends_with(".new");
+            }
+            (named, unfinished)
+        };
+        let mut seen = Vec::new();
+        for number in 1.. {
+            // None is there before the first.
+            let _ = fs::remove_dir_all(&folder);
+            faults.kill_at(&mut command, number);
+            let ended = run(&mut command);
+            assert_eq!(ended.code, None, "instant {number}: {}", ended.told);
+            seen.push(files());
+            open(&folder.join(name));
+            assert_eq!(files(), (true, false), "instant {number}");
+            // Once it has its name, then its folder is durable, then more is written.
+            if seen.ends_with(&[(true, false); 3]) {
+                break;
+            }
+        }
+        // It is whole and has no name, and in the next instant it has one.
+        let nameless = seen.iter().position(|found| *found == (true, false));
+        let nameless = &seen[..nameless.unwrap()];
+        assert!(
+            !nameless.is_empty() && nameless.iter().all(|found| *found == (false, true)),
+            "{seen:?}"
+        );
     }
-    let mut last = deployment.join(1, &address);
-    last.wait_for(" counts");
-    stop(vec![last, other, coordinator]);
-    sound(&deployment, 2);
 }
 
 /// Longer than a line takes from one process through another.
@@ -154,8 +255,13 @@ fn a_coordinator_whose_disk_is_full_acknowledges_nothing_and_goes_on_when_there_
     fs::write(&full, "").unwrap();
     coordinator.wait_for("no room left on its disk");
     stop(vec![coordinator]);
+    fs::remove_file(&full).unwrap();
+    let quiet = Quiet::begins(TWICE);
+    let (mut coordinator, _) = deployment.start(&address);
+    coordinator.wait_for(" is over, with");
+    clients.push(coordinator);
     stop(clients);
-    sound(&deployment, 2);
+    deployment.sound(2, Some(quiet));
 }
 
 #[cfg(target_os = "linux")]
@@ -183,9 +289,11 @@ fn a_client_whose_disk_is_full_says_nothing_and_goes_on_when_there_is_room() {
     let said = client.said();
     assert!(!said.contains(" counts"), "{said}");
     fs::remove_file(&full).unwrap();
+    let quiet = Quiet::begins(TWICE);
     client.wait_for(" counts");
+    next_round(&mut coordinator);
     stop(vec![client, other, coordinator]);
-    sound(&deployment, 2);
+    deployment.sound(2, Some(quiet));
 }
 
 /// Its epoch is the clients' own, so rounds alone tell that it is old.

@@ -1,7 +1,10 @@
 /* Faults between a program and its disk, or its clock: LD_PRELOAD this.
  *
- * FEDISTILL_FAULT_KILL_AT=N   the process is killed (-9) right after its N-th call that makes something
- *                             durable: fsync, fdatasync, rename and its kin.
+ * FEDISTILL_FAULT_KILL_AT=N   the process is killed (-9) at the N-th of these instants: right after each
+ *                             fsync, fdatasync and rename, and right before each fsync of a folder. A new
+ *                             database gets its name by a system call that no library sees (renameat2);
+ *                             what comes next is that its folder is made durable, so the instant before
+ *                             that is the one right after the name.
  * FEDISTILL_FAULT_FULL=PATH   while PATH exists, no write to a regular file has room: ENOSPC.
  * FEDISTILL_FAULT_CLOCK=PATH  the wall clock is wrong by as many seconds as PATH says, if it exists; the
  *                             monotonic clock is let be, as where somebody sets the time.
@@ -36,7 +39,13 @@ static int full(int fd) {
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+static int is_folder(int fd) {
+    struct stat about;
+    return fstat(fd, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
 int fsync(int fd) {
+    if (is_folder(fd)) durable();
     int done = REAL(fsync)(fd);
     durable();
     return done;

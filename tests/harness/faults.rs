@@ -30,7 +30,7 @@ impl Faults {
         self.folder.path().join("faults.so")
     }
 
-    /// Has a program killed right after it has made something durable for the `number`-th time.
+    /// Has a program killed at the `number`-th instant at which something has just become durable, or has got its name.
     pub fn kill_at(&self, command: &mut Command, number: u32) {
         command
             .env("LD_PRELOAD", self.library())
