@@ -115,7 +115,7 @@ fn a_hundred_thousand_sequences_keep_the_invariants() {
     let tally = live_through(0..100_000);
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "100000 sequences in {seconds:.1} s, {:.0} a second: {tally:?}",
+        "came to: 100000 sequences in {seconds:.1} s, {:.0} a second: {tally:?}",
         1e5 / seconds
     );
 }

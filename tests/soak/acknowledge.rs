@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::all::came_to;
+
 const CLASSES: usize = 10;
 
 /// How much is measured.
@@ -53,6 +55,7 @@ impl Load {
         );
         println!("| clients | memory, a second | file, a second | share |");
         println!("|---|---|---|---|");
+        let mut told = Vec::new();
         for &clients in &self.clients {
             let rounds = self.least.div_ceil(clients).max(4) as u32;
             let (mut memory, mut file) = (Vec::new(), Vec::new());
@@ -65,7 +68,14 @@ impl Load {
             let (memory, file) = (median(memory), median(file));
             let share = file / memory;
             println!("| {clients} | {memory:.0} | {file:.0} | {share:.2} |");
+            told.push(format!(
+                "{clients} clients {file:.0} of {memory:.0} ({share:.2})"
+            ));
         }
+        came_to(&format!(
+            "{}; an fsync takes {fsync:.2} ms",
+            told.join(", ")
+        ));
     }
 
     /// Contributions acknowledged a second, from the end of the first round, in which all connect, to the

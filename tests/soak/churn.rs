@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fedistill_check::{Records, verify};
 use fedistill_learning::seed;
-use fedistill_tests::{Running, Vitals};
+use fedistill_tests::{Running, Vitals, judge};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 use tokio::time::{MissedTickBehavior, interval_at};
 
+use crate::all::came_to;
 use crate::fleet::{Fleet, Ward};
 use crate::series::{Sample, Series};
 
@@ -134,11 +134,9 @@ impl Churn {
         coordinator.terminate();
         let ended = coordinator.end();
         assert_eq!(ended.code, Some(0), "{}", ended.told);
-        let state = hosted.state();
-        let mut records = Records::read([state.as_path()]).unwrap();
-        records.clients = fleet.receipts();
-        let report = verify(&records, None);
+        let (report, _) = judge(&hosted.state(), fleet.receipts(), None);
         println!("{report}");
+        came_to(&report.to_string());
         let fine = self.judge(&series) && report.broken.is_empty() && report.committed > 0;
         match fine {
             true => ExitCode::SUCCESS,
@@ -241,6 +239,12 @@ impl Churn {
         let most = series.most(|sample| sample.vitals.descriptors as u64);
         let (before, after) = (first.vitals.descriptors, last.vitals.descriptors);
         println!("descriptors: {before} at first, {after} at last, {most} at the most");
+        came_to(&format!(
+            "{:.1} MB after the warm-up, {:.1} MB at last, {:+.3} MB/h; {before} descriptors, then {after}",
+            megabytes(first.vitals.resident),
+            megabytes(last.vitals.resident),
+            slope / 1e6
+        ));
         let ran = (last.vitals.ran - first.vitals.ran).as_secs_f64();
         let share = 100.0 * ran / (last.at - first.at).as_secs_f64().max(1e-9);
         println!("the coordinator took {share:.1} % of a core");

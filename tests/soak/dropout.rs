@@ -6,21 +6,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fedistill_coordinator::{FileStore, Store};
+use fedistill_check::{ClientRecord, Report};
 use fedistill_learning::seed;
-use fedistill_protocol::{Heartbeat, Message, RoundId};
-use fedistill_tests::{Device, Handmade, Puppet, Relay, Weather};
+use fedistill_protocol::{Digest, Heartbeat, Message, RoundId};
+use fedistill_tests::{Device, Diary, Handmade, Puppet, Relay, Weather, judge};
 use fedistill_transport::TransportError;
 use fedistill_transport::quic::QuicDialer;
 use rand::RngExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::all::came_to;
 
 /// Have a share of clients drop out of each round, and tell how many rounds have their quorum, and how soon. A
 /// client that drops out says nothing more in the round; all others give hand-made answers after a time that is drawn: log-normal,
 /// sigma 0.5. Limits follow from a unit, the median of that time and ten times the delay: a round may close with its quorum (80 % of
 /// the cohort) after 4 units, ends after 20, and does not wait for who is silent for 6. A round without its
 /// quorum is not begun anew here. Each line is a coordinator and a store of its own. Ends with exit code 1 if clearly fewer rounds
-/// of a line had it than chance gives.
+/// of a line had it than chance gives, or anything was lost or counted twice.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Dropout {
     /// Shares of those asked that drop out: lines for each.
@@ -66,6 +68,8 @@ struct Cell {
 struct Outcome {
     /// Whether each round had its quorum, and the milliseconds that it took.
     rounds: Vec<(bool, u64)>,
+    /// What was kept, held against what clients have heard.
+    report: Report,
 }
 
 /// When a client first heard of each round, in milliseconds since 1970.
@@ -102,9 +106,16 @@ impl Dropout {
         println!("| drop out | asked | rounds with their quorum | by chance | p50 | p95 | p99 |");
         println!("|---|---|---|---|---|---|---|");
         let mut fine = true;
+        let mut told = Vec::new();
         for (cell, outcome) in cells.iter().zip(outcomes.values()) {
-            fine &= self.tell(*cell, outcome);
+            let (well, short) = self.tell(*cell, outcome);
+            fine &= well;
+            told.push(short);
         }
+        came_to(&format!(
+            "rounds with their quorum, and their median: {}",
+            told.join("; ")
+        ));
         match fine {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
@@ -154,10 +165,15 @@ impl Dropout {
             .build()
             .unwrap();
         let opened: Arc<Opened> = Arc::default();
+        let mut diaries = Vec::new();
         for number in 0..self.clients {
+            let diary: Arc<Mutex<Diary>> = Arc::default();
+            let device = federation.enrol(number);
+            diaries.push((device.name.clone(), Arc::clone(&diary)));
             let actor = Actor {
                 federation: Arc::clone(&federation),
-                device: federation.enrol(number),
+                device,
+                diary,
                 packed: federation.student(number).packed().into(),
                 address: address.to_owned(),
                 opened: Arc::clone(&opened),
@@ -175,8 +191,9 @@ impl Dropout {
         let ended = coordinator.end();
         assert_eq!(ended.code, Some(0), "{}", ended.told);
         runtime.shutdown_background();
-        let mut store = FileStore::look_at(&hosted.state().join("rounds.redb")).unwrap();
-        let history = store.history().unwrap();
+        let clients = diaries.iter().map(|(name, diary)| lock(diary).record(name));
+        let clients: Vec<ClientRecord> = clients.collect();
+        let (report, history) = judge(&hosted.state(), clients, None);
         let opened = lock(&opened);
         let rounds = history.iter().take(self.rounds).map(|closed| {
             let count = closed
@@ -190,11 +207,12 @@ impl Dropout {
         });
         Outcome {
             rounds: rounds.collect(),
+            report,
         }
     }
 
-    /// Prints a line; whether about as many rounds as chance gives had their quorum.
-    fn tell(&self, cell: Cell, outcome: &Outcome) -> bool {
+    /// Prints a line; whether about as many rounds as chance gives had their quorum and nothing was lost, and the line in short.
+    fn tell(&self, cell: Cell, outcome: &Outcome) -> (bool, String) {
         let with = outcome.rounds.iter().filter(|(had, _)| *had);
         let mut times: Vec<u64> = with.map(|(_, took)| *took).collect();
         times.sort_unstable();
@@ -219,7 +237,21 @@ impl Dropout {
             quantile(0.99),
         );
         let (mean, deviation) = (count * chance, (count * chance * (1.0 - chance)).sqrt());
-        times.len() as f64 >= mean - 4.0 * deviation - 1.0
+        let had = times.len() as f64 >= mean - 4.0 * deviation - 1.0;
+        let Report {
+            broken, receipts, ..
+        } = &outcome.report;
+        for broken in broken {
+            println!("  broken: {}: {}", broken.invariant, broken.how);
+        }
+        let short = format!(
+            "{:.0} % drop out of {asked} for {}: {:.0} %, {}",
+            100.0 * cell.dropout,
+            self.cohort,
+            100.0 * times.len() as f64 / count,
+            quantile(0.5)
+        );
+        (had && broken.is_empty() && *receipts > 0, short)
     }
 }
 
@@ -242,6 +274,7 @@ fn at_least(least: usize, trials: usize, success: f64) -> f64 {
 struct Actor {
     federation: Arc<Handmade>,
     device: Device,
+    diary: Arc<Mutex<Diary>>,
     packed: Arc<[u8]>,
     address: String,
     opened: Arc<Opened>,
@@ -278,11 +311,13 @@ impl Actor {
                         lock(&self.opened).entry(plan.id).or_insert_with(now);
                         job = self.takes(plan.id).map(|takes| (plan.id, Instant::now() + takes));
                     }
+                    Some(Message::Receipt(receipt)) => lock(&self.diary).counts(receipt.id, receipt.blob),
                     Some(_) => {}
                     None => return Ok(()),
                 },
                 () = sleep_until(due), if job.is_some() => {
                     if let Some((id, _)) = job.take() {
+                        lock(&self.diary).answers(id, Digest::of(&self.packed));
                         puppet.contribute(id, &self.packed).await?;
                     }
                 }

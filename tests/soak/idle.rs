@@ -10,6 +10,7 @@ use fedistill_transport::quic::QuicDialer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::all::came_to;
 use crate::series::line;
 
 /// Hold thousands of connections on which nothing happens, and tell what each takes of the coordinator's memory. All have
@@ -62,6 +63,7 @@ impl Idle {
         println!("|---|---|---|---|---|---|");
         let mut held = Vec::new();
         let mut points = Vec::new();
+        let mut handshakes = 0.0;
         let mut waiting = dialers.into_iter();
         for step in [
             0,
@@ -93,7 +95,8 @@ impl Idle {
             points.push((step as f64, now.resident as f64));
             let first = points[0].1;
             let each = (now.resident as f64 - first) / step as f64 / 1e3;
-            let (rate, cost) = (new as f64 / took, 1e3 * busy.as_secs_f64() / new as f64);
+            handshakes = new as f64 / took;
+            let (rate, cost) = (handshakes, 1e3 * busy.as_secs_f64() / new as f64);
             let told = match new {
                 0 => "| |".to_owned(),
                 _ => format!("{each:.1} kB | {rate:.0} | {cost:.2} ms"),
@@ -116,6 +119,11 @@ impl Idle {
             slope / 1e3,
             GOAL / 1e3
         );
+        came_to(&format!(
+            "{alive} of {} are there still, {:.1} kB each, {handshakes:.0} handshakes a second",
+            self.connections,
+            slope / 1e3
+        ));
         alive == self.connections && slope <= GOAL
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod acknowledge;
+mod all;
 mod churn;
 mod dropout;
 mod fleet;
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand};
 use fedistill_tests::Storm;
 
 use crate::acknowledge::Load;
+use crate::all::{All, came_to};
 use crate::churn::Churn;
 use crate::dropout::Dropout;
 use crate::idle::Idle;
@@ -28,7 +30,7 @@ use crate::reconnect::Reconnect;
 
 /// Put a federation of real processes under stress.
 #[derive(Debug, Parser)]
-#[command(name = "fedistill-soak", version)]
+#[command(name = "fedistill-soak", version, args_override_self = true)]
 struct Args {
     #[command(subcommand)]
     what: What,
@@ -36,6 +38,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Run all of it, one after the other, and print a table of what it came to.
+    All(All),
     /// Kill coordinator and clients (-9) at random instants.
     Kills {
         /// Kills of the coordinator.
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
             pace: Duration::from_secs_f64(pace),
             seed,
         }),
+        What::All(all) => all.run(),
         What::Acknowledge(load) => {
             load.measure();
             ExitCode::SUCCESS
@@ -92,16 +97,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Median and 99th percentile, in words.
+fn quantiles(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let quantile = |share: f64| {
+        let at = (share * times.len().saturating_sub(1) as f64).round() as usize;
+        times.get(at).map_or(0.0, Duration::as_secs_f64) * 1000.0
+    };
+    format!(
+        "{:.0} ms (p50), {:.0} ms (p99)",
+        quantile(0.5),
+        quantile(0.99)
+    )
+}
+
 fn kills(storm: &Storm) -> ExitCode {
     let deployment = storm.deployment();
     let aftermath = storm.rage(&deployment);
-    let mut recoveries = aftermath.recoveries;
-    recoveries.sort();
-    let quantile = |share: f64| {
-        let at = (share * recoveries.len().saturating_sub(1) as f64).round() as usize;
-        recoveries.get(at).map_or(0.0, Duration::as_secs_f64) * 1000.0
-    };
-    println!(
+    let kills = format!(
         "{} kills of the coordinator, {} of {} clients, in {:.0} s (seed {})",
         storm.coordinator_kills,
         storm.client_kills,
@@ -109,12 +122,16 @@ fn kills(storm: &Storm) -> ExitCode {
         aftermath.took.as_secs_f64(),
         storm.seed
     );
-    println!(
-        "recovery of the coordinator: p50 {:.0} ms, p99 {:.0} ms",
-        quantile(0.5),
-        quantile(0.99)
+    println!("{kills}");
+    let recovered = format!(
+        "the coordinator listens again after {}; of {} starts that lived so long, the first client is let in again and the round goes on after {}",
+        quantiles(aftermath.recoveries),
+        aftermath.resumptions.len(),
+        quantiles(aftermath.resumptions)
     );
+    println!("{recovered}");
     println!("{}", aftermath.report);
+    came_to(&format!("{kills}: {}; {recovered}", aftermath.report));
     match aftermath.report.broken.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

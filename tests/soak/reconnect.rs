@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use fedistill_client::{ClientError, Ended, Event};
-use fedistill_tests::{Device, Handmade, Vitals};
+use fedistill_tests::{Device, Diary, Handmade, Quiet, Running, Vitals, judge};
 use fedistill_transport::quic::{Manner, QuicDialer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::all::came_to;
+
 /// Have a coordinator go and come back, and tell when its clients are back. They are the library's, each with
 /// a socket, a backoff and a keep-alive of its own. Ends with exit code 1 if one is turned away for good, or
-/// they take too long.
+/// they take too long. When it has gone for the last time, it opens rounds for all of them: one must come about, and nothing be
+/// lost or counted twice.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reconnect {
     /// How many clients.
@@ -55,6 +58,9 @@ struct Heard {
     lost: Vec<String>,
 }
 
+/// A deadline that nobody comes near to.
+const DEADLINE: Duration = Duration::from_secs(120);
+
 impl Reconnect {
     /// Runs it.
     pub(crate) fn run(&self) -> ExitCode {
@@ -71,17 +77,31 @@ impl Reconnect {
         let hosted = federation.hosted(1, "least = 1\nopen-with = 1000000\n");
         let (mut coordinator, address) = hosted.start("127.0.0.1:0");
         let heard: Arc<Mutex<Heard>> = Arc::default();
+        let diaries: Arc<Mutex<Vec<Diary>>> =
+            Arc::new(Mutex::new(vec![Diary::default(); self.clients]));
+        let mut names = Vec::new();
         let stop = CancellationToken::new();
         let mut lives = JoinSet::new();
         for number in 0..self.clients {
             let device = federation.enrol(number);
+            names.push(device.name.clone());
+            let blob = federation.student(number).digest();
+            let diaries = Arc::clone(&diaries);
             let client = federation.client(
                 &device,
                 federation.student(number),
                 self.dialer(&device, &address),
             );
             let heard = Arc::clone(&heard);
-            let client = client.telling(move |event| hear(&heard, number, event));
+            let client = client.telling(move |event| {
+                let mut diaries = lock(&diaries);
+                match event {
+                    // Whatever it is asked, it says the same.
+                    Event::Training(id) => diaries[number].answers(id, blob),
+                    Event::Counted { id, .. } => diaries[number].counts(id, blob),
+                    event => hear(&heard, number, event),
+                }
+            });
             lives.spawn(client.run_until(stop.clone()));
             // Not all at once: a thousand handshakes that wait for one processor would seem long ways to clients,
             // which then try again after seconds.
@@ -92,18 +112,12 @@ impl Reconnect {
             "| time | half | 90 % | 99 % | all back after | tries that failed | the coordinator's time | turned away for good |"
         );
         println!("|---|---|---|---|---|---|---|---|");
+        let mut told = Vec::new();
         for time in 1..=self.times {
             // As clients are that have been there for a while: each has said once that it is there.
             tokio::time::sleep(Duration::from_secs_f64(1.2 * self.keep_alive)).await;
             *lock(&heard) = Heard::default();
-            match self.going {
-                Going::Killed => coordinator.kill(),
-                Going::Stopped => {
-                    coordinator.terminate();
-                    let ended = coordinator.end();
-                    assert_eq!(ended.code, Some(0), "{}", ended.told);
-                }
-            }
+            self.go(coordinator);
             tokio::time::sleep(Duration::from_secs_f64(self.away)).await;
             let back = Instant::now();
             (coordinator, _) = hosted.start(&address);
@@ -132,14 +146,53 @@ impl Reconnect {
                 lost.len(),
             );
             tally(&lost);
+            told.push(format!(
+                "half after {:.1} s, 99 % after {:.1} s, all after {:.1} s, {gone} turned away for good",
+                after(0.5),
+                after(0.99),
+                after(1.0)
+            ));
             fine &= gone == 0 && after(1.0) <= self.allowed();
         }
+        if fine {
+            self.go(coordinator);
+            let all = format!(
+                "least = {clients}\ncohort = {clients}\nopen-with = {clients}\nleast-seconds = {most}\nmost-seconds = {most}\nsilence-seconds = {most}\n",
+                clients = self.clients,
+                most = DEADLINE.as_secs(),
+            );
+            federation.configure(&hosted, 1_000_000, &all);
+            let quiet = Quiet::begins(2 * DEADLINE);
+            let (mut last, _) = hosted.start(&address);
+            last.wait_for(" is over, with ");
+            stop.cancel();
+            while let Some(ended) = lives.join_next().await {
+                fine &= matches!(ended.unwrap(), Ok(Ended::Stopped));
+            }
+            end(last);
+            let diaries = lock(&diaries);
+            let clients = names.iter().zip(diaries.iter());
+            let clients = clients.map(|(name, diary)| diary.record(name)).collect();
+            let (report, _) = judge(&hosted.state(), clients, Some(quiet));
+            println!("{report}");
+            told.push(report.to_string());
+            fine &= report.broken.is_empty() && report.committed > 0 && report.receipts > 0;
+        }
+        came_to(&told.join("; "));
         stop.cancel();
         while let Some(ended) = lives.join_next().await {
             let ended: Result<Ended, ClientError> = ended.unwrap();
             fine &= matches!(ended, Ok(Ended::Stopped));
         }
         fine
+    }
+
+    /// Has the coordinator go.
+    fn go(&self, coordinator: Running) {
+        match self.going {
+            Going::Killed => coordinator.kill(),
+            Going::Stopped => end(coordinator),
+        }
     }
 
     /// Seconds in which all are to be back.
@@ -180,8 +233,15 @@ impl Reconnect {
     }
 }
 
-fn lock(heard: &Mutex<Heard>) -> std::sync::MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
+/// Stops the coordinator.
+fn end(coordinator: Running) {
+    coordinator.terminate();
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn hear(heard: &Mutex<Heard>, number: usize, event: Event) {
