@@ -81,7 +81,7 @@ impl Journal {
             federation: federation.to_string(),
             client: name.to_string(),
         };
-        let found = this.claim(&owner).map_err(|error| this.failed(error))?;
+        let found = this.claim(&owner).map_err(|error| this.senseless(error))?;
         if found != owner {
             return Err(JournalError::Foreign {
                 path: path.to_owned(),
@@ -89,7 +89,7 @@ impl Journal {
                 owner: owner.to_string(),
             });
         }
-        let kept = this.read().map_err(|error| this.failed(error))?;
+        let kept = this.read().map_err(|error| this.senseless(error))?;
         Ok((this, kept))
     }
 
@@ -195,6 +195,19 @@ impl Journal {
             lines.collect()
         };
         read().map_err(|error| self.failed(error))
+    }
+
+    /// What it holds cannot be begun with.
+    fn senseless(&self, why: Fail) -> JournalError {
+        match self.failed(why) {
+            JournalError::Failed { path, why } => JournalError::Failed {
+                path,
+                why: format!(
+                    "{why}: put back a copy of it, or move it away to begin without what it holds"
+                ),
+            },
+            other => other,
+        }
     }
 
     fn failed(&self, why: Fail) -> JournalError {
