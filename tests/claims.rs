@@ -218,6 +218,15 @@ async fn where_listening_helps_others_it_helps_ours() {
     assert!(ours >= baseline + GAIN, "{ours:.1} beside {baseline:.1}");
 }
 
+/// A sample of the law where rounds speak about few samples, of which students bring back less than private training takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_samples_a_round_do_a_good_teacher_no_harm() {
+    let mut cell = Cell::of(Some(500), Partition::Shards(2), Config::default().rounds, 1);
+    cell.config.samples = 100;
+    let [ours, baseline] = cell.ours().await;
+    assert!(ours >= baseline - CHANCE, "{ours:.1} beside {baseline:.1}");
+}
+
 /// The table of docs/comparison.md, as a law.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes an hour"]

@@ -1,12 +1,19 @@
 use fedistill_protocol::{About, AnswerKind, Answers, Precision, Rows};
 
 use super::catalogue::{Entry, Given, Parameter};
-use super::pool::{Pool, Witnessed};
+use super::pool::Witnessed;
+use super::vote::one_hot;
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, centred, distil_then_train,
-    mean, pass_on, take_logits, thrift,
+    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, centred,
+    distil_then_train, mean, pass_on, take_logits, take_probabilities, thrift,
 };
 use crate::{Partial, Probes, State};
+use measuring::Measuring;
+use notes::Notes;
+
+mod measuring;
+mod notes;
+mod votes;
 
 /// Ours: the mean of logits of clients, pooled with what the teacher said before it learnt anything,
 /// as far as it is to be believed.
@@ -27,18 +34,11 @@ pub(super) struct Adaptive {
     census: u32,
     /// How a teacher's weight is measured.
     measuring: Measuring,
+    /// Share of a client's own samples that it would vote on, where hard votes go up; 0: logits do.
+    votes: f32,
     /// What packing to few bits may lose, in nats a row.
     tolerance: f64,
     name: String,
-}
-
-/// How a teacher's weight is measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Measuring {
-    /// How many times the mean of clients the teacher weighs that a fit is drawn towards; above 0.
-    prior: f64,
-    /// The least and the largest weight that is used, in this order.
-    range: (f64, f64),
 }
 
 pub(super) const ENTRY: Entry = Entry {
@@ -46,11 +46,11 @@ pub(super) const ENTRY: Entry = Entry {
     variants: &[],
     source: "ours",
     summary: "The mean of clients' logits, corrected for their own label frequencies, is pooled with the teacher's first answers; how much those weigh is measured once, on labelled samples hidden among those that clients speak about. The teacher learns the result and never votes on it again.",
-    up: "logits on N samples: 4NC",
-    down: "the pool on the N samples of the round before: 4NC",
-    loss: "KL to what came down; then cross-entropy",
-    good: "any teacher, any skew, where rounds speak about samples enough: 1,000 in all that was measured",
-    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; or 100 samples a round under heavy skew, where `teacher-only` can be better, and `vote` with fewer bytes",
+    up: "logits on N samples: 4NC; with `votes` a class a sample, or nothing: at most N log2(C + 1) / 8",
+    down: "the pool on the N samples of the round before: 4NC; with `votes` its likeliest class",
+    loss: "KL to what came down (with `votes` cross-entropy); then cross-entropy",
+    good: "any teacher, any skew; `votes=0.75` where bytes are very few",
+    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; a weak teacher, 100 samples a round and clients of one class each, where `teacher-only` can be a point better",
     differs: "",
     parameters: &[
         Parameter {
@@ -116,13 +116,33 @@ pub(super) const ENTRY: Entry = Entry {
         Parameter {
             key: "most-trust",
             symbol: "",
-            what: "the largest weight of the teacher that is measured",
+            what: "the largest weight of the teacher that is measured, but for what `caution` asks for",
             default: 0.5,
             // Above all of the least ones, so that there is always something between them.
             range: (0.1, 1000.0),
             one_of: &[],
             whole: false,
             source: "ours",
+        },
+        Parameter {
+            key: "caution",
+            symbol: "z",
+            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, and so many standard deviations of chance on top: the fewer samples, the more; at most 10",
+            default: 2.0,
+            range: (0.0, 10.0),
+            one_of: &[],
+            whole: false,
+            source: "ours",
+        },
+        Parameter {
+            key: "votes",
+            symbol: "q",
+            what: "where it is above 0, clients vote, a class a sample, as in `vote:ssfl` with this as its quantile, and a class a sample comes down; 0: logits, both ways",
+            default: 0.0,
+            range: (0.0, 1.0),
+            one_of: &[],
+            whole: false,
+            source: "ours; 0.75 is that of `vote`",
         },
         Parameter {
             key: "tolerance",
@@ -138,55 +158,6 @@ pub(super) const ENTRY: Entry = Entry {
     make: |given| Box::new(Adaptive::new(given)),
 };
 
-/// What is noted from round to round.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Notes {
-    /// How many times the mean of clients the teacher weighs, once that is measured.
-    measured: Option<f64>,
-    /// What the teacher said of every transfer sample before it learnt anything: centred logits.
-    first: Option<Answers>,
-}
-
-impl Notes {
-    /// Of a transfer set of so many samples: answers on another one are no answers on this.
-    fn read(bytes: &[u8], samples: u32, name: &str) -> Result<Self, MethodError> {
-        let Some((measured, first)) = bytes.split_first_chunk::<8>() else {
-            return match bytes.is_empty() {
-                true => Ok(Self::default()),
-                false => Err(MethodError::Memory(name.to_owned())),
-            };
-        };
-        let measured = f64::from_le_bytes(*measured);
-        let first = match first {
-            [] => None,
-            packed => Some(Answers::read(packed)?),
-        };
-        if first.as_ref().is_some_and(|first| first.rows() != samples) {
-            return Err(MethodError::Memory(name.to_owned()));
-        }
-        Ok(Self {
-            measured: measured.is_finite().then_some(measured),
-            first,
-        })
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.measured.unwrap_or(f64::NAN).to_le_bytes().to_vec();
-        if let Some(first) = &self.first {
-            bytes.extend(first.pack(Precision::F16));
-        }
-        bytes
-    }
-
-    /// What the teacher said first of one sample; `None` where it said nothing.
-    fn teacher(&self, row: u32) -> Option<&[f32]> {
-        let first = self.first.as_ref()?;
-        let width = first.classes() as usize;
-        let start = row as usize * width;
-        first.values().get(start..start + width)
-    }
-}
-
 impl Adaptive {
     fn new(given: &Given) -> Self {
         Self {
@@ -197,9 +168,41 @@ impl Adaptive {
             measuring: Measuring {
                 prior: given.get("prior"),
                 range: (given.get("least-trust"), given.get("most-trust")),
+                caution: given.get("caution"),
             },
+            votes: given.get("votes") as f32,
             tolerance: given.get("tolerance"),
             name: given.name(),
+        }
+    }
+
+    /// Whether votes cross in place of logits.
+    fn votes(&self) -> bool {
+        self.votes > 0.0
+    }
+
+    /// What crosses, both ways.
+    fn kind(&self) -> AnswerKind {
+        match self.votes() {
+            true => AnswerKind::Probabilities,
+            false => AnswerKind::Logits,
+        }
+    }
+
+    /// The mean of what clients say, as centred logits.
+    fn heard(&self, taken: Taken<'_>) -> Result<Option<Answers>, MethodError> {
+        let mean = mean(taken, self.kind())?;
+        match (mean, self.votes()) {
+            (Some(shares), true) => Ok(Some(votes::logits(&shares)?)),
+            (mean, _) => Ok(mean),
+        }
+    }
+
+    /// Logits that come down, as they do.
+    fn taught(&self, labels: Answers) -> Result<Answers, MethodError> {
+        match self.votes() {
+            true => Ok(by_row(self.kind(), &labels, one_hot)?),
+            false => Ok(labels),
         }
     }
 
@@ -229,6 +232,9 @@ impl Adaptive {
     /// What comes down is what clients' answers were, but for noise that their mean has less of: labels
     /// that votes would spoil have come of answers that votes would spoil.
     fn precision(&self, outlook: &Outlook<'_>, state: &State) -> Option<Precision> {
+        if self.votes() {
+            return Some(Precision::U1);
+        }
         let labels = state.common.first().map(|lesson| &lesson.answers)?;
         thrift::enough(labels, outlook.precision, self.tolerance)
     }
@@ -236,7 +242,7 @@ impl Adaptive {
     /// Notes in what the labels that were just learnt cross, where that is not, or has not always been, in what it is
     /// by default or by the user's word: nothing was decided then.
     fn say_bits(&self, outlook: &Outlook<'_>, state: &mut State) {
-        if let Some(precision) = self.precision(outlook, state)
+        if let Some(precision) = self.precision(outlook, state).filter(|_| !self.votes())
             && (precision != outlook.precision || state.decided.contains_key("bits"))
         {
             state.decide("bits", thrift::bits(precision));
@@ -263,9 +269,7 @@ impl Adaptive {
                 class: *class,
             })
             .collect();
-        let Measuring { prior, range } = self.measuring;
-        let ratio = || Pool::fit(&witnessed, prior).ratio();
-        (!witnessed.is_empty()).then(|| ratio().max(range.0).min(range.1))
+        self.measuring.ratio(&witnessed)
     }
 
     /// The mean of clients and what the teacher said first, at this ratio.
@@ -288,7 +292,7 @@ impl Method for Adaptive {
     }
 
     fn teaches(&self) -> Option<AnswerKind> {
-        Some(AnswerKind::Logits)
+        Some(self.kind())
     }
 
     fn wants_probes(&self) -> bool {
@@ -325,7 +329,7 @@ impl Method for Adaptive {
         let notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
         let fresh = outlook.fresh.iter().filter_map(|row| notes.teacher(row));
         let labels = fresh.flatten().copied().collect();
-        let labels = Answers::new(AnswerKind::Logits, classes, labels)?;
+        let labels = self.taught(Answers::new(AnswerKind::Logits, classes, labels)?)?;
         state.teach(About::Rows(outlook.fresh.clone()), labels);
         state.decide("teacher weight", self.trust);
         self.say_bits(outlook, state);
@@ -340,17 +344,30 @@ impl Method for Adaptive {
         let wanted = Wanted {
             adjust: self.adjust,
             precision,
-            ..Wanted::on(AnswerKind::Logits, &rows)
+            silence: votes::silence(self.votes),
+            ..Wanted::on(self.kind(), &rows)
+        };
+        let phases = match self.votes() {
+            true => votes::phases(outlook.training, state),
+            false => distil_then_train(outlook.training, state),
         };
         let ask = Ask {
             precision,
-            ..Ask::train(distil_then_train(outlook.training, state), true)
+            ..Ask::train(phases, true)
         };
         ask.report(wanted)
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
-        take_logits(sum, weight, answers, self.clip)
+        match self.votes() {
+            true => take_probabilities(sum, weight, answers),
+            false => take_logits(sum, weight, answers, self.clip),
+        }
+    }
+
+    /// A vote is packed in one bit a class, and has no temperature.
+    fn heeds(&self, setting: Setting) -> bool {
+        !self.votes() || votes::heeds(setting)
     }
 
     fn conclude(
@@ -361,7 +378,7 @@ impl Method for Adaptive {
         state: &mut State,
     ) -> Result<(), MethodError> {
         let asked = taken.rows()?;
-        let Some(means) = mean(taken, AnswerKind::Logits)? else {
+        let Some(means) = self.heard(taken)? else {
             return Ok(());
         };
         let mut notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
@@ -383,7 +400,7 @@ impl Method for Adaptive {
             }
         }
         let rows = Rows::of(rows);
-        let labels = Answers::new(AnswerKind::Logits, means.classes(), labels)?;
+        let labels = self.taught(Answers::new(AnswerKind::Logits, means.classes(), labels)?)?;
         pass_on(&rows, labels, centre, state)?;
         self.say_bits(outlook, state);
         Ok(())

@@ -1,0 +1,104 @@
+//! How much the teacher weighs, by what clients and teacher say of labelled samples.
+
+use crate::method::largest;
+use crate::method::pool::{Pool, Witnessed};
+
+/// How a teacher's weight is measured.
+///
+/// A fit alone says which mix of both is right about one round. It does not know that students learn the mix and then speak
+/// in the next one: where they learn little of a round, their errors come back in it, and a mean that is worse than the teacher
+/// keeps them worse. So beside the fit stands a bound, by who of both is right alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Measuring {
+    /// How many times the mean of clients the teacher weighs that a fit is drawn towards; above 0.
+    pub(super) prior: f64,
+    /// The least and the largest weight that a fit comes to, in this order.
+    pub(super) range: (f64, f64),
+    /// By how many standard deviations of chance the teacher may be better than it was measured to be.
+    pub(super) caution: f64,
+}
+
+impl Measuring {
+    /// No bound goes above this: students are then those of the teacher alone, but for a few tenths of a point.
+    const MOST: f64 = 10.0;
+
+    /// How many times the clients' mean the teacher weighs; `None` where there is nothing to measure by.
+    pub(super) fn ratio(&self, witnessed: &[Witnessed<'_>]) -> Option<f64> {
+        let fit = || Pool::fit(witnessed, self.prior).ratio();
+        let fit = || fit().max(self.range.0).min(self.range.1);
+        (!witnessed.is_empty()).then(|| fit().max(self.bound(witnessed)))
+    }
+
+    /// The least weight that no harm is done with: by what share more samples the teacher alone is right about than the
+    /// clients alone are, as it would be if chance had been against the teacher. Few samples tell little, so that it is high;
+    /// it is 0 where clients are better beyond doubt.
+    fn bound(&self, witnessed: &[Witnessed<'_>]) -> f64 {
+        let (mut teacher, mut clients) = (0.0, 0.0);
+        for one in witnessed {
+            match [one.teacher, one.clients].map(|said| largest(said) == one.class) {
+                [true, false] => teacher += 1.0,
+                [false, true] => clients += 1.0,
+                _ => {}
+            }
+        }
+        // Of samples that only one of both is right about, which one is a toss of a coin where both are equal.
+        let chance = f64::sqrt(teacher + clients);
+        let ahead = teacher - clients + self.caution * chance;
+        (ahead / (clients + 1.0)).clamp(0.0, Self::MOST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEASURING: Measuring = Measuring {
+        prior: 0.1,
+        range: (0.01, 0.5),
+        caution: 2.0,
+    };
+
+    /// The bound where so many samples are right by the teacher alone, by clients alone, and by both.
+    fn bound(caution: f64, [teacher, clients, both]: [usize; 3]) -> f64 {
+        let (right, wrong) = ([1.0, -1.0], [-1.0, 1.0]);
+        let said = [(wrong, right), (right, wrong), (right, right)];
+        let counts = [teacher, clients, both];
+        let each = said.iter().zip(counts);
+        let each = each.flat_map(|(said, count)| std::iter::repeat_n(said, count));
+        let witnessed: Vec<Witnessed<'_>> = each
+            .map(|(clients, teacher)| Witnessed {
+                clients,
+                teacher,
+                class: 0,
+            })
+            .collect();
+        let measuring = Measuring {
+            caution,
+            ..MEASURING
+        };
+        let bound = measuring.bound(&witnessed);
+        assert!(measuring.ratio(&witnessed).unwrap() >= bound);
+        bound
+    }
+
+    #[test]
+    fn who_is_better_beyond_doubt_is_not_held_back() {
+        assert_eq!(bound(2.0, [4, 21, 60]), 0.0);
+        assert_eq!(bound(0.0, [8, 8, 30]), 0.0);
+        assert!(bound(2.0, [16, 3, 30]) > 5.0);
+        assert_eq!(bound(2.0, [40, 0, 10]), Measuring::MOST);
+    }
+
+    #[test]
+    fn the_fewer_samples_the_more_the_teacher_weighs() {
+        let bounds = [[1, 1, 3], [8, 8, 30], [80, 80, 300]].map(|counts| bound(2.0, counts));
+        assert!(bounds.is_sorted_by(|few, many| few > many), "{bounds:?}");
+        let cautious = [0.0, 1.0, 2.0].map(|caution| bound(caution, [9, 8, 30]));
+        assert!(cautious.is_sorted_by(|less, more| less < more));
+    }
+
+    #[test]
+    fn nothing_is_measured_by_nothing() {
+        assert_eq!(MEASURING.ratio(&[]), None);
+    }
+}
