@@ -10,6 +10,10 @@ use fedistill_simulator::{
 use fedistill_tests::fixture;
 
 async fn run(config: Config) -> Accuracy {
+    summary(config).await.accuracy
+}
+
+async fn summary(config: Config) -> Summary {
     let config = Config {
         data: fixture().to_string_lossy().into_owned(),
         transport: Transport::Memory,
@@ -18,7 +22,7 @@ async fn run(config: Config) -> Accuracy {
     let done = experiment::run(&config, None, |_, _| Progress::silent())
         .await
         .unwrap();
-    Summary::from(&done).accuracy
+    Summary::from(&done)
 }
 
 /// Points by which students are above those that learn alone, and above those that only the teacher
@@ -225,6 +229,27 @@ async fn few_samples_a_round_do_a_good_teacher_no_harm() {
     cell.config.samples = 100;
     let [ours, baseline] = cell.ours().await;
     assert!(ours >= baseline - CHANCE, "{ours:.1} beside {baseline:.1}");
+}
+
+/// A sample of *no waste* where bytes are fewest: of votes the default makes at least as much as `vote` does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_votes_ours_makes_as_much_as_vote() {
+    let [ours, theirs] = ["adaptive,votes=0.75", "vote"].map(|method| {
+        summary(Config {
+            method: method.to_owned(),
+            partition: Partition::Shards(2),
+            rounds: 10,
+            samples: 500,
+            baselines: false,
+            ..Config::default()
+        })
+    });
+    let (ours, theirs) = (ours.await, theirs.await);
+    let students = [&ours, &theirs].map(|one| 100.0 * one.accuracy.students_mean);
+    let bytes = [&ours, &theirs].map(|one| one.bytes.up_per_client_round);
+    println!("students {students:.1?}, bytes up a client and round {bytes:.0?}");
+    assert!(students[0] >= students[1] - 1.0, "{students:.1?}");
+    assert!(bytes[0] <= 1.05 * bytes[1], "{bytes:.0?}");
 }
 
 /// The table of docs/comparison.md, as a law.

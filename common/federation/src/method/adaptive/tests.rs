@@ -361,7 +361,11 @@ fn those_who_vote_say_a_class_a_sample_and_hear_one() {
         matches!(wanted.silence, fedistill_protocol::Silence::Far { quantile } if quantile == 0.75)
     );
     // All vote for the class after the right one on even rows, and are silent on odd ones.
-    let vote = |row: u32, class| f32::from(u8::from(row % 2 == 0 && class == (row + 1) % CLASSES));
+    let vote = |row: u32, class| {
+        f32::from(u8::from(
+            row.is_multiple_of(2) && class == (row + 1) % CLASSES,
+        ))
+    };
     let votes = rows
         .iter()
         .flat_map(|row| (0..CLASSES).map(move |class| vote(row, class)));
@@ -380,7 +384,7 @@ fn those_who_vote_say_a_class_a_sample_and_hear_one() {
     let lesson = &state.common[0].answers;
     assert_eq!(lesson.kind(), AnswerKind::Probabilities);
     for (row, said) in rows.iter().zip(lesson.iter()) {
-        let class = if row % 2 == 0 { row + 1 } else { row } % CLASSES;
+        let class = (row + u32::from(row.is_multiple_of(2))) % CLASSES;
         let expected = (0..CLASSES).map(|at| f32::from(u8::from(at == class)));
         assert_eq!(said, expected.collect::<Vec<f32>>(), "row {row}");
     }
