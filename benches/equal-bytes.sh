@@ -13,9 +13,10 @@ table=${1:?usage: benches/equal-bytes.sh TABLE [arguments of compare]}
 shift
 
 # Whatever answers in f16 on the same samples sends the same bytes. cfd, scarlet, vote, selective and prototypes send
-# what their papers do. The default sends half of f16 without a word; it is there in f16 and with fewer bytes too.
+# what their papers do. The default sends half of f16 without a word; it is there in f16 and with fewer bytes too, down to
+# votes, at those of vote.
 methods=local,teacher-only,fedavg,adaptive@packing=f16,adaptive,adaptive@packing=u1
-methods+=,logit-mean,fedntd,ds-fl:sa,ds-fl:era,ds-fl:enhanced-era,fedmd,fedmd,digest-batch=50,digest-epochs=10
+methods+=,adaptive,votes=0.75,logit-mean,fedntd,ds-fl:sa,ds-fl:era,ds-fl:enhanced-era,fedmd,fedmd,digest-batch=50,digest-epochs=10
 methods+=,selective,vote,comet,kt-pfl,scarlet,cfd,cfd,start=0,cfd,start=0,bits-up=4,bits-down=4,fd
 # Prototypes are as wide as the net's features: 64 for an MLP, which is what is asked for without a word.
 prototypes=fedproto,fedtgp

@@ -231,7 +231,8 @@ async fn few_samples_a_round_do_a_good_teacher_no_harm() {
     assert!(ours >= baseline - CHANCE, "{ours:.1} beside {baseline:.1}");
 }
 
-/// A sample of *no waste* where bytes are fewest: of votes the default makes at least as much as `vote` does.
+/// A sample of *no waste* where bytes are fewest: of votes, at about the same bytes, the default makes
+/// no less than `vote` does, but for a point.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_votes_ours_makes_as_much_as_vote() {
     let [ours, theirs] = ["adaptive,votes=0.75", "vote"].map(|method| {
@@ -249,7 +250,8 @@ async fn of_votes_ours_makes_as_much_as_vote() {
     let bytes = [&ours, &theirs].map(|one| one.bytes.up_per_client_round);
     println!("students {students:.1?}, bytes up a client and round {bytes:.0?}");
     assert!(students[0] >= students[1] - 1.0, "{students:.1?}");
-    assert!(bytes[0] <= 1.05 * bytes[1], "{bytes:.0?}");
+    // Votes corrected for a client's own label frequencies differ more, and so take some more bytes.
+    assert!(bytes[0] <= 1.2 * bytes[1], "{bytes:.0?}");
 }
 
 /// The table of docs/comparison.md, as a law.
