@@ -6,16 +6,17 @@
 )]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fedistill_client::Event;
 use fedistill_coordinator::{
-    Coordinator, CoordinatorError, FileStore, MemoryStore, Settings, Store,
+    Coordinator, CoordinatorError, FileStore, MemoryStore, Observer, Settings, Store,
 };
 use fedistill_federation::{Folded, Late, Quorum, method};
 use fedistill_protocol::{
-    AnswerKind, Answers, Contribution, Digest, Hello, Message, Precision, RejectReason, RoundId,
+    AnswerKind, Answers, Contribution, Digest, Hello, Message, Name, Precision, RejectReason,
+    RoundId,
 };
 use fedistill_tests::clinic::{self, classes, name, transfer, ward};
 use fedistill_transport::memory::{self, Door};
@@ -97,6 +98,16 @@ fn rejection(message: Message) -> (RejectReason, String) {
     }
 }
 
+/// Whose contributions the machine has refused, and why.
+#[derive(Clone, Default)]
+struct Refused(Arc<Mutex<Vec<(Name, RejectReason)>>>);
+
+impl Observer for Refused {
+    fn refused(&mut self, client: &Name, reason: RejectReason) {
+        self.0.lock().unwrap().push((client.clone(), reason));
+    }
+}
+
 #[tokio::test]
 async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() {
     let (listener, door) = memory::listen();
@@ -108,6 +119,8 @@ async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() 
         ..settings()
     })
     .unwrap();
+    let refused = Refused::default();
+    let coordinator = coordinator.observed_by(refused.clone());
     let run = tokio::spawn(coordinator.run(Arc::new(listener), CancellationToken::new()));
     let mut good = Puppet::connect(&door, "good", classes()).await;
     let mut bad = Puppet::connect(&door, "bad", classes()).await;
@@ -166,6 +179,14 @@ async fn contributions_that_cannot_be_used_are_rejected_and_the_round_goes_on() 
         detail.contains("already") || detail.contains("another"),
         "{detail}"
     );
+
+    // What the round itself has refused is counted.
+    let counted = refused.0.lock().unwrap().clone();
+    let expected = [
+        (name("bad"), RejectReason::WrongRound),
+        (name("good"), RejectReason::Conflict),
+    ];
+    assert_eq!(counted, expected);
 
     // One that was refused may mend its ways while the round is open.
     let mended = bad.contribute(id, length, fair).await;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use fedistill_client::journal::{Journal, JournalError, Line};
 use fedistill_coordinator::{Closed, FileStore, Store, StoreError};
 use fedistill_federation::{Event, Folded};
+use fedistill_program::lock;
 use fedistill_protocol::{Digest, Name, RoundId};
 use thiserror::Error;
 
@@ -54,6 +55,9 @@ pub enum ReadError {
     /// A journal that cannot be used, or is in use.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A folder whose process runs: what it writes cannot be read as a whole.
+    #[error("{} is in use by another process: stop that one first", .0.display())]
+    InUse(PathBuf),
     /// A folder with neither.
     #[error("{0} has neither rounds.redb nor journal.redb: name state folders")]
     Nothing(PathBuf),
@@ -82,6 +86,10 @@ impl Records {
             let found = (store.exists(), journal.exists());
             if found == (false, false) {
                 return Err(ReadError::Nothing(folder.to_owned()));
+            }
+            // While its disk is full a process keeps no file open that would say so.
+            if lock::is_taken(folder) == Some(true) {
+                return Err(ReadError::InUse(folder.to_owned()));
             }
             if found.0 {
                 if records.coordinator.is_some() {

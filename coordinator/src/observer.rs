@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fedistill_protocol::{Name, RoundId};
+use fedistill_protocol::{Name, RejectReason, RoundId};
 use fedistill_transport::{BoxFuture, Traffic};
 
 use crate::drift::Drift;
@@ -72,6 +72,12 @@ pub trait Observer: Send {
     /// [`Self::round_done`] follows.
     fn late_folded(&mut self, id: RoundId, contributions: usize) {
         let _ = (id, contributions);
+    }
+
+    /// A client's contribution is refused: another one than it gave to the same round before, one that is late, or one
+    /// that cannot be used.
+    fn refused(&mut self, client: &Name, reason: RejectReason) {
+        let _ = (client, reason);
     }
 
     /// A try at a round has missed its quorum and is given up.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fedistill_learning::checkpoint::write_whole;
 use fedistill_learning::{Dataset, Evaluation};
 use fedistill_program::lock;
-use fedistill_protocol::{Name, RoundId};
+use fedistill_protocol::{Name, RejectReason, RoundId};
 use fedistill_transport::Traffic;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,9 @@ pub struct Status {
     /// How many late contributions count in the round after their own.
     #[serde(default)]
     pub late: u64,
+    /// How many contributions were refused since the federation began, by why.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
     /// How good the teacher is, where there are held-out samples.
     pub teacher: Option<Evaluation>,
     /// When this was written, in seconds since 1970.
@@ -98,6 +101,7 @@ impl Bookkeeper {
                 decided: BTreeMap::new(),
                 missed: MissedCounts::default(),
                 late: 0,
+                refused: BTreeMap::new(),
                 teacher: None,
                 updated: 0,
                 process: std::process::id(),
@@ -145,6 +149,7 @@ impl Observer for Bookkeeper {
             self.status.ledger = before.ledger;
             self.status.missed = before.missed;
             self.status.late = before.late;
+            self.status.refused = before.refused;
         }
         self.update(teacher);
     }
@@ -168,6 +173,18 @@ impl Observer for Bookkeeper {
 
     fn round_settled(&mut self, _: RoundId, _: usize) {
         self.status.missed.settled += 1;
+    }
+
+    fn refused(&mut self, _: &Name, reason: RejectReason) {
+        let why = match reason {
+            RejectReason::Conflict => "another answer than before",
+            RejectReason::TooLate => "too late",
+            RejectReason::WrongRound => "of another round",
+            RejectReason::NotSelected => "not asked",
+            RejectReason::Malformed => "malformed",
+            _ => "other",
+        };
+        *self.status.refused.entry(why.to_owned()).or_default() += 1;
     }
 
     fn late_folded(&mut self, _: RoundId, contributions: usize) {
@@ -279,6 +296,13 @@ impl std::fmt::Display for Status {
                 "\nrounds that missed their quorum: {}",
                 missed.join(", ")
             )?;
+        }
+        if !self.refused.is_empty() {
+            let refused = self.refused.iter();
+            let refused: Vec<String> = refused
+                .map(|(why, count)| format!("{count} {why}"))
+                .collect();
+            write!(f, "\ncontributions refused: {}", refused.join(", "))?;
         }
         if self.late > 0 {
             write!(f, "\nlate contributions that count: {}", self.late)?;

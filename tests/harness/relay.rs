@@ -24,8 +24,8 @@ pub struct Weather {
     pub delay: Duration,
     /// By how much more at most, at random: what takes longer is overtaken.
     pub jitter: Duration,
-    /// Bytes a second that all clients together get through, each way; what would wait for longer than [`QUEUE`] is
-    /// lost. As fast as it goes, where nothing is said.
+    /// Bytes a second that all clients together get through, each way; what would wait for longer than a
+    /// quarter of a second is lost. As fast as it goes, where nothing is said.
     pub rate: Option<f64>,
 }
 

@@ -280,6 +280,7 @@ impl Coordinator {
                 Output::Send { to, message } => {
                     if let Message::Rejected(rejected) = &message {
                         tracing::warn!(client = %to, "contribution rejected: {}", rejected.detail);
+                        self.observer.refused(&to, rejected.reason);
                     }
                     hub.send(&to, &message);
                 }
