@@ -84,7 +84,7 @@ fn walk(step: u32, round: &str, mut live: impl FnMut(u32) -> Ended) {
         assert!(number < 200, "it comes to no round: {}", ended.told);
         // The first is one that the life before had opened.
         if number > FIRST && ended.told.matches(round).count() > 2 {
-            println!("came to: instants 1 to {FIRST} and each {step}. after them up to {number}");
+            println!("came to: instants 1 to {FIRST}, then in steps of {step} up to {number}");
             return;
         }
     }
@@ -179,35 +179,47 @@ fn a_state_file_is_there_whole_or_not_at_all() {
         let files = || {
             let found = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
             let names = found.map(|entry| entry.file_name().into_string().unwrap());
-            let (mut named, mut unfinished) = (false, false);
-            for found in names {
+            let (mut named, mut unfinished, mut bytes) = (false, false, Vec::new());
+            for found in names.filter(|found| found.starts_with(name)) {
                 named |= found == name;
-                unfinished |= found.starts_with(name) && found.ends_with(".new");
+                unfinished |= found.ends_with(".new");
+                bytes = fs::read(folder.join(found)).unwrap();
             }
-            (named, unfinished)
+            ((named, unfinished), bytes)
         };
-        let mut seen = Vec::new();
+        let (mut seen, mut held) = (Vec::new(), Vec::new());
         for number in 1.. {
             // None is there before the first.
             let _ = fs::remove_dir_all(&folder);
             faults.kill_at(&mut command, number);
             let ended = run(&mut command);
             assert_eq!(ended.code, None, "instant {number}: {}", ended.told);
-            seen.push(files());
+            let (found, bytes) = files();
+            seen.push(found);
+            held.push((bytes, ended.told));
             open(&folder.join(name));
-            assert_eq!(files(), (true, false), "instant {number}");
+            assert_eq!(files().0, (true, false), "instant {number}");
             // Once it has its name, then its folder is durable, then more is written.
             if seen.ends_with(&[(true, false); 3]) {
                 break;
             }
         }
         // It is whole and has no name, and in the next instant it has one.
-        let nameless = seen.iter().position(|found| *found == (true, false));
-        let nameless = &seen[..nameless.unwrap()];
+        let named = seen.iter().position(|found| *found == (true, false));
+        let named = named.unwrap();
         assert!(
-            !nameless.is_empty() && nameless.iter().all(|found| *found == (false, true)),
+            named > 0 && seen[..named].iter().all(|found| *found == (false, true)),
             "{seen:?}"
         );
+        // The first is right after the name: nothing more is written before its folder is durable.
+        assert!(
+            held[named].1.contains("killed before fsync of a folder"),
+            "{}",
+            held[named].1
+        );
+        let whole = &held[named].0;
+        let same = |(bytes, _): &(Vec<u8>, String)| bytes == whole;
+        assert!(held[named - 1..named + 2].iter().all(same));
     }
 }
 

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -23,9 +24,11 @@
 
 static long calls;
 
-static void durable(void) {
+static void instant(const char *which) {
     const char *at = getenv("FEDISTILL_FAULT_KILL_AT");
-    if (at && __sync_add_and_fetch(&calls, 1) == atol(at)) kill(getpid(), SIGKILL);
+    if (!at || __sync_add_and_fetch(&calls, 1) != atol(at)) return;
+    dprintf(STDERR_FILENO, "killed %s\n", which);
+    kill(getpid(), SIGKILL);
 }
 
 static int full(int fd) {
@@ -45,21 +48,21 @@ static int is_folder(int fd) {
 }
 
 int fsync(int fd) {
-    if (is_folder(fd)) durable();
+    if (is_folder(fd)) instant("before fsync of a folder");
     int done = REAL(fsync)(fd);
-    durable();
+    instant("after fsync");
     return done;
 }
 
 int fdatasync(int fd) {
     int done = REAL(fdatasync)(fd);
-    durable();
+    instant("after fdatasync");
     return done;
 }
 
 int rename(const char *from, const char *to) {
     int done = REAL(rename)(from, to);
-    durable();
+    instant("after rename");
     return done;
 }
 
