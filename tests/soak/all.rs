@@ -12,7 +12,7 @@ pub(crate) fn came_to(what: &str) {
 }
 
 /// Run all of it, one after the other, and print a table of what it came to. Each part is a process of its own; ends with exit
-/// code 1 if one of them does not end well. It takes some six hours.
+/// code 1 if one of them does not end well. It takes hours.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct All {
     /// As short as it says something: a few minutes.

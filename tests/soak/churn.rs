@@ -226,6 +226,7 @@ impl Churn {
             last.at.as_secs_f64() / 60.0,
             warm_up.as_secs_f64() / 60.0
         );
+        let long = last.at >= Duration::from_secs(3600);
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let (slope, error) = settled.slope();
         println!(
@@ -240,15 +241,19 @@ impl Churn {
         let (before, after) = (first.vitals.descriptors, last.vitals.descriptors);
         println!("descriptors: {before} at first, {after} at last, {most} at the most");
         came_to(&format!(
-            "{:.1} MB after the warm-up, {:.1} MB at last, {:+.3} MB/h; {before} descriptors, then {after}",
+            "{:.1} MB after the warm-up, {:.1} MB at last{}; {before} descriptors, then {after}",
             megabytes(first.vitals.resident),
             megabytes(last.vitals.resident),
-            slope / 1e6
+            // Of minutes, no slope tells anything.
+            if long {
+                format!(", {:+.3} MB/h", slope / 1e6)
+            } else {
+                String::new()
+            }
         ));
         let ran = (last.vitals.ran - first.vitals.ran).as_secs_f64();
         let share = 100.0 * ran / (last.at - first.at).as_secs_f64().max(1e-9);
         println!("the coordinator took {share:.1} % of a core");
-        let long = last.at >= Duration::from_secs(3600);
         let slow = !long || slope <= GROWTH;
         // One more may be open at the moment: the status, as it is written.
         slow && after <= before + 1
