@@ -37,8 +37,8 @@ pub(super) const ENTRY: Entry = Entry {
     up: "probabilities on N samples, always the same ones: at 1 bit at most N log2(C) / 8 before coding",
     down: "what the server's model says of them once it has learnt their mean, in as few bits",
     loss: "from parameters that all share: KL to what came down; then cross-entropy",
-    good: "even data and very few bytes",
-    bad: "label skew at 1 bit: votes of those that never saw a class outweigh the others, and more samples do not help",
+    good: "very few bytes on even data, with `start=0` (docs/comparison.md)",
+    bad: "the paper's own start in short federations: students that begin each round from common parameters ended below `local` on even data in our tables; label skew at 1 bit: votes of those that never saw a class outweigh the others, and more samples do not help",
     differs: "an adaptive binary coder in place of CABAC; which rows have changed is coded apart from what they have become; without a teacher the mean itself comes down",
     parameters: &[
         Parameter {

@@ -24,8 +24,8 @@ pub(super) const ENTRY: Entry = Entry {
     up: "a row of C probabilities for each class that a client holds: at most 4C²",
     down: "the mean over the other clients of each class: 4C²",
     loss: "cross-entropy, plus γ times cross-entropy with what came down about the sample's class",
-    good: "hardly any bytes, no public samples at all; it helps clients on their own data",
-    bad: "global accuracy: it is hardly better than `local`",
+    good: "hardly any bytes, no public samples at all",
+    bad: "global accuracy: it is hardly better than `local`; under skew it cost clients accuracy on their own data in our tables",
     differs: "means are taken of the student as it is at the end of a round, not while it changed",
     parameters: &[Parameter {
         key: "gamma",
