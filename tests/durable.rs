@@ -12,6 +12,7 @@ use fedistill_coordinator::{
     Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store, StoreError,
 };
 use fedistill_federation::{Before, Event, Folded, Lesson, State};
+use fedistill_program::database::Handle;
 use fedistill_protocol::{
     About, AnswerKind, Answers, Digest, Knowledge, Name, Precision, Report, RoundId, RoundPlan,
     Rounding, Rows, Silence, Update,
@@ -281,6 +282,32 @@ fn a_file_is_read_as_it_was_when_its_process_died() {
         std::fs::copy(&path, &copy).unwrap();
         Some(Box::new(FileStore::open_at(&copy).unwrap()))
     });
+}
+
+#[test]
+fn a_store_that_a_newer_version_has_written_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, journal) = (
+        folder.path().join("rounds.redb"),
+        folder.path().join("journal.redb"),
+    );
+    let keep = || Journal::open(&journal, &name("clinic"), &name("ward-7"));
+    drop((FileStore::open_at(&store).unwrap(), keep().unwrap()));
+    for path in [&store, &journal] {
+        let newer = Handle::open(path, 1 << 20, 7).unwrap();
+        let transaction = newer.write().unwrap();
+        newer.mark(&transaction).unwrap();
+        transaction.commit().unwrap();
+    }
+    for error in [
+        FileStore::open_at(&store).unwrap_err().to_string(),
+        FileStore::look_at(&store).unwrap_err().to_string(),
+        keep().unwrap_err().to_string(),
+        Journal::look_at(&journal).unwrap_err().to_string(),
+    ] {
+        let parts = [".redb", "format 7", "update this program"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
 }
 
 #[test]

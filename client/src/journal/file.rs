@@ -20,6 +20,8 @@ const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history")
 
 /// Bytes of the file that are held in memory: all of it is written far more often than read.
 const CACHE: usize = 4 << 20;
+/// Of what is written here; a change that older versions would misread takes the next number.
+const FORMAT: u64 = 1;
 
 type Fail = Box<dyn std::error::Error + Send + Sync>;
 
@@ -108,7 +110,7 @@ impl Journal {
     }
 
     fn open_any(path: &Path) -> Result<Self, JournalError> {
-        let database = Handle::open(path, CACHE).map_err(|error| match error {
+        let database = Handle::open(path, CACHE, FORMAT).map_err(|error| match error {
             DatabaseError::InUse { path } => JournalError::InUse { path },
             DatabaseError::NoRoom { path } => JournalError::NoRoom { path },
             DatabaseError::Failed { path, why } => JournalError::Failed { path, why },
@@ -123,6 +125,7 @@ impl Journal {
     /// Whose it is: `owner`'s if it is nobody's yet.
     fn claim(&self, owner: &Owner) -> Result<Owner, Fail> {
         let transaction = self.database.write()?;
+        self.database.mark(&transaction)?;
         let found = {
             let mut values = transaction.open_table(VALUES)?;
             let found = values.get("owner")?.map(|found| found.value().to_vec());

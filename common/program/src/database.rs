@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadTransaction, ReadableDatabase, StorageError, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, StorageError, TableDefinition, WriteTransaction,
+};
 use thiserror::Error;
 
 /// Why a database cannot be opened.
@@ -142,21 +144,47 @@ fn storage<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
 pub struct Handle {
     path: PathBuf,
     cache: usize,
+    format: u64,
     database: Mutex<Option<Database>>,
 }
 
+/// `format`: of which version what the file holds is; 1 where it does not say.
+const FORMAT: TableDefinition<'_, &str, u64> = TableDefinition::new("format");
+
 impl Handle {
-    /// As [`open`].
+    /// As [`open`]; what the file holds may be of any format up to this one.
     ///
     /// # Errors
-    /// As [`open`].
-    pub fn open(path: &Path, cache: usize) -> Result<Self, DatabaseError> {
-        let database = Mutex::new(Some(open(path, cache)?));
+    /// As [`open`]; a file of a later format, which a newer version has written.
+    pub fn open(path: &Path, cache: usize, format: u64) -> Result<Self, DatabaseError> {
+        let database = open(path, cache)?;
+        let failed = |why: String| DatabaseError::Failed {
+            path: path.to_owned(),
+            why,
+        };
+        let found = format_of(&database).map_err(|error| failed(error.to_string()))?;
+        if found > format {
+            return Err(failed(format!(
+                "a newer version has written it (format {found}, this program reads up to {format}): update this program, or put back a copy from before the other was updated"
+            )));
+        }
         Ok(Self {
             path: path.to_owned(),
             cache,
-            database,
+            format,
+            database: Mutex::new(Some(database)),
         })
+    }
+
+    /// Says, with all else that a transaction writes, of which format the file is from then on.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn mark(&self, transaction: &WriteTransaction) -> Result<(), Box<dyn Error + Send + Sync>> {
+        transaction
+            .open_table(FORMAT)?
+            .insert("format", self.format)?;
+        Ok(())
     }
 
     /// Where it is.
@@ -197,6 +225,14 @@ impl Handle {
         // It was filled just now.
         slot.as_ref()
             .map_or_else(|| Err("it is not open".into()), begin)
+    }
+}
+
+fn format_of(database: &Database) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    match database.begin_read()?.open_table(FORMAT) {
+        Ok(table) => Ok(table.get("format")?.map_or(1, |format| format.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(1),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -27,6 +27,8 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
 /// read. As the history grows, this fills up, in hours or days: it is memory that a coordinator comes to.
 const CACHE: usize = 1 << 20;
+/// Of what is written here; a change that older versions would misread takes the next number.
+const FORMAT: u64 = 1;
 
 fn epoch_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Epoch, redb::StorageError> {
     Ok(Epoch {
@@ -79,7 +81,7 @@ impl FileStore {
     }
 
     fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
-        let opened = Handle::open(path, CACHE);
+        let opened = Handle::open(path, CACHE, FORMAT);
         let database = opened.map_err(|error| match error {
             DatabaseError::InUse { path } => StoreError::InUse { path },
             DatabaseError::NoRoom { path } => StoreError::NoRoom { path },
@@ -118,6 +120,7 @@ impl FileStore {
     /// The next epoch, or the one that a rollback names, on disk before anything is done in it.
     fn claim(&self, rollback: Option<u64>) -> Result<Epoch, Fail> {
         let transaction = self.database.write()?;
+        self.database.mark(&transaction)?;
         let epoch = {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let before = epoch_in(&numbers)?;
