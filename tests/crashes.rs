@@ -382,7 +382,7 @@ fn a_client_that_is_told_to_stop_leaves_its_training_at_a_checkpoint() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_coordinator_that_is_told_to_stop_does_not_wait_for_its_teacher() {
-    let long = format!("{SHORT}[training]\ndistillation-epochs = 100\n");
+    let long = format!("{SHORT}[training]\ndistillation-epochs = 600\n");
     let deployment = Deployment::new(1, 2, &long.replace("samples = 40", "samples = 200"));
     // A teacher that learns for much longer than a student.
     let config = deployment.coordinator_config();
