@@ -157,7 +157,7 @@ async fn sides_of_two_versions_come_to_the_same() {
 }
 
 /// Later than that of a store that is made now, which is the time.
-const SEEN: u64 = 10_000_000_007;
+const SEEN: u64 = 10_000_000_000_007;
 
 /// A client that has seen epoch [`SEEN`] meets a coordinator of `epoch`; what the two say.
 async fn meet(
