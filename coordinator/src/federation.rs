@@ -161,23 +161,24 @@ impl Coordinator {
             () = stop.cancelled() => Ok(Ended::Stopped),
         };
         hub.open(None);
-        door.abort();
-        match &result {
-            Ok(Ended::Finished) => hub.goodbye(&Goodbye {
+        let goodbye = match &result {
+            Ok(Ended::Finished) => Goodbye {
                 why: "the federation is over".to_owned(),
                 back: false,
                 after_ms: 0,
-            }),
+            },
             _ => {
+                door.abort();
                 let away = pace::of_a_stop(hub.count()).as_millis();
-                hub.goodbye(&Goodbye {
+                Goodbye {
                     why: "the coordinator stops".to_owned(),
                     back: true,
                     after_ms: away.try_into().unwrap_or(u32::MAX),
-                });
+                }
             }
-        }
-        hub.emptied(&mut incoming, QUIET, ENDING).await;
+        };
+        hub.empty(&mut incoming, goodbye, QUIET, ENDING).await;
+        door.abort();
         listener.shut().await;
         result
     }

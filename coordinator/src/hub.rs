@@ -1,6 +1,6 @@
 //! Who is connected, and what they say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct Hub {
 #[derive(Default)]
 struct State {
     members: BTreeMap<Name, Member>,
+    /// Who was asked to come back later, and has not yet.
+    away: BTreeSet<Name>,
     serial: u64,
     /// What clients may fetch.
     blobs: BTreeMap<Digest, Arc<[u8]>>,
@@ -112,6 +114,7 @@ impl Hub {
     ) -> (u64, mpsc::Receiver<Arc<[u8]>>) {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let mut state = self.state();
+        state.away.remove(name);
         state.parameters.insert(name.clone(), parameters);
         state.serial += 1;
         let serial = state.serial;
@@ -192,19 +195,30 @@ impl Hub {
         }
     }
 
-    /// Waits until all clients have hung up, as they do once they have read a goodbye: as long as
-    /// one more does within `quiet`, but no longer than `ending`, whatever the others say.
-    pub(crate) async fn emptied(
+    /// Says `goodbye` to everyone, and waits until all clients have hung up, as they do once they have read
+    /// it: as long as one more does within `quiet`, but no longer than `ending`, whatever the others say.
+    /// Where nobody is to come `back`, who was sent away earlier and comes late is waited for until `ending`,
+    /// as nobody would tell it later.
+    pub(crate) async fn empty(
         &self,
         incoming: &mut mpsc::Receiver<Arrival>,
+        goodbye: Goodbye,
         quiet: Duration,
         ending: Duration,
     ) {
+        self.goodbye(&goodbye);
         let end = Instant::now() + ending;
         let mut until = Instant::now() + quiet;
-        while self.count() > 0 {
-            match timeout_at(until.min(end), incoming.recv()).await {
+        loop {
+            let is_awaited = !goodbye.back && !self.state().away.is_empty();
+            let until_now = match (is_awaited, self.count()) {
+                (true, _) => end,
+                (false, 0) => return,
+                (false, _) => until.min(end),
+            };
+            match timeout_at(until_now, incoming.recv()).await {
                 Ok(Some(Arrival::Left(_))) => until = Instant::now() + quiet,
+                Ok(Some(Arrival::Joined(name))) => self.send(&name, &goodbye.clone().into()),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return,
             }
@@ -277,6 +291,12 @@ impl Hub {
 
     pub(crate) fn gave(&self, client: &Name, blob: Digest, packed: Arc<[u8]>) {
         self.state().given.insert(client.clone(), (blob, packed));
+    }
+
+    /// Sends a client away for a while.
+    pub(crate) fn send_away(&self, client: &Name, goodbye: &Goodbye) {
+        self.state().away.insert(client.clone());
+        self.send(client, &goodbye.clone().into());
     }
 
     /// Sends everyone away.

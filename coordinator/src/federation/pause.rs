@@ -21,12 +21,14 @@ impl Coordinator {
         tracing::info!("the next round opens in {} s", pause.as_secs_f64());
         let end = Instant::now() + pause;
         if let Some(goodbye) = until(pause) {
-            hub.goodbye(&goodbye);
+            for client in hub.connected() {
+                hub.send_away(&client, &goodbye);
+            }
         }
         while let Ok(Some(arrival)) = timeout_at(end, incoming.recv()).await {
             let left = end.saturating_duration_since(Instant::now());
             if let (Arrival::Joined(name), Some(goodbye)) = (&arrival, until(left)) {
-                hub.send(name, &goodbye.into());
+                hub.send_away(name, &goodbye);
             }
             self.wait_or_refuse(hub, arrival);
         }

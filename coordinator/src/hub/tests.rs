@@ -40,6 +40,14 @@ pub(crate) async fn hub(
     (hub, mailboxes, incoming)
 }
 
+fn over() -> Goodbye {
+    Goodbye {
+        why: "the federation is over".to_owned(),
+        back: false,
+        after_ms: 0,
+    }
+}
+
 #[tokio::test]
 async fn who_never_hangs_up_does_not_hold_up_the_end() {
     let (hub, _mailboxes, mut incoming) = hub(&["a", "b"]).await;
@@ -53,7 +61,7 @@ async fn who_never_hangs_up_does_not_hold_up_the_end() {
     };
     let patience = Duration::from_secs(20);
     tokio::select! {
-        ended = timeout(patience, hub.emptied(&mut incoming, quiet, ending)) => ended.unwrap(),
+        ended = timeout(patience, hub.empty(&mut incoming, over(), quiet, ending)) => ended.unwrap(),
         () = chatter => {}
     }
     assert_eq!(hub.count(), 2);
@@ -64,7 +72,60 @@ async fn an_empty_hub_is_not_waited_for() {
     let (hub, _mailboxes, mut incoming) = hub(&["a"]).await;
     assert!(hub.leave(&name("a"), 1, Traffic::default()));
     let long = Duration::from_secs(3600);
-    let emptied = hub.emptied(&mut incoming, long, long);
+    let emptied = hub.empty(&mut incoming, over(), long, long);
+    timeout(Duration::from_secs(20), emptied).await.unwrap();
+}
+
+/// It comes back to a federation that is over: who else would tell it?
+#[tokio::test]
+async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
+    let (hub, mut mailboxes, mut incoming) = hub(&["a", "b"]).await;
+    let (a, b) = (name("a"), name("b"));
+    let later = Goodbye {
+        back: true,
+        ..over()
+    };
+    hub.send_away(&a, &later);
+    hub.send_away(&b, &later);
+    // One is back in time, the other one is not.
+    assert!(hub.leave(&a, 1, Traffic::default()));
+    let (listener, door) = memory::listen();
+    let come = async |who: &Name| {
+        let peer = Peer::Client {
+            federation: name("clinic"),
+            name: who.clone(),
+        };
+        let theirs = door.dialer(peer).dial().await.unwrap();
+        let ours = listener.accept().await.unwrap();
+        let ours = Arc::new(Metered::new(ours, Arc::default()));
+        (theirs, hub.join(who, ours, 0))
+    };
+    let (_theirs, (_, _mailbox)) = come(&b).await;
+    let long = Duration::from_secs(3600);
+    let quiet = Duration::from_millis(1);
+    let late = async {
+        // Only who waits for it takes more than one message here.
+        for _ in 0..hub.arrivals.max_capacity() + 2 {
+            hub.arrivals
+                .send(Arrival::Heartbeat(b.clone()))
+                .await
+                .unwrap();
+        }
+        let (_theirs, (serial, mut mailbox)) = come(&a).await;
+        hub.arrivals.send(Arrival::Joined(a.clone())).await.unwrap();
+        let told = mailbox.recv().await.unwrap();
+        assert_eq!(Some(told), encode(&over().into()));
+        assert!(hub.leave(&a, serial, Traffic::default()));
+        hub.arrivals.send(Arrival::Left(a.clone())).await.unwrap();
+    };
+    let emptied = hub.empty(&mut incoming, over(), quiet, long);
+    let both = async { tokio::join!(emptied, late) };
+    timeout(Duration::from_secs(20), both).await.unwrap();
+    assert!(mailboxes[0].try_recv().is_ok());
+
+    // Who is to come back anyway is not waited for.
+    hub.send_away(&a, &later);
+    let emptied = hub.empty(&mut incoming, later, quiet, long);
     timeout(Duration::from_secs(20), emptied).await.unwrap();
 }
 
