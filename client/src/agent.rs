@@ -1,8 +1,10 @@
 //! The machine of a client, without IO.
 
 mod again;
+mod answer;
 mod answered;
 mod done;
+mod gather;
 mod said;
 mod waiting;
 
@@ -12,8 +14,8 @@ use std::time::Duration;
 
 use fedistill_learning::Samples;
 use fedistill_protocol::{
-    Answers, Digest, Hello, Message, Receipt, Refusal, RejectReason, Rejected, RoundId, RoundPlan,
-    TransferManifest, TransferSet, Version, Welcome,
+    Answers, Digest, Hello, Message, Refusal, RoundId, RoundPlan, TransferManifest, TransferSet,
+    Version, Welcome,
 };
 
 use self::answered::Answered;
@@ -21,7 +23,6 @@ use self::done::Done;
 pub use self::said::{AgentConfig, Blob, Input, Job, Output, Stop};
 use self::waiting::Waiting;
 use crate::journal::{Begun, Entry, Finished};
-use crate::{Held, Wanted};
 
 /// Follows the protocol on behalf of a student: sans-IO, and without ever seeing a sample of its own.
 ///
@@ -311,230 +312,6 @@ impl Agent {
             whole: false,
         });
         self.prepare();
-    }
-
-    /// A plan waits: get what is missing of the transfer set and of its knowledge, or begin.
-    fn prepare(&mut self) {
-        let classes = self.classes();
-        let (Some(waiting), Some(welcome)) = (self.work.waiting_mut(), &self.welcome) else {
-            return;
-        };
-        if self.transfer.is_none() && waiting.plan.needs_samples() {
-            // What a plan before has fetched of it lies ready: it goes on from there.
-            let TransferManifest { blob, bytes, .. } = welcome.transfer;
-            return self.put(Output::Fetch { blob, bytes });
-        }
-        waiting.take_from(&self.known);
-        match waiting.next(&self.known, classes) {
-            Some((blob, bytes, _)) => self.put(Output::Fetch { blob, bytes }),
-            None => self.train(),
-        }
-    }
-
-    fn classes(&self) -> u32 {
-        self.config.classes.len() as u32
-    }
-
-    /// What a blob that is to be fetched has to be; `None` for one that nothing waits for.
-    pub fn wanted(&self, blob: Digest) -> Option<Wanted> {
-        let manifest = &self.welcome.as_ref()?.transfer;
-        if manifest.blob == blob && self.transfer.is_none() {
-            return Some(Wanted::Transfer);
-        }
-        let waiting = self.work.waiting()?;
-        let (next, _, wanted) = waiting.next(&self.known, self.classes())?;
-        (next == blob).then_some(wanted)
-    }
-
-    fn held(&mut self, blob: Digest, held: Held) {
-        let (Some(wanted), Some(welcome)) = (self.wanted(blob), &self.welcome) else {
-            return;
-        };
-        match (wanted, held) {
-            (Wanted::Transfer, Held::Transfer(set)) => {
-                let TransferManifest { shape, samples, .. } = &welcome.transfer;
-                if set.shape() == shape && set.len() == *samples as usize {
-                    self.transfer = Some((blob, set));
-                    return self.prepare();
-                }
-                let why = format!(
-                    "it has {} samples of shape {:?}, announced were {samples} of {shape:?}",
-                    set.len(),
-                    set.shape()
-                );
-                self.unusable(blob, &why);
-            }
-            (wanted, Held::Knowledge(answers)) if wanted.fits(&answers) => {
-                if let Some(waiting) = self.work.waiting_mut() {
-                    waiting.got.push(answers);
-                }
-                self.prepare();
-            }
-            _ => self.unusable(blob, "it is held as something else"),
-        }
-    }
-
-    /// A blob is here and cannot be used.
-    fn unusable(&mut self, blob: Digest, why: &str) {
-        match self.wanted(blob) {
-            None => {}
-            Some(Wanted::Transfer) => {
-                let why = format!("the transfer set cannot be used: {why}");
-                self.put(Output::Stop(Stop::Unfit(why)));
-            }
-            Some(Wanted::Update { .. }) => {
-                if let Some(waiting) = self.work.waiting_mut() {
-                    waiting.whole = true;
-                }
-                self.prepare();
-            }
-            Some(Wanted::Knowledge { .. }) => {
-                if let Some(waiting) = self.work.take_waiting() {
-                    let id = waiting.plan.id;
-                    let why = cut(format!("the knowledge cannot be used: {why}"));
-                    self.put(Output::Send(Refusal { id, why }.into()));
-                }
-            }
-        }
-    }
-
-    fn train(&mut self) {
-        let Some(Waiting { plan, got, .. }) = self.work.take_waiting() else {
-            return;
-        };
-        let epoch = self.welcome.as_ref().map(|welcome| welcome.epoch);
-        let blobs = plan.knowledge.iter().map(|knowledge| knowledge.blob);
-        self.known = blobs.zip(got.iter().cloned()).collect();
-        if let Work::Done(done) = &self.work {
-            if done.answers_however_packed(&plan, &got) {
-                self.asked_in = epoch.unwrap_or(self.asked_in);
-                return self.answer_again();
-            }
-            if self.has_gone_back(plan.id) {
-                return;
-            }
-            self.drop_work();
-        }
-        self.asked_in = epoch.unwrap_or(self.asked_in);
-        let plan = self.as_begun(plan, &got);
-        self.begun = plan.identity().ok().map(|identity| Begun {
-            id: plan.id,
-            plan: identity,
-        });
-        let job = Job {
-            plan: Arc::clone(&plan),
-            knowledge: got,
-            transfer: self.transfer.as_ref().map(|(_, set)| Arc::clone(set)),
-        };
-        if self.durable {
-            self.put(Output::Keep(Entry::Begun(Arc::clone(&plan))));
-        }
-        self.work = Work::Training(plan);
-        self.put(Output::Train(Box::new(job)));
-    }
-
-    fn trained(&mut self, id: RoundId, result: Result<Option<Answers>, String>) {
-        let Work::Training(plan) = &self.work else {
-            return;
-        };
-        if plan.id != id {
-            return;
-        }
-        let answers = match result {
-            Ok(answers) => answers,
-            Err(why) => {
-                self.work = Work::Idle;
-                self.put(Output::Note(format!(
-                    "training for round {id} failed: {why}"
-                )));
-                let why = cut(why);
-                return self.put(Output::Send(Refusal { id, why }.into()));
-            }
-        };
-        let done = Done::of(self.version, plan, self.epoch, answers, self.given.as_ref());
-        if self.durable {
-            // Another answer to the same plan must never be given, so this one is kept first.
-            match done.finished() {
-                Ok(finished) => self.put(Output::Keep(Entry::Finished(finished))),
-                Err(error) => {
-                    self.work = Work::Idle;
-                    let why = cut(error.to_string());
-                    return self.put(Output::Send(Refusal { id, why }.into()));
-                }
-            }
-        }
-        self.put(Output::Offer(done.blobs().to_vec()));
-        let contribution = *done.contribution();
-        self.answered = Some(Answered::new(id, self.epoch));
-        self.work = Work::Done(Box::new(done));
-        if self.is_asked() {
-            self.put(Output::Send(contribution.into()));
-        }
-    }
-
-    fn counted(&mut self, receipt: Receipt) {
-        let Work::Done(done) = &mut self.work else {
-            return;
-        };
-        if !done.is(&receipt) || done.counted() {
-            return;
-        }
-        if let Some(given) = done.given() {
-            self.given = Some(given);
-        }
-        done.count();
-        let Receipt { id, blob } = receipt;
-        if let Some(answered) = &mut self.answered {
-            answered.count(id);
-        }
-        match self.durable {
-            true => self.put(Output::Keep(Entry::Counted { id, blob })),
-            false => {
-                self.work = Work::Idle;
-                self.put(Output::Retract);
-            }
-        }
-        self.put(Output::Counted(id));
-    }
-
-    fn rejected(&mut self, rejected: Rejected) {
-        let Rejected {
-            reason,
-            detail,
-            after_ms,
-            id,
-        } = rejected;
-        match reason {
-            RejectReason::OldEpoch => self.put(Output::Leave {
-                why: detail,
-                after: Duration::from_millis(after_ms.into()),
-                outdated: true,
-            }),
-            RejectReason::WrongFederation | RejectReason::WrongClasses => {
-                self.put(Output::Stop(Stop::NotWelcome(detail)));
-            }
-            _ => {
-                self.put(Output::Note(format!(
-                    "the coordinator rejects ({reason:?}): {detail}"
-                )));
-                let current = match &mut self.work {
-                    Work::Waiting(waiting) => Some(waiting.plan.id),
-                    Work::Training(plan) => Some(plan.id),
-                    Work::Done(done) => {
-                        // It stays the answer: there is no other, should it be asked for again.
-                        if id.is_none_or(|id| id == done.contribution().id) {
-                            done.reject();
-                        }
-                        None
-                    }
-                    Work::Idle => None,
-                };
-                // Older versions do not say which round it is about.
-                if current.is_some_and(|current| id.unwrap_or(current) == current) {
-                    self.drop_work();
-                }
-            }
-        }
     }
 
     fn drop_work(&mut self) {

@@ -1,10 +1,13 @@
 use fedistill_protocol::{
     About, AnswerKind, Contribution, Elements, Goodbye, Knowledge, Loss, LossTerm, Optimiser,
-    Phase, PhaseData, Precision, Report, Rounding, Rows, Silence, Start, Toward, Update,
+    Phase, PhaseData, Precision, Receipt, RejectReason, Rejected, Report, Rounding, Rows, Silence,
+    Start, Toward, Update,
 };
 
+mod anew;
 mod durable;
 mod packings;
+mod updates;
 
 use super::*;
 use crate::Policy;
@@ -156,57 +159,6 @@ fn a_plan_that_speaks_of_no_sample_needs_none_of_them() {
         matches!(outputs[..], [Output::Cancel(_), Output::Fetch { blob, .. }] if blob == set),
         "{outputs:?}"
     );
-}
-
-#[test]
-fn another_plan_of_the_same_number_takes_the_place_of_the_one_at_work() {
-    let mut agent = at_work();
-    step(&mut agent, Input::Lost);
-    step(&mut agent, Input::Connected);
-    hear(&mut agent, welcome());
-    assert_eq!(hear(&mut agent, plan(0)), []);
-    // As of a coordinator that has lost its state and began anew.
-    let mut other = plan(0);
-    other.seed += 1;
-    let outputs = hear(&mut agent, other.clone());
-    assert!(
-        matches!(&outputs[..], [Output::Cancel(_), Output::Train(job)] if *job.plan == other),
-        "{outputs:?}"
-    );
-    let outputs = step(&mut agent, Input::Trained(other.id, Ok(Some(answers()))));
-    assert_eq!(sent(&outputs).len(), 1, "{outputs:?}");
-}
-
-#[test]
-fn who_begins_anew_gets_no_answer_that_another_has_asked_for() {
-    let later = || Welcome {
-        epoch: 2,
-        ..welcome()
-    };
-    // Its training ends before, or after the other one is there: nothing is said until that has asked.
-    for early in [true, false] {
-        let mut agent = at_work();
-        step(&mut agent, Input::Lost);
-        let trained = Input::Trained(plan(0).id, Ok(Some(answers())));
-        if early {
-            step(&mut agent, trained.clone());
-        }
-        step(&mut agent, Input::Connected);
-        assert_eq!(sent(&hear(&mut agent, later())), Vec::<&Message>::new());
-        if !early {
-            let outputs = step(&mut agent, trained);
-            assert_eq!(sent(&outputs), Vec::<&Message>::new());
-        }
-        let outputs = hear(&mut agent, plan(0));
-        assert!(
-            matches!(sent(&outputs)[..], [Message::Contribution(_)]),
-            "{outputs:?}"
-        );
-        // From then on it is known to be asked.
-        step(&mut agent, Input::Lost);
-        step(&mut agent, Input::Connected);
-        assert_eq!(sent(&hear(&mut agent, later())).len(), 1);
-    }
 }
 
 #[test]
@@ -400,141 +352,5 @@ fn a_set_in_hand_is_not_fetched_again_unless_it_is_another() {
             _ => false,
         });
         assert_eq!(fetched.count(), fetches);
-    }
-}
-
-/// Lessons that differ from [`knowledge`] in one row of three.
-fn changed() -> Answers {
-    Answers::new(AnswerKind::Logits, 2, vec![1.0, 1.0, 7.0, 1.0, 1.0, 1.0]).unwrap()
-}
-
-/// A plan whose lessons come as an update of those of [`plan`], too; and that update.
-fn plan_with_update(round: u32) -> (RoundPlan, Vec<u8>) {
-    let (old, new) = (
-        knowledge().pack(Precision::F32),
-        changed().pack(Precision::F32),
-    );
-    let bytes = changed().update(&knowledge(), Precision::F32).unwrap();
-    let mut plan = plan(round);
-    plan.knowledge[0].blob = Digest::of(&new);
-    plan.knowledge[0].update = Some(Update {
-        base: Digest::of(&old),
-        blob: Digest::of(&bytes),
-        bytes: bytes.len() as u64,
-    });
-    (plan, bytes)
-}
-
-#[test]
-fn what_is_held_need_only_be_updated() {
-    let mut agent = at_work();
-    let (plan, update) = plan_with_update(1);
-    let outputs = hear(&mut agent, plan.clone());
-    let blob = Digest::of(&update);
-    assert!(
-        matches!(outputs[..], [Output::Cancel(_), Output::Fetch { blob: asked, .. }] if asked == blob),
-        "{outputs:?}"
-    );
-    let outputs = step(&mut agent, Input::Fetched(blob, update));
-    let [Output::Train(job)] = &outputs[..] else {
-        panic!("{outputs:?}");
-    };
-    assert_eq!(*job.knowledge[0], changed());
-}
-
-#[test]
-fn an_update_that_leads_elsewhere_is_made_up_for_by_the_whole() {
-    let mut agent = at_work();
-    let (plan, _) = plan_with_update(1);
-    let update = knowledge().update(&knowledge(), Precision::F32).unwrap();
-    hear(&mut agent, plan.clone());
-    let asked = plan.knowledge[0].update.unwrap().blob;
-    let outputs = step(&mut agent, Input::Fetched(asked, update));
-    let whole = plan.knowledge[0].blob;
-    assert!(
-        matches!(outputs[..], [Output::Fetch { blob, .. }] if blob == whole),
-        "{outputs:?}"
-    );
-    let outputs = step(
-        &mut agent,
-        Input::Fetched(whole, changed().pack(Precision::F32)),
-    );
-    assert!(matches!(outputs[..], [Output::Train(_)]), "{outputs:?}");
-}
-
-#[test]
-fn who_does_not_hold_the_base_fetches_the_whole() {
-    let mut agent = agent();
-    agent.hold(Digest::of(&set().pack()), Arc::new(set().into()));
-    step(&mut agent, Input::Connected);
-    hear(&mut agent, welcome());
-    let (plan, _) = plan_with_update(0);
-    let outputs = hear(&mut agent, plan.clone());
-    assert!(
-        matches!(outputs[..], [Output::Fetch { blob, .. }] if blob == plan.knowledge[0].blob),
-        "{outputs:?}"
-    );
-}
-
-/// What an agent says once it has trained for a plan that takes updates.
-fn contributed(agent: &mut Agent, round: u32, answers: Answers) -> (Contribution, Vec<Blob>) {
-    let mut plan = plan(round);
-    plan.report.as_mut().unwrap().update = true;
-    hear(agent, plan.clone());
-    let outputs = step(agent, Input::Trained(plan.id, Ok(Some(answers))));
-    let [
-        Output::Offer(blobs),
-        Output::Send(Message::Contribution(contribution)),
-    ] = &outputs[..]
-    else {
-        panic!("{outputs:?}");
-    };
-    (*contribution, blobs.clone())
-}
-
-#[test]
-fn only_what_counted_is_updated() {
-    let long = |first: f32| {
-        let rows = (0..200).flat_map(|row| [first, row as f32]).collect();
-        Answers::new(AnswerKind::Logits, 2, rows).unwrap()
-    };
-    let mut agent = at_work();
-    let (first, blobs) = contributed(&mut agent, 1, long(1.0));
-    assert_eq!((first.update, blobs.len()), (None, 1));
-    // No receipt has come: who knows what the other side has.
-    let (second, _) = contributed(&mut agent, 2, long(1.0));
-    assert_eq!(second.update, None);
-    let (id, blob) = (second.id, second.blob);
-    hear(&mut agent, Receipt { id, blob });
-    let (third, blobs) = contributed(&mut agent, 3, long(1.0));
-    let update = third.update.unwrap();
-    assert_eq!((update.base, blobs.len()), (second.blob, 2));
-    assert_eq!(blobs[1].0, update.blob);
-    assert_eq!(long(1.0).updated(&blobs[1].1).unwrap(), long(1.0));
-}
-
-#[test]
-fn a_coordinator_gets_what_it_can_read() {
-    let wide = || {
-        let rows = (0..200usize).flat_map(|row| {
-            let class = row * 7919 % 1009 % 100;
-            (0..100).map(move |at| f32::from(u8::from(at == class)))
-        });
-        Answers::new(AnswerKind::Probabilities, 100, rows.collect()).unwrap()
-    };
-    for version in Version::ALL {
-        let mut agent = agent();
-        agent.speak(version);
-        begin(&mut agent);
-        let mut plan = plan(1);
-        let report = plan.report.as_mut().unwrap();
-        (report.kind, report.precision) = (AnswerKind::Probabilities, Precision::U8);
-        hear(&mut agent, plan.clone());
-        let outputs = step(&mut agent, Input::Trained(plan.id, Ok(Some(wide()))));
-        let [Output::Offer(blobs), Output::Send(_)] = &outputs[..] else {
-            panic!("{outputs:?}");
-        };
-        assert_eq!(blobs[0].1[..], wide().pack_for(version, Precision::U8)[..]);
-        assert!(Answers::is_known_to(version, &blobs[0].1));
     }
 }

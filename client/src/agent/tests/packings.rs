@@ -213,3 +213,29 @@ fn what_is_begun_goes_on_under_the_identity_that_it_was_begun_with() {
     assert!(!goes_on(|plan| plan.seed += 1));
     assert!(!goes_on(|plan| plan.id.attempt += 1));
 }
+
+#[test]
+fn a_coordinator_gets_what_it_can_read() {
+    let wide = || {
+        let rows = (0..200usize).flat_map(|row| {
+            let class = row * 7919 % 1009 % 100;
+            (0..100).map(move |at| f32::from(u8::from(at == class)))
+        });
+        Answers::new(AnswerKind::Probabilities, 100, rows.collect()).unwrap()
+    };
+    for version in Version::ALL {
+        let mut agent = super::agent();
+        agent.speak(version);
+        begin(&mut agent);
+        let mut plan = plan(1);
+        let report = plan.report.as_mut().unwrap();
+        (report.kind, report.precision) = (AnswerKind::Probabilities, Precision::U8);
+        hear(&mut agent, plan.clone());
+        let outputs = step(&mut agent, Input::Trained(plan.id, Ok(Some(wide()))));
+        let [Output::Offer(blobs), Output::Send(_)] = &outputs[..] else {
+            panic!("{outputs:?}");
+        };
+        assert_eq!(blobs[0].1[..], wide().pack_for(version, Precision::U8)[..]);
+        assert!(Answers::is_known_to(version, &blobs[0].1));
+    }
+}
