@@ -23,6 +23,8 @@ pub struct CoordinatorRecord {
     pub over: bool,
     /// The epoch of the process that ran last.
     pub epoch: u64,
+    /// That of the process that made its state; 0 if it does not say, as one that an older version has made.
+    pub first: u64,
     /// The epoch in which its state was last put back, on purpose; 0 if it never was.
     pub rolled_back: u64,
 }
@@ -147,6 +149,7 @@ fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
         round: saved.round,
         over: saved.over,
         epoch: epoch.number,
+        first: epoch.first,
         rolled_back: epoch.rolled_back,
     })
 }

@@ -2,16 +2,17 @@
 
 mod both;
 mod covered;
+mod journal;
 mod report;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fedistill_client::journal::What;
 use fedistill_coordinator::Closed;
 use fedistill_protocol::{Name, RoundId};
 
-use crate::{ClientRecord, CoordinatorRecord, Records};
-use covered::Covered;
+use crate::{CoordinatorRecord, Records};
+use journal::journal;
 
 pub use report::{Broken, Invariant, Liveness, Report};
 
@@ -132,72 +133,6 @@ fn rounds(coordinator: &CoordinatorRecord, report: &mut Report) {
             last.id, last.epoch, coordinator.epoch
         );
         report.wrong(Invariant::Fenced, how);
-    }
-}
-
-/// What a client's journal has to be by itself, and where plans of one number are one.
-fn journal(client: &ClientRecord, coordinator: Option<&CoordinatorRecord>, report: &mut Report) {
-    let rolled_back = coordinator.map(|coordinator| coordinator.rolled_back);
-    let (name, covered) = (&client.name, Covered::of(client));
-    let mut epoch = 0;
-    let mut latest = (0, 0, 0);
-    let mut answers: BTreeMap<(u32, u32, &str), &str> = BTreeMap::new();
-    let mut given: BTreeSet<(RoundId, &str)> = BTreeSet::new();
-    // What it answered last under each number, and in which epoch.
-    let mut last: BTreeMap<(u32, u32), (u64, &str)> = BTreeMap::new();
-    for line in &client.lines {
-        let (round, attempt) = (line.round, line.attempt);
-        let id = RoundId { round, attempt };
-        if line.epoch < epoch {
-            let how = format!("{name} was in epoch {epoch}, then in {}", line.epoch);
-            report.wrong(Invariant::Forward, how);
-        }
-        epoch = epoch.max(line.epoch);
-        let plan = line.plan.as_deref().unwrap_or_default();
-        let blob = line.blob.as_deref().unwrap_or_default();
-        // No process asks two plans under one number; a later one only if it was told to go back.
-        let same = last
-            .get(&(round, attempt))
-            .filter(|(then, _)| {
-                let one = *then > 0 && *then == line.epoch;
-                one || rolled_back.is_some_and(|rolled_back| *then >= rolled_back)
-            })
-            .map(|(_, given)| *given);
-        match line.what {
-            What::Begun | What::Resumed => {
-                if (round, attempt) < (latest.1, latest.2) {
-                    let (_, before, attempt) = latest;
-                    let how = format!("{name} was at round {before}.{attempt}, then at {id}");
-                    report.wrong(Invariant::Forward, how);
-                }
-                latest = latest.max((epoch, round, attempt));
-                if same.is_some() || answers.contains_key(&(round, attempt, plan)) {
-                    let how = format!("{name} trained for round {id} after it had answered");
-                    report.wrong(Invariant::OneAnswer, how);
-                }
-            }
-            What::Finished => {
-                given.insert((id, blob));
-                let before = answers.insert((round, attempt, plan), blob);
-                last.insert((round, attempt), (line.epoch, blob));
-                if [before, same]
-                    .into_iter()
-                    .flatten()
-                    .any(|before| before != blob)
-                {
-                    let how = format!("{name} gave two answers to round {id}");
-                    report.wrong(Invariant::OneAnswer, how);
-                }
-            }
-            What::Counted => {
-                report.receipts += 1;
-                let own = given.contains(&(id, blob));
-                if !own && covered.tells_of(id) {
-                    let how = format!("{name} has a receipt of round {id} for what it never gave");
-                    report.wrong(Invariant::OneAnswer, how);
-                }
-            }
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use fedistill_client::journal::{Entry, Finished, Journal};
-use fedistill_coordinator::FileStore;
+use fedistill_coordinator::{FileStore, Store};
 use fedistill_protocol::{Digest, RoundId};
 
 fn check(arguments: &[&str], folders: &[&Path]) -> (Option<i32>, String, String) {
@@ -85,5 +85,73 @@ fn a_client_is_looked_at_once() {
         let (code, output, told) = check(&[], &[&client, again]);
         assert_eq!((code, output.as_str()), (Some(2), ""), "{told}");
         assert!(told.contains("a second state of client ward-1"), "{told}");
+    }
+}
+
+/// What a client answers to one coordinator after the other, as it keeps it.
+fn answer(journal: &Journal, plan: &[u8], asked_in: u64, blob: &[u8]) {
+    let finished = Finished {
+        id: RoundId {
+            round: 0,
+            attempt: 0,
+        },
+        epoch: asked_in,
+        plan: Digest::of(plan),
+        blob: Digest::of(blob),
+        packed: blob.into(),
+        counted: false,
+    };
+    journal.keep(&Entry::Finished(finished)).unwrap();
+}
+
+/// The rounds of a coordinator are lost and begun anew; its client answers to both, to the first one perhaps only when the second
+/// is there.
+#[test]
+fn two_plans_of_one_number_are_told_from_two_answers() {
+    let epoch_of = |path: &Path| FileStore::open_at(path).unwrap().epoch().number;
+    for late in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let [coordinator, client] = ["coordinator", "client"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&coordinator).unwrap();
+        std::fs::create_dir(&client).unwrap();
+        let state = coordinator.join("rounds.redb");
+        let first = epoch_of(&state);
+        // As long as it takes to see that it is gone.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::fs::remove_file(&state).unwrap();
+        let second = epoch_of(&state);
+        assert!(second > first);
+
+        let (federation, name) = ("clinic".parse().unwrap(), "ward-1".parse().unwrap());
+        let path = client.join("journal.redb");
+        let (journal, _) = Journal::open(&path, &federation, &name).unwrap();
+        journal.keep(&Entry::Epoch(first)).unwrap();
+        if late {
+            journal.keep(&Entry::Epoch(second)).unwrap();
+        }
+        answer(&journal, b"plan", first, b"answer");
+        journal.keep(&Entry::Epoch(second)).unwrap();
+        answer(&journal, b"another plan", second, b"another answer");
+        drop(journal);
+        let (code, output, told) = check(&[], &[&coordinator, &client]);
+        assert_eq!(code, Some(0), "{output}{told}");
+        let noted = format!(
+            "noted: ward-1 was asked two plans of round 0.0, in epochs {first} and {second}, and answered each: the coordinator's state was lost and begun anew in epoch {second}"
+        );
+        assert_eq!(output.lines().next(), Some(noted.as_str()), "{output}");
+
+        // Started again, the second one has its state: whoever gives yet another answer has given two.
+        let third = epoch_of(&state);
+        assert_eq!(third, second + 1);
+        let (journal, _) = Journal::open(&path, &federation, &name).unwrap();
+        journal.keep(&Entry::Epoch(third)).unwrap();
+        answer(&journal, b"another plan", third, b"a third answer");
+        drop(journal);
+        let (code, output, told) = check(&[], &[&coordinator, &client]);
+        assert_eq!(code, Some(1), "{output}{told}");
+        assert!(
+            told.contains("ward-1 gave two answers to round 0.0"),
+            "{told}"
+        );
     }
 }

@@ -36,7 +36,7 @@ pub enum Entry {
 pub struct Finished {
     /// Of which round.
     pub id: RoundId,
-    /// The latest epoch that had been seen then.
+    /// The epoch of the coordinator that asked for it; 0 of one of an older version, which names none.
     pub epoch: u64,
     /// What was asked: [`RoundPlan::identity`].
     pub plan: Digest,

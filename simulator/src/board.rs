@@ -318,6 +318,7 @@ impl Store for Between {
     fn epoch(&self) -> Epoch {
         Epoch {
             number: 1,
+            first: 1,
             rolled_back: 0,
         }
     }

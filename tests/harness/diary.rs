@@ -21,6 +21,7 @@ impl Diary {
         self.0.push(Line {
             at: 0,
             epoch: 1,
+            asked_in: None,
             round: id.round,
             attempt: id.attempt,
             what,

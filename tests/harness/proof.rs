@@ -37,6 +37,8 @@ pub fn sound(folders: &[PathBuf], quiet: Option<Quiet>) -> (Records, Report) {
     let records = Records::read(folders.iter().map(PathBuf::as_path)).unwrap();
     let report = verify(&records, quiet.map(Quiet::liveness));
     assert_eq!(report.broken, [], "{report}");
+    // None of them lost its state.
+    assert!(report.noted.is_empty(), "{report}");
     assert!(report.unverified.is_empty(), "{report}");
     assert!(
         report.committed > 0 && report.receipts > 0,

@@ -206,6 +206,7 @@ impl Book {
                 round: saved.round,
                 over: saved.over,
                 epoch: u64::MAX,
+                first: 0,
                 rolled_back: 0,
             }),
             clients: Vec::new(),

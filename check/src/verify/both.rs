@@ -7,6 +7,7 @@ use fedistill_coordinator::Closed;
 use fedistill_protocol::{Digest, Name, RoundId};
 
 use super::covered::Covered;
+use super::states::Between;
 use super::{Invariant, Report};
 use crate::{ClientRecord, CoordinatorRecord, Records};
 
@@ -47,8 +48,12 @@ pub(super) fn receipts(
         });
         let known = late.or(known);
         if known.as_deref() != line.blob.as_deref() {
+            let lost = match Between::of(Some(coordinator), line.epoch, coordinator.epoch) {
+                Between::OneState | Between::Unknown => String::new(),
+                lost => format!(": it was counted in epoch {}, {lost}", line.epoch),
+            };
             let how = format!(
-                "{} has a receipt of round {id}, of which the coordinator {}",
+                "{} has a receipt of round {id}, of which the coordinator {}{lost}",
                 client.name,
                 match known {
                     None => "knows nothing",

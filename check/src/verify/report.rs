@@ -20,7 +20,7 @@ pub enum Invariant {
     /// What a client sees never goes back: neither epochs nor rounds.
     Forward,
     /// A client gives one answer to a plan, and trains for it no more once it is given. Plans of one number are one, whichever
-    /// way each was packed, unless the coordinator's state was put back between them.
+    /// way each was packed, unless the coordinator's state was put back between them, or lost and begun anew.
     OneAnswer,
     /// Once faults have stopped, a round comes about in time.
     Live,
@@ -74,6 +74,8 @@ pub struct Report {
     pub coordinator: bool,
     /// Clients whose journals were read.
     pub clients: usize,
+    /// What happened to the coordinator's state that explains what else would be wrong; a line each.
+    pub noted: Vec<String>,
     /// What nobody could tell from these folders; a line each.
     pub unverified: Vec<String>,
     /// All that is wrong.
@@ -106,6 +108,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for broken in &self.broken {
             writeln!(f, "broken: {}: {}", broken.invariant, broken.how)?;
+        }
+        for what in &self.noted {
+            writeln!(f, "noted: {what}")?;
         }
         for what in &self.unverified {
             writeln!(f, "not verified: {what}")?;

@@ -1,9 +1,12 @@
-use fedistill_client::journal::{Journal, Line};
+mod states;
+
+use fedistill_client::journal::{Journal, Line, What};
 use fedistill_coordinator::Outcome;
 use fedistill_federation::Folded;
 use fedistill_protocol::{Digest, Name};
 
 use super::*;
+use crate::ClientRecord;
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -41,6 +44,7 @@ fn line(what: What, round: u32, attempt: u32, epoch: u64) -> Line {
     Line {
         at: 0,
         epoch,
+        asked_in: None,
         round,
         attempt,
         what,
@@ -80,6 +84,7 @@ fn sound() -> Records {
             round: 2,
             over: false,
             epoch: 2,
+            first: 1,
             rolled_back: 0,
         }),
         clients: vec![ClientRecord {

@@ -62,7 +62,13 @@ impl Agent {
                 return self.put(Output::Send(Refusal { id, why }.into()));
             }
         };
-        let done = Done::of(self.version, plan, self.epoch, answers, self.given.as_ref());
+        let done = Done::of(
+            self.version,
+            plan,
+            self.asked_in,
+            answers,
+            self.given.as_ref(),
+        );
         if self.durable {
             // Another answer to the same plan must never be given, so this one is kept first.
             match done.finished() {
@@ -76,7 +82,7 @@ impl Agent {
         }
         self.put(Output::Offer(done.blobs().to_vec()));
         let contribution = *done.contribution();
-        self.answered = Some(Answered::new(id, self.epoch));
+        self.answered = Some(Answered::new(id, self.asked_in));
         self.work = Work::Done(Box::new(done));
         if self.is_asked() {
             self.put(Output::Send(contribution.into()));

@@ -8,7 +8,7 @@ use crate::journal::Finished;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
     id: RoundId,
-    /// The latest epoch that had been seen then.
+    /// In which it was asked for.
     epoch: u64,
     counted: bool,
 }

@@ -13,7 +13,7 @@ use crate::journal::Finished;
 #[derive(Debug)]
 pub(super) struct Done {
     asked: Asked,
-    /// The latest epoch that had been seen when it was made.
+    /// In which it was asked for.
     epoch: u64,
     contribution: Contribution,
     /// The answers whole, and what leads to them from earlier ones.

@@ -303,9 +303,14 @@ impl Journal {
                         values.remove(gone)?;
                     }
                 }
-                let plan = Some(finished.plan.to_string());
-                let blob = Some(finished.blob.to_string());
-                note(&transaction, finished.id, What::Finished, plan, blob)?;
+                let happened = Happened {
+                    id: finished.id,
+                    what: What::Finished,
+                    asked_in: Some(finished.epoch),
+                    plan: Some(finished.plan.to_string()),
+                    blob: Some(finished.blob.to_string()),
+                };
+                note(&transaction, happened)?;
             }
             Entry::Counted { id, blob } => {
                 {
@@ -319,8 +324,11 @@ impl Journal {
                         }
                     }
                 }
-                let blob = Some(blob.to_string());
-                note(&transaction, *id, What::Counted, None, blob)?;
+                let happened = Happened {
+                    blob: Some(blob.to_string()),
+                    ..Happened::new(*id, What::Counted)
+                };
+                note(&transaction, happened)?;
             }
         }
         Ok(transaction.commit()?)
@@ -349,7 +357,11 @@ impl Journal {
                 now: value("now")?.unwrap_or_default(),
             }
         };
-        note(&transaction, plan.id, What::Resumed, Some(identity), None)?;
+        let happened = Happened {
+            plan: Some(identity),
+            ..Happened::new(plan.id, What::Resumed)
+        };
+        note(&transaction, happened)?;
         transaction.commit()?;
         Ok(Some(progress))
     }
@@ -400,23 +412,51 @@ fn begin(transaction: &WriteTransaction, plan: &RoundPlan) -> Result<(), Fail> {
         values.remove(gone)?;
     }
     drop(values);
-    note(transaction, plan.id, What::Begun, Some(identity), None)
+    let happened = Happened {
+        plan: Some(identity),
+        ..Happened::new(plan.id, What::Begun)
+    };
+    note(transaction, happened)
+}
+
+/// What a line of the history tells, beside when.
+struct Happened {
+    id: RoundId,
+    what: What,
+    /// Where that may not be the latest epoch.
+    asked_in: Option<u64>,
+    plan: Option<String>,
+    blob: Option<String>,
+}
+
+impl Happened {
+    fn new(id: RoundId, what: What) -> Self {
+        Self {
+            id,
+            what,
+            asked_in: None,
+            plan: None,
+            blob: None,
+        }
+    }
 }
 
 /// Adds a line to the history.
-fn note(
-    transaction: &WriteTransaction,
-    id: RoundId,
-    what: What,
-    plan: Option<String>,
-    blob: Option<String>,
-) -> Result<(), Fail> {
+fn note(transaction: &WriteTransaction, happened: Happened) -> Result<(), Fail> {
     let numbers = transaction.open_table(NUMBERS)?;
     let epoch = numbers.get("epoch")?.map_or(0, |epoch| epoch.value());
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let Happened {
+        id,
+        what,
+        asked_in,
+        plan,
+        blob,
+    } = happened;
     let line = Line {
         at: since.map_or(0, |since| since.as_millis() as u64),
         epoch,
+        asked_in: asked_in.filter(|asked_in| *asked_in != epoch),
         round: id.round,
         attempt: id.attempt,
         what,

@@ -8,6 +8,10 @@ pub struct Line {
     pub at: u64,
     /// The latest epoch that had been seen then.
     pub epoch: u64,
+    /// The epoch of the coordinator that had asked for it, where that is not `epoch`: another one may be there by the
+    /// time that it is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_in: Option<u64>,
     /// Which round.
     pub round: u32,
     /// Which try at it.

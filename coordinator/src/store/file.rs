@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use fedistill_federation::{Event, Folded};
 use fedistill_program::database::{DatabaseError, Handle, lacks_room};
@@ -21,7 +22,7 @@ const ANSWERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("answers")
 
 /// Tries that are over: round and attempt, and what became of each, as JSON.
 const HISTORY: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("history");
-/// `epoch` and `rolled-back`: see [`Epoch`].
+/// `epoch`, `first` and `rolled-back`: see [`Epoch`].
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
@@ -33,6 +34,7 @@ const FORMAT: u64 = 1;
 fn epoch_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Epoch, redb::StorageError> {
     Ok(Epoch {
         number: numbers.get("epoch")?.map_or(0, |epoch| epoch.value()),
+        first: numbers.get("first")?.map_or(0, |epoch| epoch.value()),
         rolled_back: numbers.get("rolled-back")?.map_or(0, |epoch| epoch.value()),
     })
 }
@@ -120,15 +122,19 @@ impl FileStore {
     /// The next epoch, or the one that a rollback names, on disk before anything is done in it.
     fn claim(&self, rollback: Option<u64>) -> Result<Epoch, Fail> {
         let transaction = self.database.write()?;
+        let is_new = transaction.list_tables()?.next().is_none();
         self.database.mark(&transaction)?;
         let epoch = {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let before = epoch_in(&numbers)?;
+            let number = rollback.unwrap_or_else(|| before.next(SystemTime::now()));
             let epoch = Epoch {
-                number: rollback.unwrap_or_else(|| before.next()),
+                number,
+                first: if is_new { number } else { before.first },
                 rolled_back: rollback.unwrap_or(before.rolled_back),
             };
             numbers.insert("epoch", epoch.number)?;
+            numbers.insert("first", epoch.first)?;
             numbers.insert("rolled-back", epoch.rolled_back)?;
             epoch
         };

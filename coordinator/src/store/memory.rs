@@ -34,6 +34,7 @@ impl MemoryStore {
 /// Nobody has had it before.
 const EPOCH: Epoch = Epoch {
     number: 1,
+    first: 1,
     rolled_back: 0,
 };
 

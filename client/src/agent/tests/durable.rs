@@ -77,6 +77,31 @@ fn another_process_gives_the_same_answer_and_trains_no_more() {
     assert!(sent(&outputs).is_empty());
 }
 
+/// Another coordinator is there by the time that a training ends: whose answer it is outlives this process too.
+#[test]
+fn what_one_coordinator_asked_for_no_other_is_given_by_a_later_process() {
+    let later = || Welcome {
+        epoch: 2,
+        ..welcome()
+    };
+    let mut agent = first();
+    begin(&mut agent);
+    step(&mut agent, Input::Lost);
+    step(&mut agent, Input::Connected);
+    hear(&mut agent, later());
+    let outputs = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    let [Output::Keep(Entry::Finished(finished)), Output::Offer(_)] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(finished.epoch, welcome().epoch);
+    let mut again = self::agent();
+    again.restore(2, Some(finished.clone()));
+    step(&mut again, Input::Connected);
+    assert_eq!(sent(&hear(&mut again, later())), Vec::<&Message>::new());
+    // Until it asks for the same.
+    assert_eq!(self::again(&hear(&mut again, plan(0))), finished.blob);
+}
+
 #[test]
 fn another_plan_under_the_same_number_is_trained_for() {
     let (_, finished) = answered();

@@ -90,6 +90,24 @@ fn what_is_kept_comes_back_to_the_next_process() {
 }
 
 #[test]
+fn a_line_says_who_asked_where_that_is_not_who_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&folder.path().join("journal.redb"));
+    for epoch in [3, 4] {
+        journal.keep(&Entry::Epoch(epoch)).unwrap();
+        journal
+            .keep(&Entry::Finished(finished(4, b"answer")))
+            .unwrap();
+    }
+    let lines = journal.history().unwrap();
+    let epochs: Vec<_> = lines
+        .iter()
+        .map(|line| (line.epoch, line.asked_in))
+        .collect();
+    assert_eq!(epochs, [(3, None), (4, Some(3))]);
+}
+
+#[test]
 fn a_plan_that_is_begun_makes_an_older_ones_progress_void() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = open(&folder.path().join("journal.redb"));

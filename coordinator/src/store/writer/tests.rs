@@ -32,6 +32,7 @@ impl Store for Disk {
     fn epoch(&self) -> Epoch {
         Epoch {
             number: 7,
+            first: 1,
             rolled_back: 3,
         }
     }
