@@ -73,6 +73,30 @@ fn a_coordinator_that_is_frozen_goes_on_in_its_round() {
     end(&deployment, vec![coordinator, first, second], quiet);
 }
 
+/// All are needed, within less time than the coordinator is frozen, and there is no second try.
+#[test]
+fn a_deadline_that_passes_while_the_coordinator_is_frozen_waits_for_what_clients_have_said() {
+    let round = "[round]\nleast = 2\nopen-with = 2\nmost-seconds = 3\nleast-seconds = 3\nattempts = 1\nsamples = 40\n[training]\nprivate-epochs = 40\n";
+    let deployment = Deployment::new(2, 1_000_000, round);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let mut clients = [0, 1].map(|index| deployment.join(index, &address));
+    for client in &mut clients {
+        client.wait_for("trains for round 2.0");
+    }
+    coordinator.freeze();
+    sleep(Duration::from_millis(3500));
+    coordinator.thaw();
+    let quiet = Quiet::begins(SOON);
+    coordinator.wait_for("this process stood still for");
+    coordinator.wait_for("round 2.0 is over, with 2 contributions");
+    for client in &mut clients {
+        client.wait_for("round 2.0 counts");
+    }
+    coordinator.wait_for(" is over, with 2 contributions");
+    let [first, second] = clients;
+    end(&deployment, vec![coordinator, first, second], quiet);
+}
+
 #[test]
 fn clocks_that_jump_by_an_hour_change_nothing() {
     let faults = Faults::build();

@@ -9,7 +9,7 @@ use fedistill_protocol::{Message, Name, RoundId, RoundPlan, Version};
 use tokio::sync::mpsc;
 
 use super::Coordinator;
-use super::awake::Awake;
+use super::awake::{Awake, Patience};
 use crate::CoordinatorError;
 use crate::asking::{Asking, Words};
 use crate::hub::{Arrival, Hub, encode};
@@ -308,32 +308,38 @@ impl Coordinator {
         incoming: &mut mpsc::Receiver<Arrival>,
     ) -> Result<(), CoordinatorError> {
         let needed = self.needed();
-        let begun = Instant::now();
+        let now = Instant::now();
+        let mut patience = Patience::new(now, self.settings.patience, self.settings.silence);
+        let mut tell = now;
         loop {
             let connected = hub.count();
             if connected >= needed {
                 return Ok(());
             }
-            tracing::info!("{connected} of {needed} clients that a round needs are connected");
-            let patience = self.settings.patience;
-            let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
-            let wait = left
-                .unwrap_or(Duration::from_secs(60))
-                .min(Duration::from_secs(60));
-            let arrival = tokio::time::timeout(wait, incoming.recv()).await;
+            let now = Instant::now();
+            if now >= tell {
+                tracing::info!("{connected} of {needed} clients that a round needs are connected");
+                tell = now + STILL_TOO_FEW;
+            }
+            let wake = patience.wake().map_or(tell, |wake| wake.min(tell));
+            let arrival = tokio::time::timeout_at(wake.into(), incoming.recv()).await;
             if let Ok(Some(arrival)) = arrival {
                 self.wait_or_refuse(hub, arrival);
+                tell = Instant::now();
             }
-            if patience.is_some_and(|patience| begun.elapsed() >= patience) {
+            if let Some(waited) = patience.is_over(Instant::now()) {
                 return Err(CoordinatorError::TooFewClients {
                     connected: hub.count(),
                     needed,
-                    seconds: begun.elapsed().as_secs(),
+                    seconds: waited.as_secs(),
                 });
             }
         }
     }
 }
+
+/// Between two lines that say that too few clients are there, where none comes.
+const STILL_TOO_FEW: Duration = Duration::from_secs(60);
 
 fn input(arrival: Arrival, open: RoundId) -> Option<Input> {
     match arrival {

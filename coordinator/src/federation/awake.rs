@@ -1,4 +1,4 @@
-//! The time of a round: that in which this process runs.
+//! The time of a round, and of whoever waits for one: that in which this process runs.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ impl Awake {
         if gap > Self::BUSY {
             self.lost += gap + gap.min(self.grace);
             tracing::warn!(
-                "this process stood still for {:.1} s: the open round's times are put off by {:.1} s",
+                "this process stood still for {:.1} s: the times of what it waits for are put off by {:.1} s",
                 gap.as_secs_f64(),
                 (gap + gap.min(self.grace)).as_secs_f64()
             );
@@ -53,7 +53,41 @@ impl Awake {
     /// When to look at it again, by the machine's clock: at this time of the round, if there is one and it is not too far away.
     pub(super) fn wake(&self, timeout: Option<Instant>) -> Instant {
         let tick = self.read + Self::TICK;
-        timeout.map_or(tick, |timeout| tick.min(timeout + self.lost))
+        let timeout = timeout.and_then(|timeout| timeout.checked_add(self.lost));
+        timeout.map_or(tick, |timeout| tick.min(timeout))
+    }
+}
+
+/// How long to wait for something at the most, of the time in which this process runs; for ever, if nothing is said.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    clock: Awake,
+    begun: Instant,
+    most: Option<Duration>,
+}
+
+impl Patience {
+    /// Begins to wait.
+    pub(super) fn new(now: Instant, most: Option<Duration>, grace: Duration) -> Self {
+        Self {
+            clock: Awake::new(now, grace),
+            begun: now,
+            most,
+        }
+    }
+
+    /// How long it has waited, if that is too long, when it is `now` by the machine's clock.
+    pub(super) fn is_over(&mut self, now: Instant) -> Option<Duration> {
+        let most = self.most?;
+        let waited = self.clock.at(now).saturating_duration_since(self.begun);
+        (waited >= most).then_some(waited)
+    }
+
+    /// When to ask again, by the machine's clock; never, if it waits for ever.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        // An end that no clock comes to is none.
+        self.most
+            .map(|most| self.clock.wake(self.begun.checked_add(most)))
     }
 }
 
@@ -103,5 +137,39 @@ mod tests {
         assert_eq!(clock.at(now + SECOND), begun + SECOND);
         // A machine's clock that goes back would be another matter; nothing goes back here.
         assert_eq!(clock.at(begun), begun + SECOND);
+    }
+
+    #[test]
+    fn who_waits_loses_no_patience_while_this_process_stands_still() {
+        let begun = Instant::now() + 1000 * SECOND;
+        let mut patience = Patience::new(begun, Some(5 * SECOND), 60 * SECOND);
+        let mut now = begun;
+        // 3 of 5 s, in which it asks when it is told to.
+        for _ in 0..3 {
+            now = patience.wake().unwrap();
+            assert_eq!(patience.is_over(now), None);
+        }
+        assert_eq!(now, begun + 3 * SECOND);
+        // Frozen for longer than is left; what came meanwhile may take as long to be heard.
+        now += 8 * SECOND;
+        assert_eq!(patience.is_over(now), None);
+        let thawed = now;
+        while patience.is_over(now).is_none() {
+            now = patience.wake().unwrap();
+        }
+        assert_eq!(now, thawed + (8 + 2) * SECOND);
+        assert_eq!(patience.is_over(now), Some(5 * SECOND));
+    }
+
+    #[test]
+    fn who_waits_for_ever_is_not_woken() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(begun, None, SECOND);
+        assert_eq!(patience.wake(), None);
+        assert_eq!(patience.is_over(begun + 100_000 * SECOND), None);
+        // Nor does it end at once, or panic, where the end is out of sight.
+        let mut patience = Patience::new(begun, Some(Duration::MAX), SECOND);
+        assert_eq!(patience.wake(), Some(begun + Awake::TICK));
+        assert_eq!(patience.is_over(begun + SECOND), None);
     }
 }
