@@ -63,8 +63,8 @@ pub struct OpenRound {
     pub events: Vec<Event>,
 }
 
-/// Durable rounds. What a method has returned from is on disk, whole; what fails has changed nothing, and may
-/// be tried again.
+/// Durable rounds. What a method has returned from is on disk, whole. What fails for want of room has changed nothing, or
+/// has come about all the same; whoever goes on tries the same again before anything else, and it then comes about once.
 pub trait Store: Send {
     /// What was written last.
     ///

@@ -6,6 +6,9 @@
  *                             what comes next is that its folder is made durable, so the instant before
  *                             that is the one right after the name.
  * FEDISTILL_FAULT_FULL=PATH   while PATH exists, no write to a regular file has room: ENOSPC.
+ * FEDISTILL_FAULT_LATE=PATH   while PATH exists, what is written to a regular file has room, and its fsync or
+ *                             fdatasync says that it had none, as where room is taken when data leaves memory
+ *                             (ext4, NFS, quotas). All of it is there nevertheless.
  * FEDISTILL_FAULT_CLOCK=PATH  the wall clock is wrong by as many seconds as PATH says, if it exists; the
  *                             monotonic clock is let be, as where somebody sets the time.
  */
@@ -31,14 +34,18 @@ static void instant(const char *which) {
     kill(getpid(), SIGKILL);
 }
 
-static int full(int fd) {
-    const char *path = getenv("FEDISTILL_FAULT_FULL");
+static int lacks(const char *fault, int fd) {
+    const char *path = getenv(fault);
     struct stat about;
     if (!path || access(path, F_OK) != 0) return 0;
     if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) return 0;
     errno = ENOSPC;
     return 1;
 }
+
+static int full(int fd) { return lacks("FEDISTILL_FAULT_FULL", fd); }
+
+static int late(int fd) { return lacks("FEDISTILL_FAULT_LATE", fd); }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
@@ -51,13 +58,13 @@ int fsync(int fd) {
     if (is_folder(fd)) instant("before fsync of a folder");
     int done = REAL(fsync)(fd);
     instant("after fsync");
-    return done;
+    return late(fd) ? -1 : done;
 }
 
 int fdatasync(int fd) {
     int done = REAL(fdatasync)(fd);
     instant("after fdatasync");
-    return done;
+    return late(fd) ? -1 : done;
 }
 
 int rename(const char *from, const char *to) {

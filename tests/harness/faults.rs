@@ -44,6 +44,13 @@ impl Faults {
             .env("FEDISTILL_FAULT_FULL", switch);
     }
 
+    /// Lets a program hear, while `switch` exists, that what it wrote had no room after all, though all of it is there.
+    pub fn fill_late(&self, command: &mut Command, switch: &Path) {
+        command
+            .env("LD_PRELOAD", self.library())
+            .env("FEDISTILL_FAULT_LATE", switch);
+    }
+
     /// Lets a program's wall clock be wrong by as many seconds as the file `setting` says, while it exists.
     pub fn misread(&self, command: &mut Command, setting: &Path) {
         command

@@ -1,5 +1,7 @@
 //! A file with transactions (redb): after a crash it is as after the last one.
 
+mod backend;
+
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -13,6 +15,8 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, StorageError, TableDefinition, WriteTransaction,
 };
 use thiserror::Error;
+
+use self::backend::{Backend, Unsure};
 
 /// Why a database cannot be opened.
 #[derive(Debug, Error)]
@@ -47,15 +51,22 @@ pub enum DatabaseError {
 /// no database was damaged: that is never a reason to begin anew.
 ///
 /// All of it is read and held against its checksums. After a crash it is as after the last transaction; one
-/// that was changed otherwise, by a failing disk or a copy that was cut off, is refused.
+/// that was changed otherwise, by a failing disk or a copy that was cut off, is refused. What is read comes from the disk:
+/// a process before may have been told that what it wrote could not get there.
 ///
 /// # Errors
 /// A file that another process has open, or that cannot be used.
 pub fn open(path: &Path, cache: usize) -> Result<Database, DatabaseError> {
-    open_with(path, cache, true)
+    open_with(path, cache, true, &Unsure::default())
 }
 
-fn open_with(path: &Path, cache: usize, checked: bool) -> Result<Database, DatabaseError> {
+/// As [`open`]; where it is not `checked`, without reading all of it.
+fn open_with(
+    path: &Path,
+    cache: usize,
+    checked: bool,
+    unsure: &Unsure,
+) -> Result<Database, DatabaseError> {
     let failed = |error: &(dyn Error + 'static)| {
         let path = path.to_owned();
         match lacks_room(error) {
@@ -77,8 +88,14 @@ fn open_with(path: &Path, cache: usize, checked: bool) -> Result<Database, Datab
     }
     let mut builder = Database::builder();
     builder.set_cache_size(cache);
-    let opened = builder.set_check_integrity_on_open(checked).open(path);
-    let database = opened.map_err(|error| match error {
+    builder.set_check_integrity_on_open(checked);
+    let open = || {
+        if checked {
+            backend::forget(path)?;
+        }
+        builder.create_with_backend(Backend::open(path, unsure.clone())?)
+    };
+    let database = open().map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::InUse {
             path: path.to_owned(),
         },
@@ -139,13 +156,16 @@ fn storage<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
 }
 
 /// A database that is opened again once it has failed: after a write that did not come about, for want of
-/// room, redb refuses all others for good, and what is on disk is as after the last transaction.
+/// room, redb refuses all others for good, and what is on disk is as after the last transaction, or as after the one
+/// that failed: a system can say that it had no room for the last of its words and have written them.
 #[derive(Debug)]
 pub struct Handle {
     path: PathBuf,
     cache: usize,
     format: u64,
     database: Mutex<Option<Database>>,
+    /// Whether what is read may not be what is on disk.
+    unsure: Unsure,
 }
 
 /// `format`: of which version what the file holds is; 1 where it does not say.
@@ -157,7 +177,8 @@ impl Handle {
     /// # Errors
     /// As [`open`]; a file of a later format, which a newer version has written.
     pub fn open(path: &Path, cache: usize, format: u64) -> Result<Self, DatabaseError> {
-        let database = open(path, cache)?;
+        let unsure = Unsure::default();
+        let database = open_with(path, cache, true, &unsure)?;
         let failed = |why: String| DatabaseError::Failed {
             path: path.to_owned(),
             why,
@@ -173,6 +194,7 @@ impl Handle {
             cache,
             format,
             database: Mutex::new(Some(database)),
+            unsure,
         })
     }
 
@@ -219,8 +241,12 @@ impl Handle {
     ) -> Result<T, Box<dyn Error + Send + Sync>> {
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            // It was read through when it was opened first, and is tried often where a disk is full.
-            *slot = Some(open_with(&self.path, self.cache, false)?);
+            // It was read through when it was opened first, and is tried often where a disk is full. After a sync that
+            // failed, what is on disk may differ from what was read then.
+            let checked = self.unsure.is_set();
+            let database = open_with(&self.path, self.cache, checked, &self.unsure)?;
+            self.unsure.clear();
+            *slot = Some(database);
         }
         // It was filled just now.
         slot.as_ref()

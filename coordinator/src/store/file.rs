@@ -22,7 +22,7 @@ const ANSWERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("answers")
 
 /// Tries that are over: round and attempt, and what became of each, as JSON.
 const HISTORY: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("history");
-/// `epoch`, `first` and `rolled-back`: see [`Epoch`].
+/// `epoch`, `first` and `rolled-back`: see [`Epoch`]; `writes`: how many transactions there were.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
@@ -39,11 +39,19 @@ fn epoch_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Epoch, re
     })
 }
 
+fn writes_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<u64, redb::StorageError> {
+    Ok(numbers.get("writes")?.map_or(0, |writes| writes.value()))
+}
+
 /// One file, written with transactions (redb): after a crash it is as after the last one.
 #[derive(Debug)]
 pub struct FileStore {
     database: Handle,
     epoch: Epoch,
+    /// How many transactions the file had when this process last saw one of its own come about.
+    writes: u64,
+    /// Whether the one that was tried last may have come about though it failed.
+    unsure: bool,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -62,7 +70,7 @@ impl FileStore {
     /// A file that another process has open, or that cannot be used.
     pub fn open_at(path: &Path) -> Result<Self, StoreError> {
         let mut this = Self::open_as_it_is(path)?;
-        this.epoch = this.claim(None).map_err(|error| this.failed(error))?;
+        (this.epoch, this.writes) = this.claim(None).map_err(|error| this.failed(error))?;
         Ok(this)
     }
 
@@ -94,7 +102,12 @@ impl FileStore {
             },
         })?;
         let epoch = Epoch::default();
-        Ok(Self { database, epoch })
+        Ok(Self {
+            database,
+            epoch,
+            writes: 0,
+            unsure: false,
+        })
     }
 
     fn last_epoch(&self) -> Result<Epoch, Fail> {
@@ -114,17 +127,17 @@ impl FileStore {
     pub fn roll_back(&mut self, epoch: u64) -> Result<(), StoreError> {
         if epoch >= self.epoch.number {
             let claimed = self.claim(Some(epoch));
-            self.epoch = claimed.map_err(|error| self.failed(error))?;
+            (self.epoch, self.writes) = claimed.map_err(|error| self.failed(error))?;
         }
         Ok(())
     }
 
     /// The next epoch, or the one that a rollback names, on disk before anything is done in it.
-    fn claim(&self, rollback: Option<u64>) -> Result<Epoch, Fail> {
+    fn claim(&self, rollback: Option<u64>) -> Result<(Epoch, u64), Fail> {
         let transaction = self.database.write()?;
         let is_new = transaction.list_tables()?.next().is_none();
         self.database.mark(&transaction)?;
-        let epoch = {
+        let claimed = {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let before = epoch_in(&numbers)?;
             let number = rollback.unwrap_or_else(|| before.next(SystemTime::now()));
@@ -136,10 +149,43 @@ impl FileStore {
             numbers.insert("epoch", epoch.number)?;
             numbers.insert("first", epoch.first)?;
             numbers.insert("rolled-back", epoch.rolled_back)?;
-            epoch
+            let writes = writes_in(&numbers)? + 1;
+            numbers.insert("writes", writes)?;
+            (epoch, writes)
         };
         transaction.commit()?;
-        Ok(epoch)
+        Ok(claimed)
+    }
+
+    /// Writes in one transaction. After one that failed, the same is tried again, and may have come about: a system can
+    /// say that it had no room and have written all of it.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or that another process has written to meanwhile.
+    fn transact(
+        &mut self,
+        write: impl FnOnce(&Self, &WriteTransaction) -> Result<(), Fail>,
+    ) -> Result<(), Fail> {
+        let transaction = self.database.write()?;
+        let next = self.writes + 1;
+        let found = {
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let found = writes_in(&numbers)?;
+            numbers.insert("writes", next)?;
+            found
+        };
+        if found == self.writes {
+            write(self, &transaction)?;
+        } else if found != next || !self.unsure {
+            return Err(
+                "another process has written to it: one state folder is one coordinator's".into(),
+            );
+        }
+        // Where it is there already, this makes sure that it is on disk too.
+        self.unsure = true;
+        transaction.commit()?;
+        (self.writes, self.unsure) = (next, false);
+        Ok(())
     }
 
     /// The open try goes into the history, and is no longer open.
@@ -264,16 +310,14 @@ impl FileStore {
     }
 
     fn write_open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), Fail> {
-        let transaction = self.database.write()?;
-        self.end(&transaction, None)?;
-        begin(&transaction, plan, cohort, &[Event::Opened(plan.id)])?;
-        Ok(transaction.commit()?)
+        self.transact(|this, transaction| {
+            this.end(transaction, None)?;
+            begin(transaction, plan, cohort, &[Event::Opened(plan.id)])
+        })
     }
 
     fn write_more(&mut self, more: &[Event]) -> Result<(), Fail> {
-        let transaction = self.database.write()?;
-        write_events(&transaction, more)?;
-        Ok(transaction.commit()?)
+        self.transact(|_, transaction| write_events(transaction, more))
     }
 
     fn write_close(&mut self, next: &Saved, outcome: &Outcome) -> Result<(), Fail> {
@@ -283,21 +327,22 @@ impl FileStore {
             over: next.over,
             state,
         };
-        let transaction = self.database.write()?;
-        self.end(&transaction, Some(outcome))?;
-        {
-            let mut values = transaction.open_table(VALUES)?;
-            values.insert("state", serde_json::to_vec(&head)?.as_slice())?;
-            values.insert("lessons", bytes.as_slice())?;
-            if let Some(teacher) = &next.teacher {
-                let bytes: Vec<u8> = teacher.iter().flat_map(|v| v.to_le_bytes()).collect();
-                values.insert("teacher", bytes.as_slice())?;
+        self.transact(|this, transaction| {
+            this.end(transaction, Some(outcome))?;
+            {
+                let mut values = transaction.open_table(VALUES)?;
+                values.insert("state", serde_json::to_vec(&head)?.as_slice())?;
+                values.insert("lessons", bytes.as_slice())?;
+                if let Some(teacher) = &next.teacher {
+                    let bytes: Vec<u8> = teacher.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    values.insert("teacher", bytes.as_slice())?;
+                }
             }
-        }
-        if let Some(open) = &next.open {
-            begin(&transaction, &open.plan, &open.cohort, &open.events)?;
-        }
-        Ok(transaction.commit()?)
+            if let Some(open) = &next.open {
+                begin(transaction, &open.plan, &open.cohort, &open.events)?;
+            }
+            Ok(())
+        })
     }
 }
 
