@@ -127,8 +127,8 @@ pub(super) const ENTRY: Entry = Entry {
         Parameter {
             key: "caution",
             symbol: "z",
-            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, and so many standard deviations of chance on top: the fewer samples, the more; at most 10",
-            default: 2.0,
+            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where fewer than 200 were asked about, standard deviations of chance are on top, so many times the share of 200 that is missing",
+            default: 3.0,
             range: (0.0, 10.0),
             one_of: &[],
             whole: false,

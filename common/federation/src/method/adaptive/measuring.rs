@@ -14,13 +14,18 @@ pub(super) struct Measuring {
     pub(super) prior: f64,
     /// The least and the largest weight that a fit comes to, in this order.
     pub(super) range: (f64, f64),
-    /// By how many standard deviations of chance the teacher may be better than it was measured to be.
+    /// By how many standard deviations of chance the teacher may be better than it was measured to be, where it was measured
+    /// by hardly any sample; by [`Self::ENOUGH`] it counts as it was measured.
     pub(super) caution: f64,
 }
 
 impl Measuring {
     /// No bound goes above this: students are then those of the teacher alone, but for a few tenths of a point.
     const MOST: f64 = 10.0;
+
+    /// So many labelled samples measure well enough. Fewer are asked about where a round speaks about few samples, and there
+    /// students learn little of it too: to weigh the teacher too little then costs more than to weigh it too much.
+    const ENOUGH: f64 = 200.0;
 
     /// How many times the clients' mean the teacher weighs; `None` where there is nothing to measure by.
     pub(super) fn ratio(&self, witnessed: &[Witnessed<'_>]) -> Option<f64> {
@@ -31,7 +36,7 @@ impl Measuring {
 
     /// The least weight that no harm is done with: by what share more samples the teacher alone is right about than the
     /// clients alone are, as it would be if chance had been against the teacher. Few samples tell little, so that it is high;
-    /// it is 0 where clients are better beyond doubt.
+    /// it is 0 where clients are better, of few samples beyond doubt.
     fn bound(&self, witnessed: &[Witnessed<'_>]) -> f64 {
         let (mut teacher, mut clients) = (0.0, 0.0);
         for one in witnessed {
@@ -43,7 +48,8 @@ impl Measuring {
         }
         // Of samples that only one of both is right about, which one is a toss of a coin where both are equal.
         let chance = f64::sqrt(teacher + clients);
-        let ahead = teacher - clients + self.caution * chance;
+        let missing = (1.0 - witnessed.len() as f64 / Self::ENOUGH).max(0.0);
+        let ahead = teacher - clients + self.caution * missing * chance;
         (ahead / (clients + 1.0)).clamp(0.0, Self::MOST)
     }
 }
@@ -55,7 +61,7 @@ mod tests {
     const MEASURING: Measuring = Measuring {
         prior: 0.1,
         range: (0.01, 0.5),
-        caution: 2.0,
+        caution: 3.0,
     };
 
     /// The bound where so many samples are right by the teacher alone, by clients alone, and by both.
@@ -83,15 +89,23 @@ mod tests {
 
     #[test]
     fn who_is_better_beyond_doubt_is_not_held_back() {
-        assert_eq!(bound(2.0, [4, 21, 60]), 0.0);
+        assert_eq!(bound(3.0, [4, 21, 60]), 0.0);
         assert_eq!(bound(0.0, [8, 8, 30]), 0.0);
-        assert!(bound(2.0, [16, 3, 30]) > 5.0);
-        assert_eq!(bound(2.0, [40, 0, 10]), Measuring::MOST);
+        assert!(bound(3.0, [16, 3, 30]) > 5.0);
+        assert_eq!(bound(3.0, [40, 0, 10]), Measuring::MOST);
+    }
+
+    #[test]
+    fn of_enough_samples_the_teacher_weighs_what_it_is_ahead_by() {
+        assert_eq!(bound(3.0, [20, 20, 160]), 0.0);
+        assert_eq!(bound(3.0, [41, 20, 139]), 1.0);
+        assert_eq!(bound(3.0, [41, 20, 500]), 1.0);
+        assert!(bound(3.0, [41, 20, 100]) > 1.0);
     }
 
     #[test]
     fn the_fewer_samples_the_more_the_teacher_weighs() {
-        let bounds = [[1, 1, 3], [8, 8, 30], [80, 80, 300]].map(|counts| bound(2.0, counts));
+        let bounds = [[1, 1, 3], [8, 8, 30], [80, 80, 300]].map(|counts| bound(3.0, counts));
         assert!(bounds.is_sorted_by(|few, many| few > many), "{bounds:?}");
         let cautious = [0.0, 1.0, 2.0].map(|caution| bound(caution, [9, 8, 30]));
         assert!(cautious.is_sorted_by(|less, more| less < more));
