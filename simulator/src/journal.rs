@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fedistill_coordinator::{Saved, StateRecord, StoreError};
-use fedistill_program::database::{self, DatabaseError};
+use fedistill_program::database::{DatabaseError, Handle};
 use fedistill_protocol::Digest;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::board::Seen;
@@ -20,6 +20,8 @@ use crate::{Outcome, SimulationError};
 const FILE: &str = "run.redb";
 /// Bytes of it in memory.
 pub(crate) const CACHE: usize = 16 << 20;
+/// Of what is written here; a change that older versions would misread takes the next number.
+const FORMAT: u64 = 1;
 
 /// `config` and `world`: what is run, as JSON, and the digest of its data.
 const RUN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("run");
@@ -35,7 +37,7 @@ const STUDENTS: TableDefinition<'_, (&str, u32), &[u8]> = TableDefinition::new("
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    database: Database,
+    database: Handle,
     pace: Mutex<Pace>,
 }
 
@@ -72,6 +74,7 @@ impl Journal {
         }
         journal.pace().kept = false;
         journal.tried(journal.write(|transaction| {
+            journal.database.mark(transaction)?;
             let config = serde_json::to_vec(config)?;
             let mut run = transaction.open_table(RUN)?;
             run.insert("config", config.as_slice())?;
@@ -129,14 +132,12 @@ impl Journal {
     }
 
     fn open(path: &Path, every: Duration) -> Result<Self, SimulationError> {
-        let database = database::open(path, CACHE).map_err(|error| match error {
+        let database = Handle::open(path, CACHE, FORMAT).map_err(|error| match error {
             DatabaseError::InUse { path } => SimulationError::Settings(format!(
                 "{} is in use by another process: name another folder with --out",
                 path.display()
             )),
-            other => SimulationError::Settings(format!(
-                "{other}: it cannot be used, remove it to begin afresh"
-            )),
+            other => SimulationError::Settings(format!("{other}; or remove it to begin afresh")),
         })?;
         let pace = Pace {
             every,
@@ -214,14 +215,14 @@ impl Journal {
     }
 
     fn write(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), Fail>) -> Result<(), Fail> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.write()?;
         work(&transaction)?;
         Ok(transaction.commit()?)
     }
 
     /// A value of the run.
     fn run(&self, key: &str) -> Result<Option<Vec<u8>>, Fail> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database.read()?;
         match transaction.open_table(RUN) {
             Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
@@ -236,7 +237,7 @@ impl Journal {
 
     /// The stage that was kept last, and its last round.
     fn where_it_is(&self) -> Result<Option<(String, u32)>, Fail> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database.read()?;
         let table = match transaction.open_table(STAGES) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -373,7 +374,7 @@ impl Stage {
         let head: Head = serde_json::from_slice(&head)?;
         let lessons = self.value("lessons")?.unwrap_or_default();
         let (state, exchange) = head.state.restore(&lessons)?;
-        let transaction = self.journal.database.begin_read()?;
+        let transaction = self.journal.database.read()?;
         let all = (self.name.as_str(), 0)..=(self.name.as_str(), u32::MAX);
         let mut rows = Vec::new();
         for entry in transaction.open_table(ROWS)?.range(all.clone())? {
@@ -407,7 +408,7 @@ impl Stage {
     }
 
     fn value(&self, what: &str) -> Result<Option<Vec<u8>>, Fail> {
-        let transaction = self.journal.database.begin_read()?;
+        let transaction = self.journal.database.read()?;
         let table = match transaction.open_table(STAGES) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -468,3 +469,6 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
         .map(|value| f32::from_le_bytes(*value))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
