@@ -9,7 +9,8 @@ use fedistill_tests::{Deployment, Faults, Quiet, Running};
 
 /// Three clients, all of whom a round waits for; they train for long enough to be frozen before they answer.
 fn three() -> (Deployment, Running, String) {
-    let round = "[round]\nleast = 3\nopen-with = 3\nsamples = 40\n[training]\nprivate-epochs = 60\n";
+    let round =
+        "[round]\nleast = 3\nopen-with = 3\nsamples = 40\n[training]\nprivate-epochs = 60\n";
     let deployment = Deployment::new(3, 1_000_000, round);
     for index in 0..3 {
         let brisk = "checkpoint-seconds = 0.0\nkeep-alive-seconds = 0.2\n";

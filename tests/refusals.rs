@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use fedistill_tests::{Deployment, Ended, Running, program, run, small_data, write_labels};
+use fedistill_tests::{Deployment, Ended, Faults, Running, program, run, small_data, write_labels};
 use fedistill_transport::identity::{Authority, Validity, write_new};
 
 /// One deployment for all tests here; none of them changes it.
@@ -136,6 +136,27 @@ fn a_folder_that_takes_no_results() {
     let ended = run(simulate.args(["--out", "/proc"]));
     refused(&ended, 1, &["cannot write results to /proc"]);
     assert_eq!(ended.told.lines().count(), 1, "{}", ended.told);
+}
+
+/// Nothing would keep two coordinators apart there, nor two clients.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_state_folder_on_a_file_system_without_locks() {
+    let (faults, deployment) = (Faults::build(), deployment());
+    let mut coordinate = deployment.coordinator("run");
+    coordinate
+        .arg("--config")
+        .arg(deployment.coordinator_config());
+    let mut join = deployment.client("run", &deployment.client_config(0));
+    for command in [&mut coordinate, &mut join] {
+        faults.unlock(command);
+        let ended = run(command);
+        refused(
+            &ended,
+            3,
+            &["state", "knows no locks", "name a state folder"],
+        );
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use fedistill_coordinator::config::{
 };
 use fedistill_coordinator::status::{self, Bookkeeper, Stage};
 use fedistill_coordinator::{
-    Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Store, Teacher,
+    Coordinator, CoordinatorError, Ended, FileStore, NetTeacher, Store, StoreError, Teacher,
 };
 use fedistill_federation::MethodError;
 use fedistill_learning::Learner;
@@ -298,8 +298,9 @@ fn failure(error: CoordinatorError) -> Failure {
             Exit::TooFewClients
         }
         CoordinatorError::Settings(_) | CoordinatorError::Quorum(_) => Exit::Usage,
-        // Kept in a state folder that is not of this federation, or no longer.
+        // Kept in a state folder that is not of this federation, or no longer, or no longer this process's.
         CoordinatorError::Method(MethodError::Memory(_))
+        | CoordinatorError::Store(StoreError::Overtaken { .. })
         | CoordinatorError::Log(_)
         | CoordinatorError::State(_) => Exit::Data,
         _ => Exit::Failed,

@@ -119,6 +119,18 @@ pub enum StoreError {
         /// Which store.
         path: PathBuf,
     },
+    /// Another process has had it since, so that what this one holds is old.
+    #[error(
+        "store {path} is of epoch {found} by now, this process of epoch {own}: another coordinator has taken it over, or another state was put in its place; nothing more is written"
+    )]
+    Overtaken {
+        /// Which store.
+        path: PathBuf,
+        /// The epoch of the process that had it last.
+        found: u64,
+        /// This one's.
+        own: u64,
+    },
     /// The disk, or this user's share of it, is full.
     #[error("store {path}: there is no room left on its disk")]
     NoRoom {

@@ -11,6 +11,7 @@
  *                             (ext4, NFS, quotas). All of it is there nevertheless.
  * FEDISTILL_FAULT_CLOCK=PATH  the wall clock is wrong by as many seconds as PATH says, if it exists; the
  *                             monotonic clock is let be, as where somebody sets the time.
+ * FEDISTILL_FAULT_NO_LOCKS=1  no file can be locked as a whole, as on some network file systems.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,6 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -105,4 +107,10 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     int done = REAL(clock_gettime)(clock, now);
     if (done == 0 && clock == CLOCK_REALTIME) now->tv_sec += wrong_by();
     return done;
+}
+
+int flock(int fd, int how) {
+    if (!getenv("FEDISTILL_FAULT_NO_LOCKS")) return REAL(flock)(fd, how);
+    errno = EOPNOTSUPP;
+    return -1;
 }

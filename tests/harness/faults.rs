@@ -57,4 +57,11 @@ impl Faults {
             .env("LD_PRELOAD", self.library())
             .env("FEDISTILL_FAULT_CLOCK", setting);
     }
+
+    /// Lets a program find no locks on its file systems.
+    pub fn unlock(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", self.library())
+            .env("FEDISTILL_FAULT_NO_LOCKS", "1");
+    }
 }

@@ -20,8 +20,23 @@ pub struct Lock {
 /// Takes the folder, which must be there, for this process.
 ///
 /// # Errors
-/// Another process has it, or the file `lock` cannot be made in it.
+/// Another process has it, the file `lock` cannot be made in it, or its file system knows no locks: nothing
+/// would keep two processes apart there, and each would write over what the other has written.
 pub fn take(folder: &Path) -> Result<Lock, Failure> {
+    take_if_known(folder)?.ok_or_else(|| {
+        let why = format!(
+            "the file system of {} knows no locks, so nothing would keep a second process from using it too: name a state folder on a disk of this machine",
+            folder.display()
+        );
+        Failure::new(Exit::Data, why)
+    })
+}
+
+/// The same of a folder that holds nothing which cannot be made again: `None` where its file system knows no locks.
+///
+/// # Errors
+/// Another process has it, or the file `lock` cannot be made in it.
+pub fn take_if_known(folder: &Path) -> Result<Option<Lock>, Failure> {
     let path = folder.join(LOCK);
     let fail = |error: std::io::Error| {
         Failure::new(
@@ -43,7 +58,7 @@ pub fn take(folder: &Path) -> Result<Lock, Failure> {
         }
     };
     match locked {
-        Ok(()) => Ok(Lock { _file: file }),
+        Ok(()) => Ok(Some(Lock { _file: file })),
         Err(TryLockError::WouldBlock) => Err(Failure::new(
             Exit::Data,
             format!(
@@ -51,10 +66,8 @@ pub fn take(folder: &Path) -> Result<Lock, Failure> {
                 folder.display()
             ),
         )),
-        // Some network file systems know no locks.
-        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-            Ok(Lock { _file: file })
-        }
+        // Some network file systems.
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(None),
         Err(TryLockError::Error(error)) => Err(fail(error)),
     }
 }

@@ -170,6 +170,15 @@ impl FileStore {
         let next = self.writes + 1;
         let found = {
             let mut numbers = transaction.open_table(NUMBERS)?;
+            // It is closed and opened again where a disk is full, and may be another's, or another one, by then.
+            let latest = epoch_in(&numbers)?.number;
+            if latest != self.epoch.number {
+                return Err(Box::new(StoreError::Overtaken {
+                    path: self.database.path().to_owned(),
+                    found: latest,
+                    own: self.epoch.number,
+                }));
+            }
             let found = writes_in(&numbers)?;
             numbers.insert("writes", next)?;
             found
@@ -253,6 +262,10 @@ impl FileStore {
 
     fn failed(&self, why: Fail) -> StoreError {
         self.database.failed();
+        let why = match why.downcast::<StoreError>() {
+            Ok(known) => return *known,
+            Err(other) => other,
+        };
         let path = self.database.path().to_owned();
         match lacks_room(why.as_ref()) {
             true => StoreError::NoRoom { path },
@@ -406,3 +419,6 @@ fn write_events(transaction: &WriteTransaction, more: &[Event]) -> Result<(), Fa
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
