@@ -379,6 +379,35 @@ fn a_client_that_is_told_to_stop_leaves_its_training_at_a_checkpoint() {
     assert_eq!(happened()[..4], first);
 }
 
+/// It has no checkpoint to leave its training at, and says why.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_is_told_to_stop_while_its_disk_is_full_says_so() {
+    let faults = Faults::build();
+    let long = format!("{SHORT}[training]\nprivate-epochs = 40\n");
+    let long = long.replace("most-seconds = 20", "most-seconds = 600");
+    let deployment = Deployment::new(1, 1, &long);
+    deployment.configure(0, "model = \"conv-l\"\ncheckpoint-seconds = 1000.0\n");
+    let (coordinator, address) = deployment.start("127.0.0.1:0");
+    let full = deployment.path("full");
+    let mut command = deployment.joining(0, &address);
+    faults.fill(&mut command, &full);
+    let mut client = Running::start("client", &mut command);
+    client.wait_for("trains for round 0.0");
+    fs::write(&full, "").unwrap();
+    client.terminate();
+    let ended = client.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    let said = "no room left on its disk: training goes on from the checkpoint before";
+    assert!(ended.told.contains(said), "{}", ended.told);
+    assert!(
+        !ended.told.contains("a pass takes longer"),
+        "{}",
+        ended.told
+    );
+    stop(vec![coordinator]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_coordinator_that_is_told_to_stop_does_not_wait_for_its_teacher() {

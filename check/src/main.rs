@@ -19,7 +19,8 @@ struct Args {
     #[arg(long)]
     json: bool,
     /// When the last fault ended, in milliseconds since 1970: a round must have come about within
-    /// `--within` seconds of it.
+    /// `--within` seconds of it. Rounds bear the time of the coordinator's wall clock: give that
+    /// machine's, and nothing where somebody has set it since.
     #[arg(long, requires = "within")]
     quiet_since: Option<u64>,
     /// Twice a round's deadline, in seconds.

@@ -22,7 +22,7 @@ use self::streams::{Errand, Parking, read_all, serve};
 use self::work::{Trained, lock};
 use crate::agent::{Agent, AgentConfig, Blob, Input, Output, Stop};
 use crate::journal::{Entry, Journal, Kept};
-use crate::train::{Bench, Journaled, Likeness, Watcher};
+use crate::train::{Bench, Journaled, Leaving, Likeness, Watcher};
 use crate::{Backoff, BlobFolder, Blobs, Policy, PrivateData, Student, StudentError};
 
 /// A device of a federation: a student, its private data, and how to reach the coordinator.
@@ -49,7 +49,7 @@ pub struct Client {
     ),
     cancel: Arc<AtomicBool>,
     /// Whether this side was told to stop: training that is under way ends at its next checkpoint.
-    leaving: Arc<AtomicBool>,
+    leaving: Arc<Leaving>,
 }
 
 /// What a client lives through; see [`Client::events`].

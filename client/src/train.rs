@@ -1,5 +1,6 @@
 mod checkpoints;
 mod gauge;
+mod leaving;
 mod lessons;
 mod likeness;
 mod report;
@@ -13,6 +14,7 @@ use rand::RngExt;
 
 pub(crate) use self::checkpoints::{Checkpoints, Journaled};
 use self::gauge::Gauge;
+pub(crate) use self::leaving::Leaving;
 use self::lessons::{ClassLessons, Lessons, Picked};
 pub(crate) use self::likeness::Likeness;
 use self::report::Reporting;

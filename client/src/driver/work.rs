@@ -72,13 +72,21 @@ impl Client {
     pub(super) async fn drain(&self) {
         const LONGEST: Duration = Duration::from_secs(5);
         if self.journal.is_some() && self.agent.training().is_some() {
-            self.leaving.store(true, Ordering::Relaxed);
+            self.leaving.tell();
             let bench = Arc::clone(&self.bench);
             // Whoever trains holds it until the end.
             let ended = tokio::task::spawn_blocking(move || drop(lock(&bench)));
-            if tokio::time::timeout(LONGEST, ended).await.is_err() {
-                let seconds = LONGEST.as_secs();
-                tracing::warn!(client = %self.name, "a pass takes longer than {seconds} s: training goes on from the checkpoint before it");
+            let in_time = tokio::time::timeout(LONGEST, ended).await.is_ok();
+            let name = &self.name;
+            match self.leaving.unwritten() {
+                Some(why) => {
+                    tracing::warn!(client = %name, "{why}: training goes on from the checkpoint before, if there is one");
+                }
+                None if in_time => {}
+                None => {
+                    let seconds = LONGEST.as_secs();
+                    tracing::warn!(client = %name, "a pass takes longer than {seconds} s: training goes on from the checkpoint before it");
+                }
             }
         }
         self.cancel.store(true, Ordering::Relaxed);

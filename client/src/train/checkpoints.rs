@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fedistill_protocol::RoundPlan;
 
+use super::Leaving;
 use crate::journal::{Journal, Progress};
 use crate::{Student, StudentError};
 
@@ -51,15 +52,15 @@ pub(crate) struct Journaled {
     /// Least time between two that need not be.
     every: Duration,
     kept: Instant,
-    /// Set where the process is about to end: the next pass is the last.
-    leaving: Arc<AtomicBool>,
+    /// Where the process is about to end the next pass is the last.
+    leaving: Arc<Leaving>,
 }
 
 impl Journaled {
     /// The time after which a journal that could not be written is tried again.
     const AGAIN: Duration = Duration::from_secs(5);
 
-    pub(crate) fn new(journal: Arc<Journal>, every: Duration, leaving: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, every: Duration, leaving: Arc<Leaving>) -> Self {
         Self {
             journal,
             every,
@@ -69,7 +70,7 @@ impl Journaled {
     }
 
     fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+        self.leaving.is_told()
     }
 }
 
@@ -91,13 +92,20 @@ impl Checkpoints for Journaled {
         cancelled: &AtomicBool,
     ) -> bool {
         loop {
-            match self.journal.checkpoint(plan, progress) {
+            let kept = self.journal.checkpoint(plan, progress);
+            self.leaving.wrote(&kept);
+            match kept {
                 Ok(()) => {
                     self.kept = Instant::now();
                     if self.is_leaving() && !last {
                         cancelled.store(true, Ordering::Relaxed);
                     }
                     return true;
+                }
+                // Whoever waits for a checkpoint need not: the one before stays.
+                Err(_) if self.is_leaving() => {
+                    cancelled.store(true, Ordering::Relaxed);
+                    return false;
                 }
                 Err(error) if !last => {
                     // Only what a crash would cost is more.
@@ -110,7 +118,7 @@ impl Checkpoints for Journaled {
                     tracing::error!(
                         "{error}: nothing is answered before it is written; tried again in {seconds} s"
                     );
-                    std::thread::sleep(Self::AGAIN);
+                    self.leaving.sleep(Self::AGAIN);
                     if cancelled.load(Ordering::Relaxed) {
                         return false;
                     }
