@@ -45,7 +45,7 @@ impl Keeper {
         let mut student = Learner::new(build()?);
         let path = folder.join(STUDENT);
         if path.exists() {
-            let saved = checkpoint::load(&path)?;
+            let saved = checkpoint::load(&path).map_err(with_advice)?;
             if saved.about != about {
                 return Err(CheckpointError::Malformed {
                     path,
@@ -108,6 +108,19 @@ impl Watcher for Keeper {
 pub fn kept(folder: &Path) -> Result<(Learner, About), CheckpointError> {
     let saved = checkpoint::load(&folder.join(STUDENT))?;
     Ok((Learner::new(saved.net()?), saved.about))
+}
+
+/// A student's file that cannot be used is no reason to lose the student: the journal has it too.
+fn with_advice(error: CheckpointError) -> CheckpointError {
+    match error {
+        CheckpointError::Malformed { path, why } => CheckpointError::Malformed {
+            path,
+            why: format!(
+                "{why}: put back a copy of it, or move it away: what the journal beside it holds takes its place"
+            ),
+        },
+        other => other,
+    }
 }
 
 fn read_card(folder: &Path) -> Option<ModelCard> {

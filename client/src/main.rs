@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fedistill_client::config::Config;
-use fedistill_client::journal::Journal;
+use fedistill_client::journal::{Journal, JournalError};
 use fedistill_client::{BlobFolder, Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
@@ -99,8 +99,13 @@ fn run(config: Config) -> Result<(), Failure> {
         data.len(),
         config.model
     );
-    let (journal, kept) =
-        Journal::open(&state.join(JOURNAL), &federation, &name).or_exit(Exit::Data)?;
+    let opened = Journal::open(&state.join(JOURNAL), &federation, &name);
+    let (journal, kept) = opened.map_err(|error| match error {
+        JournalError::NoRoom { .. } => {
+            Failure::new(Exit::Failed, format!("{error}: make room, and start again"))
+        }
+        other => Failure::new(Exit::Data, other),
+    })?;
     let every = config.checkpoint_seconds;
     let client = Client::new(federation, name, student, data, config.policy, dialer)
         .or_exit(Exit::Data)?

@@ -156,9 +156,9 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
         )
     })?;
     let _lock = lock::take(folder)?;
-    let mut store = FileStore::open_at(&folder.join("rounds.redb")).or_exit(Exit::Data)?;
+    let mut store = FileStore::open_at(&folder.join("rounds.redb")).map_err(unusable)?;
     if let Some(epoch) = epoch {
-        store.roll_back(epoch).or_exit(Exit::Data)?;
+        store.roll_back(epoch).map_err(unusable)?;
     }
     let now = store.epoch().number;
     if let Some(asked) = epoch.filter(|asked| *asked < now) {
@@ -290,6 +290,16 @@ fn untrained(
         classes: config.classes.clone(),
     };
     Ok(Box::new(NetTeacher::untrained(Learner::new(net), about)))
+}
+
+/// A store that a run cannot begin with.
+fn unusable(error: StoreError) -> Failure {
+    match error {
+        StoreError::NoRoom { .. } => {
+            Failure::new(Exit::Failed, format!("{error}: make room, and start again"))
+        }
+        other => Failure::new(Exit::Data, other),
+    }
 }
 
 fn failure(error: CoordinatorError) -> Failure {

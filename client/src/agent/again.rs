@@ -40,7 +40,7 @@ impl Agent {
         self.welcome = None;
         self.put(Output::Leave {
             why: format!(
-                "the coordinator asks for round {id}, round {answered} is answered: its state is an old copy; if that is meant, start it with --epoch {next}"
+                "the coordinator asks for round {id}, round {answered} is answered: its state is an old copy, or was begun anew; if that is meant, start it with --epoch {next}"
             ),
             after: Duration::ZERO,
             outdated: true,
