@@ -80,7 +80,7 @@ impl Thin {
         let below = this.path("below");
         shell(&format!("mount -t tmpfs -o size=12m tmpfs {below}"));
         shell(&format!("truncate -s 40m {below}/image"));
-        shell(&format!("mkfs.ext4 -q -F -O ^has_journal {below}/image"));
+        shell(&format!("mkfs.ext4 -q -F -b 4096 -O ^has_journal {below}/image"));
         this.plug();
         this
     }
