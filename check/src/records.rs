@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fedistill_client::journal::{Journal, JournalError, Line};
@@ -15,6 +15,8 @@ pub struct CoordinatorRecord {
     pub history: Vec<Closed>,
     /// The try that is under way, and whose contributions it has.
     pub open: Option<(RoundId, BTreeMap<Name, Digest>)>,
+    /// Whose contribution to that try is written more than once: no coordinator goes on from there.
+    pub again: BTreeSet<Name>,
     /// Whose late contributions to the round before it has.
     pub late: BTreeMap<Name, Folded>,
     /// The first round that is not over.
@@ -125,13 +127,14 @@ impl Records {
 fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
     let mut store = FileStore::look_at(path)?;
     let saved = store.load()?;
-    let mut late = BTreeMap::new();
+    let (mut again, mut late) = (BTreeSet::new(), BTreeMap::new());
     let open = saved.open.map(|open| {
         let mut taken = BTreeMap::new();
         for event in open.events {
             match event {
                 Event::Taken { client, blob, .. } => {
-                    taken.insert(client, blob);
+                    let is_again = taken.insert(client.clone(), blob).is_some();
+                    again.extend(is_again.then_some(client));
                 }
                 Event::Folded { client, folded, .. } => {
                     late.insert(client, folded);
@@ -145,6 +148,7 @@ fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
     Ok(CoordinatorRecord {
         history: store.history()?,
         open,
+        again,
         late,
         round: saved.round,
         over: saved.over,

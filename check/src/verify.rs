@@ -125,6 +125,10 @@ fn rounds(coordinator: &CoordinatorRecord, report: &mut Report) {
         .as_ref()
         .map_or(0, |(_, taken)| taken.len());
     report.acknowledged += open + coordinator.late.len();
+    for client in &coordinator.again {
+        let how = format!("{client} is written twice in the open round");
+        report.wrong(Invariant::Once, how);
+    }
     if let Some(last) = before
         && last.epoch > coordinator.epoch
     {

@@ -80,6 +80,7 @@ fn sound() -> Records {
         coordinator: Some(CoordinatorRecord {
             history,
             open: Some((id(2, 0), taken)),
+            again: BTreeSet::new(),
             late: BTreeMap::new(),
             round: 2,
             over: false,
@@ -321,6 +322,13 @@ const FAULTS: &[Fault] = &[
             coordinator.late.insert(name("ward-1"), Folded { of, blob });
         },
         &[Invariant::Given],
+    ),
+    (
+        "a client that is written twice in the open round",
+        |coordinator, _| {
+            coordinator.again.insert(name("ward-2"));
+        },
+        &[Invariant::Once],
     ),
     (
         "a client that counts twice",

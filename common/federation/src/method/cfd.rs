@@ -39,7 +39,7 @@ pub(super) const ENTRY: Entry = Entry {
     loss: "from parameters that all share: KL to what came down; then cross-entropy",
     good: "very few bytes on even data, with `start=0` (docs/comparison.md)",
     bad: "the paper's own start in short federations: students that begin each round from common parameters ended below `local` on even data in our tables; label skew at 1 bit: votes of those that never saw a class outweigh the others, and more samples do not help",
-    differs: "an adaptive binary coder in place of CABAC; which rows have changed is coded apart from what they have become; without a teacher the mean itself comes down",
+    differs: "an adaptive binary coder in place of CABAC; which rows have changed is coded apart from what they have become; of classes that are equally likely the first stands, where the paper draws one; without a teacher the mean itself comes down",
     parameters: &[
         Parameter {
             key: "bits-up",

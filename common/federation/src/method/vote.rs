@@ -40,7 +40,7 @@ pub(super) const ENTRY: Entry = Entry {
     loss: "cross-entropy with the voted label; then with private labels",
     good: "very few bytes; clients that know what they know",
     bad: "`tally` and `sure` under label skew: those that never saw a class outvote those that did",
-    differs: "abstention by distance to the client's own samples in place of a trained discriminator; samples nobody votes on come down silent and are not trained on",
+    differs: "abstention by distance to the client's own samples in place of a trained discriminator; samples nobody votes on come down silent and are not trained on; of classes with as many votes the first stands",
     parameters: &[
         Parameter {
             key: "quantile",
