@@ -241,17 +241,21 @@ fn last(folder: &Path) -> Result<Status, String> {
     serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Notes how a run has ended.
+/// Notes how a run has ended; where it has not begun, there is nothing to note.
 ///
 /// # Errors
 /// A status that cannot be read or written, as one line.
 pub fn end(folder: &Path, stage: Stage) -> Result<(), String> {
+    let path = folder.join(STATUS);
+    if !path.exists() {
+        return Ok(());
+    }
     let status = Status {
         stage,
         updated: now(),
         ..last(folder)?
     };
-    write(folder, &status).map_err(|error| error.to_string())
+    write(folder, &status).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 impl std::fmt::Display for Status {
@@ -317,5 +321,20 @@ impl std::fmt::Display for Status {
         }
         let ago = now().saturating_sub(self.updated);
         write!(f, "\nwritten {ago} s ago by process {}", self.process)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_did_not_begin_has_no_end_to_note() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(end(folder.path(), Stage::Failed), Ok(()));
+        assert!(!folder.path().join(STATUS).exists());
+        fs::write(folder.path().join(STATUS), "{").unwrap();
+        let error = end(folder.path(), Stage::Failed).unwrap_err();
+        assert!(error.contains(STATUS), "{error}");
     }
 }
