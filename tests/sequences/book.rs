@@ -1,6 +1,6 @@
 //! What has happened, and what must never have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fedistill_check::{CoordinatorRecord, Records, verify};
 use fedistill_coordinator::{Closed, Outcome, Saved};
@@ -202,6 +202,7 @@ impl Book {
             coordinator: Some(CoordinatorRecord {
                 history: history.to_vec(),
                 open: None,
+                again: BTreeSet::new(),
                 late: BTreeMap::new(),
                 round: saved.round,
                 over: saved.over,
