@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fedistill_client::{Student, StudentError};
 use fedistill_learning::{Objective, Samples};
-use fedistill_protocol::{AnswerKind, Answers, Digest, Optimiser, Start};
+use fedistill_protocol::{AnswerKind, Answers, Digest, Optimiser, Start, Version};
 use rand_chacha::ChaCha20Rng;
 
 use crate::handmade::PRECISION;
@@ -41,11 +41,11 @@ impl Scripted {
         self
     }
 
-    /// What it says in a round that speaks about all transfer samples, packed.
+    /// What it says in a round that speaks about all transfer samples, packed as for a peer of its own version.
     pub fn packed(&self) -> Vec<u8> {
         let values = self.row.repeat(self.rows as usize);
         let answers = Answers::new(AnswerKind::Logits, self.row.len() as u32, values).unwrap();
-        answers.pack(PRECISION)
+        answers.pack_for(Version::LATEST, PRECISION)
     }
 
     /// The digest of that.
