@@ -12,7 +12,8 @@ use fedistill_tests::{Deployment, Quiet, Running, sound};
 
 const CLIENTS: usize = 2;
 
-/// Rounds of all clients, which wait for who is away.
+/// Rounds of all clients, which wait for who is away. They train for long enough that one that is killed in the middle has
+/// not answered: a coordinator that has all answers of its last round ends.
 const ROUND: &str = r#"
 [round]
 least = 2
@@ -23,7 +24,7 @@ most-seconds = 100
 silence-seconds = 100
 samples = 100
 [training]
-private-epochs = 4
+private-epochs = 20
 "#;
 
 /// What a federation has come to.
