@@ -6,7 +6,10 @@ use fedistill_protocol::{AnswerKind, Answers, Precision, Version};
 use fedistill_simulator::Partition;
 use fedistill_tests::{entropy_bytes, heard, likely};
 
-const FEW: [Precision; 5] = [
+const ALL: [Precision; 8] = [
+    Precision::F32,
+    Precision::F16,
+    Precision::Top(3),
     Precision::U8,
     Precision::U4,
     Precision::U2,
@@ -19,7 +22,8 @@ fn scales(answers: &Answers, precision: Precision) -> usize {
     let (rows, values) = (answers.rows() as usize, answers.values().len());
     match (answers.kind(), precision) {
         (_, Precision::Peak) => 8 * rows.div_ceil(256),
-        (AnswerKind::Probabilities, _) => 0,
+        (AnswerKind::Probabilities, _)
+        | (_, Precision::F32 | Precision::F16 | Precision::Top(_)) => 0,
         _ => 8 * values.div_ceil(Answers::BLOCK),
     }
 }
@@ -31,7 +35,7 @@ fn what_students_say_is_coded_within_a_twentieth_of_its_entropy() {
         for (when, logits) in [("first", &said[0]), ("last", said.last().unwrap())] {
             for answers in [logits.clone(), likely(logits)] {
                 assert_eq!((answers.rows(), answers.classes()), (1000, 10));
-                for precision in FEW {
+                for precision in ALL {
                     let packed = answers.pack_for(Version::LATEST, precision);
                     let beside = Answers::HEADER_BYTES + scales(&answers, precision);
                     let coded = (packed.len() - beside) as f64;

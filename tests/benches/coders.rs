@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 use fedistill_protocol::{AnswerKind, Answers, Precision, Version};
 use fedistill_simulator::Partition;
 use fedistill_tests::{entropy_bytes, heard, likely};
-use half::f16;
 
 const ROUNDS: u32 = 15;
 const LEVELS: [i32; 3] = [1, 3, 19];
-const PRECISIONS: [Precision; 5] = [
+const PRECISIONS: [Precision; 8] = [
+    Precision::F32,
     Precision::F16,
+    Precision::Top(1),
+    Precision::Top(3),
     Precision::U8,
     Precision::U4,
     Precision::U2,
@@ -107,32 +109,25 @@ fn speed<T>(bytes: usize, mut work: impl FnMut() -> T) -> f64 {
     bytes as f64 / best.as_secs_f64() / 1e6
 }
 
-fn halves(answers: &Answers) -> impl Iterator<Item = u16> {
-    let values = answers.values().iter();
-    values.map(|value| f16::from_f32(*value).to_bits())
-}
-
-/// Symbols, and scales where there are some, side by side; and with a byte a symbol.
+/// Symbols, and scales where there are some, side by side; and with a byte a symbol. Numbers as they are, and their bytes
+/// plane by plane.
 fn plain(answers: &Answers, precision: Precision) -> Vec<Vec<u8>> {
     let lists = answers.symbols(precision);
-    if lists.is_empty() {
-        return vec![halves(answers).flat_map(u16::to_le_bytes).collect()];
-    }
-    // Packed, they come after as many bytes of scales.
-    let whole = answers.pack_for(Version::LATEST, precision);
-    let scales = match (answers.kind(), precision) {
-        (_, Precision::Peak) => 8 * (answers.rows() as usize).div_ceil(256),
-        (AnswerKind::Probabilities, _) => 0,
-        _ => 8 * answers.values().len().div_ceil(Answers::BLOCK),
-    };
-    let scales = &whole[Answers::HEADER_BYTES..][..scales];
     let bits = match precision {
-        Precision::U8 => 8,
+        Precision::U8 | Precision::F16 | Precision::F32 => 8,
         Precision::U2 => 2,
         Precision::U1 => 1,
+        // Version 3 codes nothing of them.
+        Precision::Top(_) => {
+            let packed = answers.pack_for(Version::OLDEST, precision);
+            return vec![packed[Answers::HEADER_BYTES..].to_vec()];
+        }
         // Numbers of ten classes, and steps of levels, too.
-        _ => 4,
+        Precision::U4 | Precision::Peak => 4,
     };
+    // Packed, they come after as many bytes of scales.
+    let whole = answers.pack_for(Version::OLDEST, precision);
+    let scales = &whole[Answers::HEADER_BYTES..][..scales(answers, precision)];
     let (mut tight, mut wide) = (scales.to_vec(), scales.to_vec());
     for list in &lists {
         let (mut byte, mut used) = (0u32, 0);
@@ -149,18 +144,25 @@ fn plain(answers: &Answers, precision: Precision) -> Vec<Vec<u8>> {
             tight.push(byte as u8);
         }
     }
-    vec![tight, wide]
+    match precision {
+        Precision::F32 | Precision::F16 => vec![whole[Answers::HEADER_BYTES..].to_vec(), wide],
+        _ => vec![tight, wide],
+    }
+}
+
+/// Bytes of scales, which are no symbols.
+fn scales(answers: &Answers, precision: Precision) -> usize {
+    match (answers.kind(), precision) {
+        (_, Precision::Peak) => 8 * (answers.rows() as usize).div_ceil(256),
+        (AnswerKind::Probabilities, _)
+        | (_, Precision::F32 | Precision::F16 | Precision::Top(_)) => 0,
+        _ => 8 * answers.values().len().div_ceil(Answers::BLOCK),
+    }
 }
 
 /// Bytes at the empirical entropy of order zero of the symbols, and of scales as they are.
 fn entropy(answers: &Answers, precision: Precision) -> f64 {
     let lists = answers.symbols(precision);
-    match lists.is_empty() {
-        true => entropy_bytes(&halves(answers).map(u32::from).collect::<Vec<_>>()),
-        false => {
-            let symbols: usize = lists.iter().map(Vec::len).sum();
-            let scales = plain(answers, precision)[1].len() - symbols;
-            lists.iter().map(|list| entropy_bytes(list)).sum::<f64>() + scales as f64
-        }
-    }
+    let symbols: f64 = lists.iter().map(|list| entropy_bytes(list)).sum();
+    symbols + scales(answers, precision) as f64
 }

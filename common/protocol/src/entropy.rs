@@ -43,6 +43,15 @@ impl Default for Bit {
 }
 
 impl Bit {
+    /// As likely 0 as so many of others are, as firm as if it had been seen so often: it learns less from the first bits.
+    /// After 255 times it never learns.
+    pub(crate) fn firm(zeros: u64, of: u64, seen: u8) -> Self {
+        let zero = (zeros << 16).checked_div(of).unwrap_or(1 << 15);
+        // Within its bounds, and so below 2^16.
+        let zero = zero.clamp(LEAST.into(), u64::from(65_536 - LEAST)) as u16;
+        Self { zero, seen }
+    }
+
     /// Moves by 1 / (n + 1.5) of the way: after n bits, close to the estimate of Krichevsky and
     /// Trofimov (1981).
     fn learn(&mut self, bit: bool) {
@@ -217,11 +226,7 @@ impl Symbols {
             let wide = 1u64 << (all.depth - level);
             let first = (place as u64 - (1 << level)) * wide;
             let below = |wide: u64| size.saturating_sub(first).min(wide);
-            let zero = (below(wide / 2) << 16).checked_div(below(wide));
-            let zero = zero.unwrap_or(1 << 15);
-            // Within its bounds, and so below 2^16.
-            bit.zero = zero.clamp(LEAST.into(), u64::from(65_536 - LEAST)) as u16;
-            bit.seen = seen;
+            *bit = Bit::firm(below(wide / 2), below(wide), seen);
         }
         all
     }

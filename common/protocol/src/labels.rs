@@ -4,6 +4,7 @@ mod coding;
 mod flags;
 mod parts;
 mod peaks;
+mod planes;
 mod precision;
 mod rounding;
 mod sparse;
@@ -195,10 +196,7 @@ impl Answers {
     fn pack_body(&self, version: Version, precision: Precision, bytes: &mut Vec<u8>) -> Coding {
         let classes = self.classes as usize;
         match self.kind.form(precision) {
-            Form::Floats => {
-                self.pack_floats(precision, bytes);
-                Coding::Plain
-            }
+            Form::Floats => self.pack_floats(version, precision, bytes),
             Form::Peaks => Peaks::closest(&self.values, classes).pack(self.kind, classes, bytes),
             Form::Parts(bits) => {
                 let mut found = Vec::with_capacity(self.values.len());
@@ -213,27 +211,56 @@ impl Answers {
         }
     }
 
-    fn pack_floats(&self, precision: Precision, bytes: &mut Vec<u8>) {
-        if let Precision::Top(count) = precision {
-            return Top::new(self.kind, self.classes, count).pack(&self.values, bytes);
-        }
-        if precision == Precision::F32 {
-            return bytes.extend(self.values.iter().flat_map(|v| v.to_le_bytes()));
-        }
-        let largest = f16::MAX.to_f32();
-        let mut clamped = [0.0; Self::BLOCK];
-        let mut halves = [f16::ZERO; Self::BLOCK];
-        bytes.reserve(2 * self.values.len());
-        for block in self.values.chunks(Self::BLOCK) {
-            let (clamped, halves) = (&mut clamped[..block.len()], &mut halves[..block.len()]);
-            for (to, value) in clamped.iter_mut().zip(block) {
-                *to = value.clamp(-largest, largest);
+    fn pack_floats(&self, version: Version, precision: Precision, bytes: &mut Vec<u8>) -> Coding {
+        match precision {
+            Precision::Top(count) => {
+                Top::new(self.kind, self.classes, count).pack(&self.values, version, bytes)
             }
-            // A whole slice asks the processor once what it can do.
-            halves.convert_from_f32_slice(clamped);
-            bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+            Precision::F32 => pack_numbers(&wholes(&self.values), version, bytes),
+            _ => pack_numbers(&halves(&self.values), version, bytes),
         }
     }
+}
+
+/// Values as they are, little-endian.
+fn wholes(values: &[f32]) -> Vec<[u8; 4]> {
+    values.iter().map(|value| value.to_le_bytes()).collect()
+}
+
+/// Values as f16, little-endian, rounded to nearest; what is beyond becomes the largest.
+fn halves(values: &[f32]) -> Vec<[u8; 2]> {
+    let largest = f16::MAX.to_f32();
+    let mut clamped = [0.0; Answers::BLOCK];
+    let mut halves = [f16::ZERO; Answers::BLOCK];
+    let mut all = Vec::with_capacity(values.len());
+    for block in values.chunks(Answers::BLOCK) {
+        let (clamped, halves) = (&mut clamped[..block.len()], &mut halves[..block.len()]);
+        for (to, value) in clamped.iter_mut().zip(block) {
+            *to = value.clamp(-largest, largest);
+        }
+        // A whole slice asks the processor once what it can do.
+        halves.convert_from_f32_slice(clamped);
+        all.extend(halves.iter().map(|half| half.to_le_bytes()));
+    }
+    all
+}
+
+/// Appends numbers, as planes where that is shorter and peers of this version know it.
+fn pack_numbers<const BYTES: usize>(
+    numbers: &[[u8; BYTES]],
+    version: Version,
+    bytes: &mut Vec<u8>,
+) -> Coding {
+    if coding::knows_all(version) {
+        let before = bytes.len();
+        planes::write(numbers, bytes);
+        if bytes.len() - before < numbers.len() * BYTES {
+            return Coding::Planes;
+        }
+        bytes.truncate(before);
+    }
+    bytes.extend(numbers.as_flattened());
+    Coding::Plain
 }
 
 /// Length of the values of so many rows, all of them spoken and none coded.

@@ -437,9 +437,13 @@ fn packed_answers_have_the_bytes_of_format_2() {
         (&shares, Precision::U1, 3),
         (&shares, Precision::Peak, 4),
         (&steep, Precision::Peak, 4),
+        (&shares, Precision::F32, 5),
+        (&shares, Precision::F16, 5),
+        (&shares, Precision::Top(2), 5),
+        (&steep, Precision::Top(2), 5),
     ];
     let golden = lines(ANSWERS);
-    assert_eq!(golden.len(), cases.len() + 1 + later.len());
+    assert_eq!(golden.len(), cases.len() + 2 + later.len());
     for ((answers, precision), (name, bytes)) in cases.into_iter().zip(&golden) {
         assert_eq!(hex(&answers.pack(precision)), hex(bytes), "{name}");
         assert!(Answers::unpack(bytes, answers.kind(), answers.rows(), 3).is_ok());
@@ -452,12 +456,17 @@ fn packed_answers_have_the_bytes_of_format_2() {
         assert_eq!(packed[3], coding, "{name}");
         assert!(Answers::unpack(bytes, answers.kind(), 40, 60).is_ok());
     }
-    // Too long to be here whole.
-    let (name, digest) = &golden[cases.len()];
-    let packed = many.pack(Precision::U8);
-    assert_eq!(packed[3], 2, "numeral systems");
-    assert_eq!(hex(Digest::of(&packed).as_bytes()), hex(digest), "{name}");
-    assert!(Answers::unpack(&packed, AnswerKind::Probabilities, 12_000, 3).is_ok());
+    // Too long to be here whole: numeral systems, of symbols and of planes.
+    let planes = &golden[golden.len() - 1];
+    for (precision, coding, (name, digest)) in [
+        (Precision::U8, 2, &golden[cases.len()]),
+        (Precision::F16, 5 | 16, planes),
+    ] {
+        let packed = many.pack_for(Version::LATEST, precision);
+        assert_eq!(packed[3], coding, "{name}");
+        assert_eq!(hex(Digest::of(&packed).as_bytes()), hex(digest), "{name}");
+        assert!(Answers::unpack(&packed, AnswerKind::Probabilities, 12_000, 3).is_ok());
+    }
 }
 
 /// What wincode sees: the same fields in the same order.

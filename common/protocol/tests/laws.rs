@@ -239,6 +239,38 @@ proptest! {
     }
 
     #[test]
+    fn planes_hold_what_is_said_without_them(
+        raw in prop::collection::vec(-9i8..9, 1..900), classes in 1u32..30, fine: bool, silent in 1usize..9,
+        which in 0usize..3,
+    ) {
+        let kind = [AnswerKind::Logits, AnswerKind::Probabilities, AnswerKind::Features][which];
+        let mut values = Vec::new();
+        for (at, row) in raw.chunks_exact(classes as usize).enumerate() {
+            let row = row.iter().map(|raw| f32::from(*raw) / if fine { 7.0 } else { 4.0 });
+            values.extend(row.map(|value| match (at % silent, kind) {
+                (0, _) => 0.0,
+                (_, AnswerKind::Probabilities) => value.exp() / 200.0,
+                _ => value,
+            }));
+        }
+        let answers = Answers::new(kind, classes, values).unwrap();
+        let rows = answers.rows();
+        for precision in [Precision::F32, Precision::F16, Precision::Top(1), Precision::Top(3)] {
+            let (latest, oldest) = (answers.pack_for(Version::LATEST, precision), answers.pack(precision));
+            prop_assert!(latest.len() <= oldest.len());
+            let back = Answers::unpack(&latest, kind, rows, classes).unwrap();
+            prop_assert_eq!(Answers::unpack(&oldest, kind, rows, classes).unwrap(), back.clone());
+            if precision == Precision::F32 {
+                prop_assert_eq!(&back, &answers);
+            }
+            // Nothing is taken from more bytes or fewer.
+            let more = [&latest[..], &[0]].concat();
+            prop_assert!(Answers::unpack(&more, kind, rows, classes).is_err());
+            prop_assert!(Answers::unpack(&latest[..latest.len() - 1], kind, rows, classes).is_err());
+        }
+    }
+
+    #[test]
     fn silence_is_heard_and_costs_next_to_nothing(
         values in prop::collection::vec(1.0f32..50.0, 1..700), every in 1usize..9, which in 0usize..3,
     ) {
@@ -302,8 +334,10 @@ proptest! {
         let one_hot = votes.iter().flat_map(|vote| (0..5).map(move |c| f32::from(u8::from(c == *vote))));
         let kind = AnswerKind::Probabilities;
         let answers = Answers::new(kind, 5, one_hot.collect()).unwrap();
-        for precision in [Precision::U8, Precision::U1, Precision::Top(2), Precision::Peak] {
-            let mut bytes = answers.pack(precision);
+        let precisions = [Precision::U8, Precision::U1, Precision::Peak];
+        let numbers = [Precision::F32, Precision::F16, Precision::Top(2)];
+        for precision in precisions.into_iter().chain(numbers) {
+            let mut bytes = answers.pack_for(Version::LATEST, precision);
             let at = at.index(bytes.len());
             bytes[at] = to;
             if cut {

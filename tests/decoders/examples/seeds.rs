@@ -15,7 +15,9 @@ use fedistill_coordinator::stand_ins::file as stand_ins;
 use fedistill_decoders::{base, stand_ins_about};
 use fedistill_learning::{Architecture, checkpoint, idx};
 use fedistill_protocol::blob::{Request, chunks};
-use fedistill_protocol::{AnswerKind, Answers, Digest, Message, Precision, ans, entropy, frame};
+use fedistill_protocol::{
+    AnswerKind, Answers, Digest, Message, Precision, Version, ans, entropy, frame,
+};
 
 const FRAMES: &str = include_str!("../../../common/protocol/tests/golden/frames.txt");
 const FRAMES_3: &str = include_str!("../../../common/protocol/tests/golden/frames-3.txt");
@@ -66,6 +68,8 @@ fn wire(write: &impl Fn(&str, &str, &[u8])) {
     let values: Vec<f32> = (0..9000).map(|at| ((at * at) % 97) as f32).collect();
     let many = Answers::new(AnswerKind::Logits, 9, values).unwrap();
     write("answers", "systems", &many.pack(Precision::U8));
+    let planes = many.pack_for(Version::LATEST, Precision::F16);
+    write("answers", "systems-planes", &planes);
     for (which, kind) in [(0, "logits"), (1, "probabilities"), (2, "features")] {
         let old = base(which);
         let mut values = old.values().to_vec();

@@ -117,11 +117,17 @@ pub(crate) fn answers(bytes: &[u8]) -> bool {
         .into_iter()
         .chain([Precision::Top(2), Precision::Peak])
     {
-        let packed = read.pack(precision);
-        assert!(packed.len() as u64 <= Answers::most_bytes(kind, rows, classes, precision));
-        let back = Answers::unpack(&packed, kind, rows, classes).expect("what was packed unpacks");
-        if precision == Precision::F32 {
-            assert_eq!(back, read);
+        let versions = Version::ALL.into_iter();
+        let backs = versions.map(|version| {
+            let packed = read.pack_for(version, precision);
+            assert!(packed.len() as u64 <= Answers::most_bytes(kind, rows, classes, precision));
+            Answers::unpack(&packed, kind, rows, classes).expect("what was packed unpacks")
+        });
+        for back in backs.collect::<Vec<_>>().windows(2) {
+            assert_eq!(back[0], back[1], "the same for peers of all versions");
+            if precision == Precision::F32 {
+                assert_eq!(back[0], read);
+            }
         }
     }
     true

@@ -19,14 +19,22 @@ pub(super) enum Coding {
     /// By the adaptive coder too: classes of peaks that are too many to be learnt as fast, and the others' level by the
     /// largest one's. Peers of version 3 do not know peaks.
     Firm = 4,
+    /// Numbers of 16 and 32 bits as planes of bytes, some of them coded; of the largest values alone, which ones they are
+    /// too. Peers of version 3 do not know it.
+    Planes = 5,
 }
 
 /// From so many symbols on the faster coder is used: what it has to say first is little among them.
 const MANY: usize = 1 << 15;
 /// The same of eight bits, of which the other one would have as much to learn.
 const MANY_BYTES: usize = 1 << 13;
-/// The first version of which peers know [`Coding::Sparse`].
-pub(super) const SPARSE_SINCE: u8 = 4;
+/// The first version of which peers know [`Coding::Sparse`], [`Coding::Firm`] and [`Coding::Planes`].
+const ALL_SINCE: u8 = 4;
+
+/// Whether peers of a version know all ways.
+pub(super) fn knows_all(version: Version) -> bool {
+    version.number() >= ALL_SINCE
+}
 
 impl Coding {
     /// The way of this number, if what has this form may be written so.
@@ -37,6 +45,7 @@ impl Coding {
             (2, Form::Parts(_) | Form::Steps(_)) => Some(Self::Systems),
             (3, Form::Parts(_)) => Some(Self::Sparse),
             (4, Form::Peaks) => Some(Self::Firm),
+            (5, Form::Floats) => Some(Self::Planes),
             _ => None,
         }
     }
@@ -69,8 +78,8 @@ pub(super) fn write_parts(
         true => (Coding::Systems, ans::encode(found)),
         false => (Coding::Adaptive, parts::encode(found, classes, whole)),
     };
-    let may_be_sparse = version.number() >= SPARSE_SINCE
-        && (sparse::is_worth_it(found) || systems && wastes(found, coded.1.len()));
+    let may_be_sparse = knows_all(version)
+        && (sparse::is_worth_it(found) || systems && wastes(&ans::counted(found), coded.1.len()));
     let coded = match may_be_sparse {
         true => shorter(
             coded,
@@ -102,22 +111,31 @@ fn write((coding, coded): (Coding, Vec<u8>), found: &[u8], bits: u32, to: &mut V
     }
 }
 
-/// Whether so many bytes are a 32nd more than the entropy of order zero of these symbols. In whole numbers: the
+/// Whether so many bytes are a 32nd more than the entropy of order zero of symbols that come so often each. In whole numbers: the
 /// same on every processor, since bytes depend on it.
-fn wastes(found: &[u8], bytes: usize) -> bool {
-    let all = logarithm(found.len() as u64);
-    let counts = ans::counted(found).into_iter().map(u64::from);
-    let counts = counts.filter(|count| *count > 0);
-    let least: u64 = counts.map(|count| count * (all - logarithm(count))).sum();
+pub(super) fn wastes(counts: &[u32], bytes: usize) -> bool {
     let bits = 8 * bytes as u64;
-    (bits - bits / 33) << FRACTION > least
+    (bits - bits / 33) << FRACTION > least(counts)
+}
+
+/// The entropy of order zero of symbols that come so often each, in bits, rounded down.
+pub(super) fn least_bits(counts: &[u32]) -> u64 {
+    least(counts) >> FRACTION
+}
+
+/// The same in 2^[`FRACTION`]ths of a bit.
+pub(super) fn least(counts: &[u32]) -> u64 {
+    let counts = || counts.iter().map(|count| u64::from(*count));
+    let all = logarithm(counts().sum::<u64>().max(1));
+    let some = counts().filter(|count| *count > 0);
+    some.map(|count| count * (all - logarithm(count))).sum()
 }
 
 /// Bits of a logarithm below its point.
-const FRACTION: u32 = 12;
+pub(super) const FRACTION: u32 = 12;
 
 /// The logarithm to base 2 of a number from 1 to 2^32, in 2^[`FRACTION`]ths, rounded down.
-fn logarithm(number: u64) -> u64 {
+pub(super) fn logarithm(number: u64) -> u64 {
     let whole = number.ilog2();
     // From 1 up to 2, in 2^31sts: squared, what is 2 and more has a bit.
     let mut rest = match whole {
@@ -166,7 +184,7 @@ pub(super) fn read_steps(
         Coding::Plain => symbols::unpack(coded, bits, count)?,
         Coding::Systems => ans::decode(coded, count)?,
         Coding::Adaptive => decode(coded, bits, count)?,
-        Coding::Sparse | Coding::Firm => return Err(malformed("unknown coding")),
+        Coding::Sparse | Coding::Firm | Coding::Planes => return Err(malformed("unknown coding")),
     };
     match found.iter().any(|symbol| *symbol >> (bits - 1) > 1) {
         true => Err(malformed("a symbol is beyond its bits")),
@@ -174,7 +192,8 @@ pub(super) fn read_steps(
     }
 }
 
-fn encode(found: &[u8], bits: u32) -> Vec<u8> {
+/// Symbols of so many bits by the adaptive coder.
+pub(super) fn encode(found: &[u8], bits: u32) -> Vec<u8> {
     let (mut encoder, mut model) = (Encoder::default(), Symbols::new(1 << bits));
     for symbol in found {
         model.write(&mut encoder, (*symbol).into());
@@ -182,7 +201,11 @@ fn encode(found: &[u8], bits: u32) -> Vec<u8> {
     encoder.finish()
 }
 
-fn decode(bytes: &[u8], bits: u32, count: usize) -> Result<Vec<u8>, ProtocolError> {
+/// Reads so many symbols that [`encode`] wrote.
+///
+/// # Errors
+/// Bytes that it would not have written.
+pub(super) fn decode(bytes: &[u8], bits: u32, count: usize) -> Result<Vec<u8>, ProtocolError> {
     let (mut decoder, mut model) = (Decoder::new(bytes), Symbols::new(1 << bits));
     let found = (0..count).map(|_| model.read(&mut decoder) as u8).collect();
     decoder.finish()?;
@@ -221,8 +244,9 @@ mod tests {
     fn what_is_a_32nd_over_its_entropy_is_waste() {
         // One in four is a 1: 0.8113 bits a symbol.
         let found: Vec<u8> = (0..80_000).map(|at| u8::from(at % 4 == 0)).collect();
-        assert!(!wastes(&found, 8113));
-        assert!(!wastes(&found, 8350));
-        assert!(wastes(&found, 8400));
+        let counts = ans::counted(&found);
+        assert!(!wastes(&counts, 8113));
+        assert!(!wastes(&counts, 8350));
+        assert!(wastes(&counts, 8400));
     }
 }

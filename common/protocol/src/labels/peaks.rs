@@ -248,7 +248,9 @@ impl Peaks {
                 }
                 decoder.finish()?;
             }
-            Coding::Systems | Coding::Sparse => return Err(malformed("unknown coding")),
+            Coding::Systems | Coding::Sparse | Coding::Planes => {
+                return Err(malformed("unknown coding"));
+            }
         }
         match all.classes.iter().all(|class| (*class as usize) < classes) {
             true => Ok(all),

@@ -1,10 +1,14 @@
 //! The largest values of each row, and what the others are on average: soft labels of many classes, of which few are
 //! likely (as in distillation of language models, where "top-k" is usual).
 
+mod places;
+
 use half::f16;
 
-use super::malformed;
-use crate::{AnswerKind, ProtocolError};
+use super::coding::{self, Coding};
+use super::{malformed, planes};
+use crate::{AnswerKind, ProtocolError, Version};
+use places::Places;
 
 /// Rows of `classes` values, of which `count` are kept; all are kept where there are no more.
 #[derive(Clone, Copy)]
@@ -48,79 +52,161 @@ impl Top {
     /// Length of so many rows.
     pub(super) fn bytes(self, rows: u64) -> u64 {
         let values = 2 * (self.count as u64 + u64::from(self.told));
-        let places = rows.saturating_mul(self.places_bits()).div_ceil(8);
-        rows.saturating_mul(values).saturating_add(places)
+        rows.saturating_mul(values)
+            .saturating_add(self.places_length(rows))
     }
 
-    /// Appends which values of each row are kept, all rows side by side, then the values of each row as f16, in the
-    /// order of classes, with the mean of the others after them where it is told.
-    pub(super) fn pack(self, values: &[f32], bytes: &mut Vec<u8>) {
-        let rows = || values.chunks_exact(self.classes.max(1));
-        let kept: Vec<Vec<usize>> = rows().map(|row| self.largest(row)).collect();
+    /// Length of the places of so many rows, side by side.
+    fn places_length(self, rows: u64) -> u64 {
+        rows.saturating_mul(self.places_bits()).div_ceil(8)
+    }
+
+    /// Appends which values of each row are kept, and what those are, so that peers of this version can read it.
+    pub(super) fn pack(self, values: &[f32], version: Version, bytes: &mut Vec<u8>) -> Coding {
+        let all = self.of(values);
+        if coding::knows_all(version) {
+            let mut coded = Vec::new();
+            self.write(&all, &mut coded);
+            if (coded.len() as u64) < self.bytes((values.len() / self.classes.max(1)) as u64) {
+                bytes.extend(coded);
+                return Coding::Planes;
+            }
+        }
+        bytes.extend(self.places_bytes(&all.kept));
+        let mut rest = all.rest.iter();
+        for own in all.own.chunks_exact(self.count.max(1)) {
+            bytes.extend(own.iter().chain(rest.next()).flatten());
+        }
+        Coding::Plain
+    }
+
+    /// What is said of such values.
+    fn of(self, values: &[f32]) -> Kept {
+        let (mut all, mut largest) = (Kept::default(), Largest::default());
+        for row in values.chunks_exact(self.classes.max(1)) {
+            let is_kept = largest.of(row, self.count);
+            // No branch that a processor could not foresee: nothing changes as a negative zero is added.
+            let mut sum = -0.0;
+            for ((class, value), is_kept) in (0u32..).zip(row).zip(is_kept) {
+                sum += if *is_kept { -0.0 } else { f64::from(*value) };
+                if *is_kept {
+                    all.kept.push(class);
+                    all.own.push(half(*value));
+                }
+            }
+            if self.told {
+                let mean = (sum / (self.classes - self.count) as f64) as f32;
+                all.rest.push(half(mean));
+            }
+        }
+        all
+    }
+
+    /// What coders code of such values, for who measures them; nothing of places that are not coded.
+    pub(super) fn symbols(self, values: &[f32]) -> Vec<Vec<u32>> {
+        let all = self.of(values);
+        let places = Places::new(self.classes, self.count);
+        let mut lists = places.map_or_else(Vec::new, |places| places.symbols(&all.kept));
+        lists.extend(planes::symbols(&all.own));
+        if self.told {
+            lists.extend(planes::symbols(&all.rest));
+        }
+        lists
+    }
+
+    /// Which values are kept, all rows side by side.
+    fn places_bytes(self, kept: &[u32]) -> Vec<u8> {
         let mut bits = Bits::default();
-        for kept in kept.iter().filter(|_| self.count < self.classes) {
+        if self.count == self.classes {
+            return bits.bytes;
+        }
+        for kept in kept.chunks_exact(self.count.max(1)) {
             match self.by_mask() {
                 true => {
                     let mut next = kept.iter().peekable();
-                    for class in 0..self.classes {
+                    for class in 0..self.classes as u32 {
                         bits.push(u32::from(next.next_if(|at| **at == class).is_some()), 1);
                     }
                 }
-                false => kept
-                    .iter()
-                    .for_each(|at| bits.push(*at as u32, self.digits())),
+                false => kept.iter().for_each(|at| bits.push(*at, self.digits())),
             }
         }
-        bytes.extend(bits.bytes);
-        let mut add = |value: f32| bytes.extend(half(value).to_le_bytes());
-        for (row, kept) in rows().zip(&kept) {
-            kept.iter().for_each(|at| add(row[*at]));
-            if self.told {
-                let mut next = kept.iter().peekable();
-                let others = row.iter().enumerate();
-                let others = others.filter(|(at, _)| next.next_if(|kept| *kept == at).is_none());
-                let sum: f64 = others.map(|(_, value)| f64::from(*value)).sum();
-                add((sum / (self.classes - self.count) as f64) as f32);
-            }
+        bits.bytes
+    }
+
+    /// Appends the length of places as u32 little-endian, and places, coded where that is shorter, unless all are kept; then
+    /// planes of the kept values, and of the means of others where they are told.
+    fn write(self, all: &Kept, bytes: &mut Vec<u8>) {
+        if self.count < self.classes {
+            let plain = self.places_bytes(&all.kept);
+            let coded = Places::new(self.classes, self.count).map(|of| of.encode(&all.kept));
+            let coded = coded.filter(|coded| coded.len() < plain.len());
+            let places = coded.unwrap_or(plain);
+            // At most 16 bits a value, of which there are 2^26.
+            bytes.extend((places.len() as u32).to_le_bytes());
+            bytes.extend(places);
+        }
+        planes::write(&all.own, bytes);
+        if self.told {
+            planes::write(&all.rest, bytes);
         }
     }
 
-    /// The places of the largest values, ascending; of equal ones the first.
-    fn largest(self, row: &[f32]) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..row.len()).collect();
-        if self.count < row.len() && self.count > 0 {
-            order.select_nth_unstable_by(self.count - 1, |a, b| {
-                row[*b].total_cmp(&row[*a]).then(a.cmp(b))
-            });
-        }
-        order.truncate(self.count);
-        order.sort_unstable();
-        order
-    }
-
-    /// The values of so many rows, from as many bytes as [`Self::bytes`] says.
+    /// Reads so many rows that [`Self::write`] wrote.
     ///
     /// # Errors
-    /// Places that nobody would have written.
-    pub(super) fn unpack(self, bytes: &[u8], rows: usize) -> Result<Vec<f32>, ProtocolError> {
+    /// Bytes that it would not have written.
+    fn read(self, bytes: &[u8], rows: usize) -> Result<Kept, ProtocolError> {
         let cut = || malformed("it is cut off");
-        let places = (rows as u64 * self.places_bits()).div_ceil(8) as usize;
-        let (places, halves) = bytes.split_at_checked(places).ok_or_else(cut)?;
-        let (halves, odd) = halves.as_chunks::<2>();
-        let each = self.count + usize::from(self.told);
-        if halves.len() != rows * each || !odd.is_empty() {
-            return Err(cut());
+        let (mut all, mut rest) = (Kept::default(), bytes);
+        let mut places = None;
+        if self.count < self.classes {
+            let (length, after) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            let (found, after) = after.split_at_checked(length).ok_or_else(cut)?;
+            (places, rest) = (Some(found), after);
         }
-        let mut bits = Reader::new(places);
-        let mut all = vec![0.0; rows * self.classes];
-        let mut kept = Vec::with_capacity(self.count);
-        let lines = all.chunks_exact_mut(self.classes.max(1));
-        for (row, halves) in lines.zip(halves.chunks_exact(each.max(1))) {
-            self.read_places(&mut bits, &mut kept)?;
-            let value = |half: &[u8; 2]| f16::from_le_bytes(*half).to_f32();
-            let (own, rest) = halves.split_at(self.count);
-            let rest = match rest.first() {
-                Some(rest) => value(rest),
+        // Their parts are there before any row is set aside.
+        (all.own, rest) = planes::read(rest, rows * self.count)?;
+        if self.told {
+            (all.rest, rest) = planes::read(rest, rows)?;
+        }
+        if !rest.is_empty() {
+            return Err(malformed("bytes are left over"));
+        }
+        let plain = self.places_length(rows as u64);
+        all.kept = match places {
+            Some(coded) if (coded.len() as u64) < plain => {
+                let places = Places::new(self.classes, self.count);
+                places.ok_or_else(cut)?.decode(coded, rows)?
+            }
+            places => self.read_places(places.unwrap_or_default(), rows)?,
+        };
+        Ok(all)
+    }
+
+    /// The values of so many rows that [`Self::pack`] wrote.
+    ///
+    /// # Errors
+    /// Bytes that it would not have written.
+    pub(super) fn unpack(
+        self,
+        bytes: &[u8],
+        rows: usize,
+        coding: Coding,
+    ) -> Result<Vec<f32>, ProtocolError> {
+        let all = match coding {
+            Coding::Planes => self.read(bytes, rows)?,
+            _ => self.read_plain(bytes, rows)?,
+        };
+        let value = |half: &[u8; 2]| f16::from_le_bytes(*half).to_f32();
+        let mut values = vec![0.0; rows * self.classes];
+        let each = self.count.max(1);
+        let kept = all.kept.chunks_exact(each).zip(all.own.chunks_exact(each));
+        let mut means = all.rest.iter();
+        for (row, (kept, own)) in values.chunks_exact_mut(self.classes.max(1)).zip(kept) {
+            let rest = match means.next() {
+                Some(mean) => value(mean),
                 None => self.spread(own.iter().map(value)),
             };
             // Below what is kept, so that the same values are kept if all are packed again.
@@ -130,13 +216,35 @@ impl Top {
                 false => rest,
             });
             for (at, own) in kept.iter().zip(own) {
-                row[*at] = value(own);
+                row[*at as usize] = value(own);
             }
         }
-        match bits.is_over() {
-            true => Ok(all),
-            false => Err(malformed("bits are left over")),
+        Ok(values)
+    }
+
+    /// Reads rows from as many bytes as [`Self::bytes`] says.
+    fn read_plain(self, bytes: &[u8], rows: usize) -> Result<Kept, ProtocolError> {
+        let cut = || malformed("it is cut off");
+        let places = self.places_length(rows as u64) as usize;
+        let (places, halves) = bytes.split_at_checked(places).ok_or_else(cut)?;
+        let (halves, odd) = halves.as_chunks::<2>();
+        let each = self.count + usize::from(self.told);
+        if halves.len() != rows * each || !odd.is_empty() {
+            return Err(cut());
         }
+        let kept = self.read_places(places, rows)?;
+        let halves = || halves.chunks_exact(each.max(1));
+        Ok(Kept {
+            kept,
+            own: halves()
+                .flat_map(|row| &row[..self.count])
+                .copied()
+                .collect(),
+            rest: halves()
+                .flat_map(|row| &row[self.count..])
+                .copied()
+                .collect(),
+        })
     }
 
     /// What each of the others has of what kept probabilities leave of 1.
@@ -146,35 +254,95 @@ impl Top {
         ((1.0 - sum).max(0.0) / others.max(1) as f64) as f32
     }
 
-    fn read_places(
-        self,
-        bits: &mut Reader<'_>,
-        kept: &mut Vec<usize>,
-    ) -> Result<(), ProtocolError> {
-        kept.clear();
-        match (self.count == self.classes, self.by_mask()) {
-            (true, _) => kept.extend(0..self.classes),
-            (false, true) => kept.extend((0..self.classes).filter(|_| bits.take(1) == 1)),
-            (false, false) => {
-                kept.extend((0..self.count).map(|_| bits.take(self.digits()) as usize));
+    /// Which values are kept of so many rows that lie side by side.
+    fn read_places(self, places: &[u8], rows: usize) -> Result<Vec<u32>, ProtocolError> {
+        if places.len() as u64 != self.places_length(rows as u64) {
+            return Err(malformed("it has not the places of its rows"));
+        }
+        let (mut bits, mut all) = (Reader::new(places), Vec::with_capacity(rows * self.count));
+        let classes = self.classes as u32;
+        for _ in 0..rows {
+            let begin = all.len();
+            match (self.count == self.classes, self.by_mask()) {
+                (true, _) => all.extend(0..classes),
+                (false, true) => all.extend((0..classes).filter(|_| bits.take(1) == 1)),
+                (false, false) => all.extend((0..self.count).map(|_| bits.take(self.digits()))),
+            }
+            let kept = &all[begin..];
+            let fits = kept.len() == self.count
+                && kept.is_sorted_by(|a, b| a < b)
+                && kept.last().is_none_or(|last| *last < classes);
+            if !fits {
+                return Err(malformed(
+                    "classes are repeated, unsorted, too many or unknown",
+                ));
             }
         }
-        let fits = kept.len() == self.count
-            && kept.is_sorted_by(|a, b| a < b)
-            && kept.last().is_none_or(|last| *last < self.classes);
-        match fits {
-            true => Ok(()),
-            false => Err(malformed(
-                "classes are repeated, unsorted, too many or unknown",
-            )),
+        match bits.is_over() {
+            true => Ok(all),
+            false => Err(malformed("bits are left over")),
         }
     }
 }
 
+/// What is said of rows.
+#[derive(Default)]
+struct Kept {
+    /// Which values are kept, as many of each row, ascending.
+    kept: Vec<u32>,
+    /// Those values as f16, little-endian.
+    own: Vec<[u8; 2]>,
+    /// What the others of each row are on average, where it is told.
+    rest: Vec<[u8; 2]>,
+}
+
+/// Finds the largest values of rows.
+#[derive(Default)]
+struct Largest {
+    keys: Vec<u64>,
+    order: Vec<u64>,
+    are: Vec<bool>,
+}
+
+/// So many values are counted out in less time than they take to be put in order.
+const FEW: usize = 32;
+
+impl Largest {
+    /// Whether each value of a row is one of so many that are the largest; of equal ones the first.
+    fn of(&mut self, row: &[f32], count: usize) -> &[bool] {
+        let key = |(value, place): (&f32, u32)| {
+            // Ascending as `f32::total_cmp` has it.
+            let bits = value.to_bits();
+            let order = bits ^ ((bits as i32 >> 31) as u32 >> 1) ^ (1 << 31);
+            u64::from(order) << 32 | u64::from(!place)
+        };
+        self.keys.clear();
+        self.keys.extend(row.iter().zip(0u32..).map(key));
+        let keys = &self.keys;
+        self.are.clear();
+        if row.len() <= FEW {
+            let above = |key: &u64| keys.iter().map(|other| usize::from(other > key)).sum();
+            let are = keys.iter().map(|key| {
+                let above: usize = above(key);
+                above < count
+            });
+            self.are.extend(are);
+            return &self.are;
+        }
+        let mut least = 0;
+        if count < row.len() {
+            self.order.clone_from(keys);
+            least = *self.order.select_nth_unstable(row.len() - count).1;
+        }
+        self.are.extend(keys.iter().map(|key| *key >= least));
+        &self.are
+    }
+}
+
 /// Rounded to nearest; what is beyond becomes the largest.
-fn half(value: f32) -> f16 {
+fn half(value: f32) -> [u8; 2] {
     let largest = f16::MAX.to_f32();
-    f16::from_f32(value.clamp(-largest, largest))
+    f16::from_f32(value.clamp(-largest, largest)).to_le_bytes()
 }
 
 /// Bits side by side, the first in a byte's lowest.
@@ -287,12 +455,12 @@ mod tests {
             let length = top.bytes(rows as u64) as usize;
             let exact: Vec<u8> = bytes.iter().copied().cycle().take(if bytes.is_empty() { 0 } else { length }).collect();
             for bytes in [&bytes, &exact] {
-                if let Ok(values) = top.unpack(bytes, rows) {
+                if let Ok(values) = top.unpack(bytes, rows, Coding::Plain) {
                     prop_assert_eq!(values.len(), rows * classes as usize);
                     // All bits and all values are there again, as no two blobs say the same.
                     let mut again = Vec::new();
                     if values.iter().all(|value| value.is_finite()) {
-                        top.pack(&values, &mut again);
+                        top.pack(&values, Version::OLDEST, &mut again);
                         prop_assert_eq!(again.len(), bytes.len());
                     }
                 }

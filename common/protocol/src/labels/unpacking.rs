@@ -1,5 +1,7 @@
 //! From bytes to answers: nothing is allocated before lengths are held against what was asked for.
 
+use std::borrow::Cow;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -9,6 +11,7 @@ use super::precision::Form;
 use super::top::Top;
 use super::{
     AnswerKind, Answers, GAPS, Precision, blocks, flags, malformed, most, parts, plain_bytes,
+    planes,
 };
 use crate::ProtocolError;
 
@@ -139,9 +142,9 @@ impl Answers {
         let shape = [spoken as usize, classes as usize];
         let values = match (form, precision) {
             (Form::Floats, Precision::Top(count)) => {
-                Top::new(kind, classes, count).unpack(body, spoken as usize)?
+                Top::new(kind, classes, count).unpack(body, spoken as usize, coding)?
             }
-            (Form::Floats, _) => unpack_floats(body, precision),
+            (Form::Floats, _) => unpack_floats(body, shape, precision, coding)?,
             (Form::Peaks, _) => Peaks::unpack(body, kind, shape, coding)?.values(shape[1]),
             (Form::Parts(bits), _) => unpack_parts(body, shape, bits, coding)?,
             (Form::Steps(bits), _) => unpack_steps(body, shape, bits, coding)?,
@@ -165,17 +168,40 @@ fn spread(values: &[f32], speaks: &[bool], classes: usize) -> Vec<f32> {
     all
 }
 
-fn unpack_floats(payload: &[u8], precision: Precision) -> Vec<f32> {
-    match precision {
+fn unpack_floats(
+    payload: &[u8],
+    [rows, classes]: [usize; 2],
+    precision: Precision,
+    coding: Coding,
+) -> Result<Vec<f32>, ProtocolError> {
+    let count = rows * classes;
+    Ok(match precision {
         Precision::F32 => {
-            let values = payload.as_chunks::<4>().0.iter();
+            let found = numbers::<4>(payload, count, coding)?;
+            let values = found.iter();
             values.map(|bytes| f32::from_le_bytes(*bytes)).collect()
         }
         _ => {
-            let halves = payload.as_chunks::<2>().0.iter();
-            let halves: Vec<f16> = halves.map(|b| f16::from_le_bytes(*b)).collect();
+            let found = numbers::<2>(payload, count, coding)?;
+            let halves: Vec<f16> = found.iter().map(|b| f16::from_le_bytes(*b)).collect();
             halves.to_f32_vec()
         }
+    })
+}
+
+/// So many numbers, little-endian.
+fn numbers<const BYTES: usize>(
+    payload: &[u8],
+    count: usize,
+    coding: Coding,
+) -> Result<Cow<'_, [[u8; BYTES]]>, ProtocolError> {
+    match coding {
+        Coding::Planes => match planes::read(payload, count)? {
+            (numbers, []) => Ok(numbers.into()),
+            _ => Err(malformed("bytes are left over")),
+        },
+        // As many as there are: the length was checked.
+        _ => Ok(payload.as_chunks::<BYTES>().0.into()),
     }
 }
 

@@ -17,9 +17,9 @@ impl Answers {
     /// Whether peers of a version know the way in which the symbols of these packed answers are written. Whatever they
     /// know, [`Self::pack_for`] packs for them to the same bytes.
     pub fn is_known_to(version: Version, packed: &[u8]) -> bool {
-        let sparse = Coding::Sparse as u8;
+        let later = [Coding::Sparse, Coding::Planes].map(|coding| coding as u8);
         let coding = packed.get(3).map(|coding| coding & !GAPS);
-        coding != Some(sparse) || version.number() >= coding::SPARSE_SINCE
+        coding::knows_all(version) || !coding.is_some_and(|coding| later.contains(&coding))
     }
 
     /// The same of an update, that [`Self::update_for`] has written.
@@ -79,10 +79,27 @@ mod tests {
     fn what_all_have_known_is_the_same_for_all() {
         let values = (0..3000).map(|at| (at * at % 97) as f32).collect();
         let logits = Answers::new(AnswerKind::Logits, 3, values).unwrap();
-        for precision in Precision::ALL {
+        for precision in [Precision::U8, Precision::U4, Precision::U2, Precision::U1] {
             let latest = logits.pack_for(Version::LATEST, precision);
             assert!(Answers::is_known_to(Version::OLDEST, &latest));
             assert_eq!(latest, logits.pack(precision));
+        }
+    }
+
+    #[test]
+    fn numbers_are_shorter_for_peers_that_know_planes() {
+        let values = (0..3000).map(|at| (at * at % 97) as f32).collect();
+        let logits = Answers::new(AnswerKind::Logits, 3, values).unwrap();
+        for precision in [Precision::F32, Precision::F16, Precision::Top(2)] {
+            let (latest, oldest) = (
+                logits.pack_for(Version::LATEST, precision),
+                logits.pack_for(Version::OLDEST, precision),
+            );
+            assert!(latest.len() < oldest.len(), "{precision:?}");
+            assert!(!Answers::is_known_to(Version::OLDEST, &latest));
+            assert!(Answers::is_known_to(Version::LATEST, &latest));
+            assert!(Answers::is_known_to(Version::OLDEST, &oldest));
+            assert_eq!(Answers::read(&latest), Answers::read(&oldest));
         }
     }
 }
