@@ -43,7 +43,7 @@ pub(super) fn are_enough_on_even_data(lab: &Lab) -> Vec<Finding> {
         .of(&[("1 bit", &one.server()), ("32 bits", &whole.server())]),
         Finding::new(
             "32 bits up over 1 bit, payload, times",
-            whole.packed_up(late).over(&one.packed_up(late)),
+            whole.raw_up(late).over(&one.packed_up(late)),
             Rule::AtLeast(90.0),
             "32 / log2(10), 96 times",
         ),

@@ -213,7 +213,17 @@ impl Runs {
         self.each(|run| mean(&row(run, round).down))
     }
 
-    /// Of those, what answers take, packed.
+    /// Values of answers up of a client in a round, 4 bytes each: what papers count.
+    pub fn raw_up(&self, round: usize) -> Figures {
+        self.each(|run| mean(&row(run, round).ledger.up.raw))
+    }
+
+    /// Values of answers that come down to a client in a round, 4 bytes each.
+    pub fn raw_down(&self, round: usize) -> Figures {
+        self.each(|run| mean(&row(run, round).ledger.down.raw))
+    }
+
+    /// Of bytes up, what answers take, packed.
     pub fn packed_up(&self, round: usize) -> Figures {
         self.each(|run| mean(&row(run, round).ledger.up.packed))
     }

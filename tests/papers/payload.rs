@@ -1,5 +1,6 @@
 //! What crosses, to the byte: FD's class means (Jeong et al. 2018, table 1) and DS-FL's answers
-//! (Itahara et al. 2020), which do not grow with the model.
+//! (Itahara et al. 2020), which do not grow with the model. Papers count values of 4 bytes, which is held to the byte;
+//! what crosses is those, coded.
 
 use fedistill_learning::Architecture;
 use fedistill_protocol::Answers;
@@ -28,35 +29,34 @@ pub(super) fn class_means_are_exact(lab: &Lab) -> Vec<Finding> {
         ..lab.base()
     });
     let all = |bytes: f64| lab.seeds().iter().map(|_| bytes).collect::<Figures>();
-    let header = all(Answers::HEADER_BYTES as f64);
-    let up = |round| runs.packed_up(round).less(&header);
-    let down = |round| runs.packed_down(round).less(&header);
     // Those that are not as they should be, of all rounds; in the first nothing comes down yet.
-    let wrong = |payload: &dyn Fn(usize) -> Figures, from: usize| {
-        let each = (from..rounds).map(|round| payload(round).less(&all(400.0)).sizes());
+    let wrong = |values: &dyn Fn(usize) -> Figures, from: usize| {
+        let each = (from..rounds).map(|round| values(round).less(&all(400.0)).sizes());
         each.fold(all(0.0), |sum, off| sum.less(&all(0.0).less(&off)))
     };
+    let (up, down) = (|round| runs.raw_up(round), |round| runs.raw_down(round));
+    let last = rounds - 1;
     // Table 1 of the paper: 16 rounds, up and down; parameters of its CNN.
     let ours = up(1).0.into_iter().zip(down(1).0);
     let ours: Figures = ours.map(|(up, down)| 16.0 * (up + down)).collect();
     let theirs = all(2.0 * 16.0 * 4.0 * 1_199_648.0);
     vec![
         Finding::new(
-            "FD: bytes by which payloads up differ from 400, over 16 rounds",
+            "FD: bytes by which values up differ from 400, over 16 rounds",
             wrong(&up, 0),
             Rule::Exactly(0.0),
             "FD T1: 100 values a round",
         )
         .digits(0),
         Finding::new(
-            "FD: bytes by which payloads down differ from 400, from the second round on",
+            "FD: bytes by which values down differ from 400, from the second round on",
             wrong(&down, 1),
             Rule::Exactly(0.0),
             "FD T1: 100 values a round",
         )
         .digits(0),
         Finding::new(
-            "FD: payload of 16 rounds, both ways, bytes",
+            "FD: values of 16 rounds, both ways, bytes",
             ours.clone(),
             Rule::Exactly(12_800.0),
             "FD T1: 102,400 bit",
@@ -70,15 +70,29 @@ pub(super) fn class_means_are_exact(lab: &Lab) -> Vec<Finding> {
         )
         .digits(0),
         Finding::new(
+            "FD: what values up take coded, with their header, of 400 bytes",
+            runs.packed_up(last).over(&all(400.0)),
+            Rule::AtMost((400 + Answers::HEADER_BYTES) as f64 / 400.0),
+            "-",
+        )
+        .digits(2),
+        Finding::new(
+            "FD: what values down take coded, with their header, of 400 bytes",
+            runs.packed_down(last).over(&all(400.0)),
+            Rule::AtMost((400 + Answers::HEADER_BYTES) as f64 / 400.0),
+            "-",
+        )
+        .digits(2),
+        Finding::new(
             "FD: bytes up beside the payload, a round",
-            runs.up(rounds - 1).less(&all(400.0)),
+            runs.up(last).less(&runs.packed_up(last)),
             Rule::Between(0.0, 60.0 * MESSAGES),
             "-",
         )
         .digits(0),
         Finding::new(
             "FD: bytes down beside the payload, a round",
-            runs.down(rounds - 1).less(&all(400.0)),
+            runs.down(last).less(&runs.packed_down(last)),
             Rule::Between(0.0, 60.0 * MESSAGES),
             "-",
         )
@@ -154,35 +168,42 @@ pub(super) fn answers_do_not_know_the_model(lab: &Lab) -> Vec<Finding> {
     );
     let averaged = of("fedavg", Architecture::MlpS);
     let payload = f64::from(4 * samples * 10);
-    let beside = small
-        .up(1)
-        .0
-        .iter()
-        .map(|up| 100.0 * (up - payload) / payload)
-        .collect();
-    let grown = large.up(1).less(&small.up(1));
+    let all = |value: f64| lab.seeds().iter().map(|_| value).collect::<Figures>();
+    let beside = small.up(1).less(&small.packed_up(1));
+    let grown = large.raw_up(1).less(&small.raw_up(1));
     let parameters = large.parameters() / small.parameters();
     // K clients and one broadcast, as the paper counts: (K + 1) times what one sends, of 1,000 samples.
     let round = |bytes: &f64| (101.0 * bytes / 1e5).round() / 10.0;
-    let each = small.packed_up(1).0.into_iter();
-    let each =
-        each.map(|bytes| (bytes - Answers::HEADER_BYTES as f64) * 1000.0 / f64::from(samples));
-    let labels: Vec<f64> = each.collect();
+    let each = small.raw_up(1).0.into_iter();
+    let labels: Vec<f64> = each
+        .map(|bytes| bytes * 1000.0 / f64::from(samples))
+        .collect();
     // The paper's net is none of ours: bytes a parameter are measured.
     let parameter = |bytes: &f64| bytes / averaged.parameters();
     let weights = averaged.up(1).0;
     let weights: Vec<f64> = weights.iter().map(|up| 583_242.0 * parameter(up)).collect();
     vec![
         Finding::new(
-            format!("DS-FL: bytes up that a model {parameters:.0} times as large adds"),
+            format!("DS-FL: bytes of values up that a model {parameters:.0} times as large adds"),
             grown,
             Rule::Exactly(0.0),
             "DS-FL: cost independent of the model",
         )
         .digits(0),
         Finding::new(
-            format!("DS-FL: bytes beside 4NC = {payload}, percent of it"),
-            beside,
+            format!("DS-FL: what values up take coded, of 4NC = {payload} bytes"),
+            small.packed_up(1).over(&all(payload)),
+            Rule::AtMost(1.0),
+            "-",
+        )
+        .of(&[(
+            "of the large model's",
+            &large.packed_up(1).over(&all(payload)),
+        )])
+        .digits(2),
+        Finding::new(
+            "DS-FL: bytes up beside those, a round, percent of 4NC",
+            beside.over(&all(payload / 100.0)),
             Rule::Between(0.0, 10.0),
             "-",
         )
