@@ -171,3 +171,26 @@ fn a_line_of_tcp_that_was_cut_is_found_again_at_once() {
     }
     deployment.sound(CLIENTS, quiet);
 }
+
+/// A client that nobody tells would look for its coordinator for ever.
+#[test]
+fn who_was_killed_after_its_last_answer_comes_again_and_hears_that_it_is_over() {
+    let deployment = Deployment::new(CLIENTS, 1, ROUND);
+    // The other one answers later.
+    deployment.configure(0, "model = \"conv-s\"\n");
+    let (mut coordinator, udp, tcp) = start(&deployment);
+    let relay = swallowing(&udp);
+    let [slow, mut quick] = [0, 1].map(|index| join(&deployment, index, relay.address(), &tcp));
+    quick.wait_for("round 1.0 counts");
+    // Over TCP its system says at once that it is gone.
+    quick.kill();
+    coordinator.wait_for("round 1.0 is over");
+    let ended = slow.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    relay.cut(false);
+    let quick = join(&deployment, 1, relay.address(), &tcp);
+    for process in [quick, coordinator] {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+    }
+}

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::hub::{Arrival, Hub};
+use crate::hub::{Arrival, Hub, Parting};
 use crate::ledger::traffic;
 use crate::pulse::Pulse;
 
@@ -105,10 +105,22 @@ async fn converse(
         result = read_all(hub, connection, name, &mut reader) => result,
         error = connection.closed() => Err(error),
     };
-    if hub.leave(name, serial, traffic(connection)) {
+    let parting = parting(&result, connection);
+    if hub.leave(name, serial, traffic(connection), parting) {
         arrive(hub, Arrival::Left(name.clone())).await;
     }
     result
+}
+
+/// How a conversation ended. What the connection says of it counts for more than a stream that broke off.
+fn parting(result: &Result<(), TransportError>, connection: &Metered) -> Parting {
+    let Err(error) = result else {
+        return Parting::Meant;
+    };
+    match connection.close_reason().as_ref().unwrap_or(error) {
+        TransportError::Closed { .. } | TransportError::Protocol(_) => Parting::Meant,
+        _ => Parting::Lost,
+    }
 }
 
 fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {

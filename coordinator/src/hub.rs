@@ -29,6 +29,8 @@ struct State {
     members: BTreeMap<Name, Member>,
     /// Who was asked to come back later, and has not yet.
     away: BTreeSet<Name>,
+    /// Whose connection broke off, and when: they come back, unless they are gone for good.
+    lost: BTreeMap<Name, Instant>,
     serial: u64,
     /// What clients may fetch.
     blobs: BTreeMap<Digest, Arc<[u8]>>,
@@ -62,6 +64,15 @@ impl Member {
     }
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// On purpose, by either side.
+    Meant,
+    /// By a crash or the network.
+    Lost,
+}
+
 /// What comes from clients.
 #[derive(Debug)]
 pub(crate) enum Arrival {
@@ -78,6 +89,9 @@ pub(crate) enum Arrival {
     /// A contribution that cannot be used; the client has been told why.
     Malformed(Name, RoundId),
 }
+
+/// A client whose connection broke off longer ago than a client waits between two tries is gone for good.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// Messages that may wait for one client before it counts as stuck.
 const OUTBOX: usize = 16;
@@ -115,6 +129,7 @@ impl Hub {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let mut state = self.state();
         state.away.remove(name);
+        state.lost.remove(name);
         state.parameters.insert(name.clone(), parameters);
         state.serial += 1;
         let serial = state.serial;
@@ -132,12 +147,21 @@ impl Hub {
     }
 
     /// A connection is over, on which this has crossed; whether it was the client's current one.
-    pub(crate) fn leave(&self, name: &Name, serial: u64, crossed: Traffic) -> bool {
+    pub(crate) fn leave(
+        &self,
+        name: &Name,
+        serial: u64,
+        crossed: Traffic,
+        parting: Parting,
+    ) -> bool {
         let mut state = self.state();
         state.books.close(name, crossed);
         let current = state.members.get(name).is_some_and(|m| m.serial == serial);
         if current {
             state.members.remove(name);
+            if parting == Parting::Lost {
+                state.lost.insert(name.clone(), Instant::now());
+            }
         }
         current
     }
@@ -197,8 +221,8 @@ impl Hub {
 
     /// Says `goodbye` to everyone, and waits until all clients have hung up, as they do once they have read
     /// it: as long as one more does within `quiet`, but no longer than `ending`, whatever the others say.
-    /// Where nobody is to come `back`, who was sent away earlier and comes late is waited for until `ending`,
-    /// as nobody would tell it later.
+    /// Where nobody is to come `back`, it takes until `ending`, if need be: nobody would tell later who has yet to hear of
+    /// it ([`Self::is_awaited`]).
     pub(crate) async fn empty(
         &self,
         incoming: &mut mpsc::Receiver<Arrival>,
@@ -210,12 +234,13 @@ impl Hub {
         let end = Instant::now() + ending;
         let mut until = Instant::now() + quiet;
         loop {
-            let is_awaited = !goodbye.back && !self.state().away.is_empty();
-            let until_now = match (is_awaited, self.count()) {
-                (true, _) => end,
-                (false, 0) => return,
-                (false, _) => until.min(end),
+            let (goes_on, until_now) = match goodbye.back {
+                true => (self.count() > 0, until.min(end)),
+                false => (self.is_awaited(), end),
             };
+            if !goes_on {
+                return;
+            }
             match timeout_at(until_now, incoming.recv()).await {
                 Ok(Some(Arrival::Left(_))) => until = Instant::now() + quiet,
                 Ok(Some(Arrival::Joined(name))) => self.send(&name, &goodbye.clone().into()),
@@ -223,6 +248,14 @@ impl Hub {
                 Ok(None) | Err(_) => return,
             }
         }
+    }
+
+    /// Whether someone has yet to hear of the federation's end: who is connected, which may be one that was killed and
+    /// comes again; who was sent away earlier, and is not back; and whose connection broke off lately.
+    fn is_awaited(&self) -> bool {
+        let state = self.state();
+        let lately = |at: &Instant| at.elapsed() < LATELY;
+        !state.members.is_empty() || !state.away.is_empty() || state.lost.values().any(lately)
     }
 
     pub(crate) fn offer(&self, blobs: impl IntoIterator<Item = Arc<[u8]>>) {

@@ -70,7 +70,7 @@ async fn who_never_hangs_up_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn an_empty_hub_is_not_waited_for() {
     let (hub, _mailboxes, mut incoming) = hub(&["a"]).await;
-    assert!(hub.leave(&name("a"), 1, Traffic::default()));
+    assert!(hub.leave(&name("a"), 1, Traffic::default(), Parting::Meant));
     let long = Duration::from_secs(3600);
     let emptied = hub.empty(&mut incoming, over(), long, long);
     timeout(Duration::from_secs(20), emptied).await.unwrap();
@@ -88,7 +88,7 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
     hub.send_away(&a, &later);
     hub.send_away(&b, &later);
     // One is back in time, the other one is not.
-    assert!(hub.leave(&a, 1, Traffic::default()));
+    assert!(hub.leave(&a, 1, Traffic::default(), Parting::Meant));
     let (listener, door) = memory::listen();
     let come = async |who: &Name| {
         let peer = Peer::Client {
@@ -109,7 +109,7 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
         hub.arrivals.send(Arrival::Joined(a.clone())).await.unwrap();
         let told = mailbox.recv().await.unwrap();
         assert_eq!(Some(told), encode(&over().into()));
-        assert!(hub.leave(&a, serial, Traffic::default()));
+        assert!(hub.leave(&a, serial, Traffic::default(), Parting::Meant));
         hub.arrivals.send(Arrival::Left(a.clone())).await.unwrap();
     };
     let emptied = hub.empty(&mut incoming, over(), quiet, long);
@@ -121,6 +121,71 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
     hub.send_away(&a, &later);
     let emptied = hub.empty(&mut incoming, later, quiet, long);
     timeout(Duration::from_secs(20), emptied).await.unwrap();
+}
+
+/// It was killed, or its network is away for a moment, and it will find nobody.
+#[tokio::test(start_paused = true)]
+async fn whose_connection_broke_off_lately_hears_of_the_end() {
+    let second = Duration::from_secs(1);
+    let (quiet, ending) = (second, 8 * second);
+    let emptied = async |hub: &Hub, incoming: &mut _, goodbye| {
+        let begun = Instant::now();
+        hub.empty(incoming, goodbye, quiet, ending).await;
+        begun.elapsed()
+    };
+    let (hub, _mailboxes, mut incoming) = hub(&["a", "b"]).await;
+    assert!(hub.leave(&name("a"), 1, Traffic::default(), Parting::Lost));
+    assert!(hub.leave(&name("b"), 2, Traffic::default(), Parting::Meant));
+    let stops = Goodbye {
+        back: true,
+        ..over()
+    };
+    assert!(emptied(&hub, &mut incoming, stops).await < second);
+    assert_eq!(
+        emptied(&hub, &mut incoming, over()).await.as_secs(),
+        ending.as_secs()
+    );
+
+    // It comes, on a connection that is then lost too, and once more: it is told each time, and then hangs up.
+    let (listener, door) = memory::listen();
+    let come = async || {
+        let peer = Peer::Client {
+            federation: name("clinic"),
+            name: name("a"),
+        };
+        let theirs = door.dialer(peer).dial().await.unwrap();
+        let ours = listener.accept().await.unwrap();
+        let ours = Arc::new(Metered::new(ours, Arc::default()));
+        let (serial, mut mailbox) = hub.join(&name("a"), ours, 0);
+        hub.arrivals.send(Arrival::Joined(name("a"))).await.unwrap();
+        assert_eq!(mailbox.recv().await, encode(&over().into()));
+        drop(theirs);
+        serial
+    };
+    let late = async {
+        for parting in [Parting::Lost, Parting::Meant] {
+            tokio::time::sleep(2 * second).await;
+            let serial = come().await;
+            assert!(hub.leave(&name("a"), serial, Traffic::default(), parting));
+            hub.arrivals.send(Arrival::Left(name("a"))).await.unwrap();
+        }
+    };
+    let (took, ()) = tokio::join!(emptied(&hub, &mut incoming, over()), late);
+    assert_eq!(took.as_secs(), 4);
+
+    // One that has not come back for longer than clients wait is gone.
+    let serial = {
+        let ours = async || come().await;
+        let (serial, _) = tokio::join!(ours(), async {
+            let joined = incoming.recv().await;
+            assert!(matches!(joined, Some(Arrival::Joined(_))));
+            hub.send(&name("a"), &over().into());
+        });
+        serial
+    };
+    assert!(hub.leave(&name("a"), serial, Traffic::default(), Parting::Lost));
+    tokio::time::advance(LATELY).await;
+    assert!(emptied(&hub, &mut incoming, over()).await < second);
 }
 
 #[tokio::test]
@@ -165,7 +230,7 @@ async fn books_outlive_connections_and_count_an_answer_once() {
     }
     assert_eq!((raw("a"), raw("b")), ((2 * 50 * 4, 0), (0, 0)));
     let crossed = traffic(&meter("a"));
-    assert!(hub.leave(&name("a"), 1, crossed));
+    assert!(hub.leave(&name("a"), 1, crossed, Parting::Meant));
     assert_eq!(raw("a"), (400, 0));
     assert!(!hub.traffic().contains_key(&name("c")));
 }
