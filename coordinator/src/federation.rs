@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fedistill_federation::{Ask, Probes, State};
 use fedistill_learning::Samples;
-use fedistill_protocol::{Digest, Goodbye, RoundId, TransferManifest, TransferSet};
+use fedistill_protocol::{Digest, Goodbye, RoundId, TransferManifest, TransferSet, Version};
 use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -222,15 +222,16 @@ impl Coordinator {
         let mut ahead = None;
         while let Some(ask) = self.ask(round, &state) {
             let mut attempt = open.as_ref().map_or(0, |open| open.plan.id.attempt);
-            if let Some(saved) = &open
-                && !self.goes_on(saved, &ask, &state)
-            {
-                tracing::warn!(
-                    "round {} was begun under other settings: it opens again",
-                    saved.plan.id
-                );
-                open = None;
-                attempt += 1;
+            let mut begun = None;
+            if let Some(saved) = open.take() {
+                match self.words_of(&saved, &ask, &state) {
+                    Some(words) => begun = Some((saved, words)),
+                    None => {
+                        let id = saved.plan.id;
+                        tracing::warn!("round {id} was begun under other settings: it opens again");
+                        attempt += 1;
+                    }
+                }
             }
             let mut tries = 0;
             let (planned, committed) = loop {
@@ -241,9 +242,9 @@ impl Coordinator {
                     state: &state,
                     before: &exchange.sent,
                 };
-                let opened = match (ahead.take(), open.take()) {
+                let opened = match (ahead.take(), begun.take()) {
                     (Some(opened), _) => opened,
-                    (None, Some(saved)) => self.reopen(hub, saved, topic),
+                    (None, Some((saved, words))) => self.reopen(hub, saved, topic, words),
                     (None, None) => self.open(hub, incoming, topic).await?,
                 };
                 let (planned, committed) = self.attempt(hub, incoming, opened).await?;
@@ -309,12 +310,16 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Whether an interrupted round is what would be asked now: settings may have changed since.
-    fn goes_on(&self, saved: &OpenRound, ask: &Ask, state: &State) -> bool {
-        let planned = self
-            .planner
-            .plan(saved.plan.id, ask.clone(), state, &saved.cohort, &[]);
-        planned.plan == saved.plan.without_updates()
+    /// The version in whose words an interrupted round is what would be asked now; `None` where settings have changed
+    /// since. A program before this one may have packed the round's lessons otherwise.
+    fn words_of(&self, saved: &OpenRound, ask: &Ask, state: &State) -> Option<Version> {
+        Version::ALL.into_iter().find(|words| {
+            let (id, cohort) = (saved.plan.id, &saved.cohort);
+            let planned = self
+                .planner
+                .plan(id, ask.clone(), state, cohort, &[], *words);
+            planned.plan == saved.plan.without_updates()
+        })
     }
 
     /// What round `round` asks; `None` after the last one.

@@ -128,7 +128,9 @@ impl Planner {
         select(self.seed, round, candidates, count)
     }
 
-    /// The plan of a round, for a cohort of so many; `before` is what all were sent last.
+    /// The plan of a round, for a cohort of so many; `before` is what all were sent last. Lessons are packed in the `words`
+    /// of a version: the latest, but where a round goes on that an older program has begun. Clients that cannot read them
+    /// get them in those of the oldest.
     pub(crate) fn plan(
         &self,
         id: RoundId,
@@ -136,6 +138,7 @@ impl Planner {
         state: &State,
         cohort: &BTreeMap<Name, u32>,
         before: &[Sent],
+        words: Version,
     ) -> Planned {
         let precision = ask.precision.unwrap_or(self.precision);
         let mut blobs = Vec::new();
@@ -144,15 +147,15 @@ impl Planner {
         if ask.lessons {
             for (index, lesson) in state.common.iter().enumerate() {
                 let precision = precision.of(lesson.answers.kind());
-                let bytes = lesson.answers.pack_for(Version::LATEST, precision);
+                let bytes = lesson.answers.pack_for(words, precision);
                 let mut knowledge = knowledge(lesson, &bytes, precision);
                 let mut is_known = Answers::is_known_to(Version::OLDEST, &bytes);
                 if ask.updates {
                     let base = before.get(index);
                     let base = base.filter(|base| base.lesson.about == lesson.about);
-                    if let Some((update, bytes)) =
-                        base.and_then(|base| update(&lesson.answers, base, precision, bytes.len()))
-                    {
+                    if let Some((update, bytes)) = base.and_then(|base| {
+                        update(&lesson.answers, base, precision, bytes.len(), words)
+                    }) {
                         is_known &= Answers::is_update_known_to(Version::OLDEST, &bytes);
                         knowledge.update = Some(update);
                         blobs.push(bytes);
@@ -176,7 +179,7 @@ impl Planner {
                 }
                 let each = lessons.iter().map(|lesson| {
                     let precision = precision.of(lesson.answers.kind());
-                    let bytes = lesson.answers.pack_for(Version::LATEST, precision);
+                    let bytes = lesson.answers.pack_for(words, precision);
                     let knowledge = knowledge(lesson, &bytes, precision);
                     if !Answers::is_known_to(Version::OLDEST, &bytes) {
                         older.put(knowledge.blob, lesson, precision);
@@ -259,8 +262,9 @@ fn update(
     base: &Sent,
     precision: Precision,
     whole: usize,
+    words: Version,
 ) -> Option<(Update, Vec<u8>)> {
-    let bytes = answers.update_for(Version::LATEST, &base.lesson.answers, precision)?;
+    let bytes = answers.update_for(words, &base.lesson.answers, precision)?;
     let update = Update {
         base: base.blob,
         blob: Digest::of(&bytes),

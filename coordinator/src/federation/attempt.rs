@@ -100,12 +100,18 @@ impl Coordinator {
         is_ready.then(|| self.choose(hub, incoming, topic))
     }
 
-    /// Goes on with a try that another process has opened.
-    pub(super) fn reopen(&mut self, hub: &Hub, saved: OpenRound, topic: Topic<'_>) -> Opened {
+    /// Goes on with a try that another process has opened, in the words of this version.
+    pub(super) fn reopen(
+        &mut self,
+        hub: &Hub,
+        saved: OpenRound,
+        topic: Topic<'_>,
+        words: Version,
+    ) -> Opened {
         let OpenRound { cohort, events, .. } = saved;
         self.recall(hub, &events);
         Opened {
-            planned: self.planned(topic, &cohort),
+            planned: self.planned(topic, &cohort, words),
             cohort,
             events,
         }
@@ -129,20 +135,21 @@ impl Coordinator {
         };
         let cohort = chosen.into_iter().map(weight).collect();
         Opened {
-            planned: self.planned(topic, &cohort),
+            planned: self.planned(topic, &cohort, Version::LATEST),
             cohort,
             events: Vec::new(),
         }
     }
 
-    fn planned(&self, topic: Topic<'_>, cohort: &BTreeMap<Name, u32>) -> Planned {
+    fn planned(&self, topic: Topic<'_>, cohort: &BTreeMap<Name, u32>, words: Version) -> Planned {
         let Topic {
             id,
             ask,
             state,
             before,
         } = topic;
-        self.planner.plan(id, ask.clone(), state, cohort, before)
+        self.planner
+            .plan(id, ask.clone(), state, cohort, before, words)
     }
 
     /// One try at a round; `None` where it misses its quorum.

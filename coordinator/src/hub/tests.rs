@@ -100,10 +100,12 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
         let ours = Arc::new(Metered::new(ours, Arc::default()));
         (theirs, hub.join(who, ours, 0))
     };
-    let (_theirs, (_, _mailbox)) = come(&b).await;
+    let (_theirs, (serial_b, _mailbox)) = come(&b).await;
     let long = Duration::from_secs(3600);
     let quiet = Duration::from_secs(1);
     let late = async {
+        assert!(hub.leave(&b, serial_b, Traffic::default(), Parting::Meant));
+        hub.arrivals.send(Arrival::Left(b.clone())).await.unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
         let (_theirs, (serial, mut mailbox)) = come(&a).await;
         hub.arrivals.send(Arrival::Joined(a.clone())).await.unwrap();

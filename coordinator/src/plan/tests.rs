@@ -56,6 +56,15 @@ fn even() -> Lesson {
 }
 
 fn planned(common: Lesson, personal: Option<Lesson>, before: &[Sent]) -> Planned {
+    planned_in(Version::LATEST, common, personal, before)
+}
+
+fn planned_in(
+    words: Version,
+    common: Lesson,
+    personal: Option<Lesson>,
+    before: &[Sent],
+) -> Planned {
     let id = RoundId {
         round: 1,
         attempt: 0,
@@ -75,7 +84,7 @@ fn planned(common: Lesson, personal: Option<Lesson>, before: &[Sent]) -> Planned
         ..State::default()
     };
     let cohort = BTreeMap::from([(client, 1)]);
-    planner().plan(id, ask, &state, &cohort, before)
+    planner().plan(id, ask, &state, &cohort, before, words)
 }
 
 /// What a client of this version reads of its first lesson, and whether it comes as an update too.
@@ -124,4 +133,23 @@ fn what_all_can_read_is_one_plan() {
     assert_eq!(planned.blobs.len(), 1);
     let [latest, oldest] = Version::ALL.map(|version| planned.of(None, version));
     assert_eq!(latest, oldest);
+}
+
+/// As a program before this one has written it, which clients of either version can read.
+#[test]
+fn a_plan_in_older_words_is_the_one_that_clients_of_that_version_get() {
+    let own = Some(named(true));
+    let (new, old) = (
+        planned(named(false), own.clone(), &[]),
+        planned_in(Version::OLDEST, named(false), own, &[]),
+    );
+    assert!(old.older.is_empty());
+    for version in Version::ALL {
+        assert_eq!(old.of(None, version), new.of(None, Version::OLDEST));
+        let personal = "ward-7".parse().unwrap();
+        let [theirs, before] = [(&old, version), (&new, Version::OLDEST)]
+            .map(|(planned, version)| planned.of(Some(&personal), version));
+        assert_eq!(theirs, before);
+        assert_eq!(read(&old, None, version), (named(false).answers, false));
+    }
 }
