@@ -12,8 +12,8 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fedistill_protocol::{AnswerKind, Answers, Precision, Version};
 
-/// Rows and classes: some thousand transfer samples, of few classes and of many.
-const SHAPES: [(u32, u32); 4] = [(1000, 10), (4000, 10), (1000, 100), (4000, 100)];
+/// Rows and classes: some hundred transfer samples, which another coder packs, and some thousand, of few classes and of many.
+const SHAPES: [(u32, u32); 5] = [(500, 10), (1000, 10), (4000, 10), (1000, 100), (4000, 100)];
 
 /// Logits that are close to normal, of standard deviation 2.
 fn logits(count: u32) -> Vec<f32> {
