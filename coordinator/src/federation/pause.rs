@@ -44,3 +44,6 @@ fn until(left: Duration) -> Option<Goodbye> {
         after_ms: away.as_millis().try_into().unwrap_or(u32::MAX),
     })
 }
+
+#[cfg(test)]
+pub(super) mod tests;
