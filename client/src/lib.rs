@@ -32,7 +32,7 @@ pub use agent::{Agent, AgentConfig, Blob, Input, Job, Output, Stop};
 pub use backoff::Backoff;
 pub use blob_folder::BlobFolder;
 pub use card::ModelCard;
-pub use driver::{Client, ClientError, Ended, Event, Shelf};
+pub use driver::{Client, ClientError, Ended, Event};
 pub use held::{Blobs, Held, Wanted};
 pub use keeper::{Keeper, kept};
 pub use policy::Policy;

@@ -9,10 +9,15 @@ use fedistill_transport::{
 };
 use tokio::sync::mpsc;
 
-use super::Shelf;
-use crate::agent::Input;
+use crate::agent::{Blob, Input};
 use crate::held::Unshared;
 use crate::{BlobFolder, Blobs, Wanted};
+
+/// The blobs that a client lets its coordinator fetch.
+pub(super) type Shelf = Arc<Mutex<Vec<Blob>>>;
+
+/// A message, and the bytes that had come until its end.
+pub(super) type Heard = Box<Result<(Message, u64), TransportError>>;
 
 /// Where a blob waits that broke off, so that the next connection goes on with it.
 pub(super) type Parking = Arc<Mutex<Option<Assembler>>>;
@@ -72,11 +77,11 @@ pub(super) struct Errand {
     pub(super) meter: Arc<Meter>,
 }
 
-/// Hands on each message with the bytes that had come until its end.
+/// Hands on each message.
 pub(super) async fn read_all(
     mut reader: FrameReader,
     meter: Arc<Meter>,
-    frames: mpsc::Sender<Box<Result<(Message, u64), TransportError>>>,
+    frames: mpsc::Sender<Heard>,
 ) {
     while let Some(next) = reader.next().await.transpose() {
         let failed = next.is_err();

@@ -1,12 +1,13 @@
 use std::path::Path;
 
-use fedistill_learning::{Architecture, Dataset, Learner};
-use fedistill_protocol::{Elements, TransferManifest, Welcome};
+use fedistill_learning::{Architecture, Dataset, Learner, Samples};
+use fedistill_protocol::{Elements, Name, TransferManifest, Welcome};
 use fedistill_transport::memory::{Door, MemoryListener};
 use fedistill_transport::{Listen, Peer, memory};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::*;
+use crate::Policy;
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
