@@ -1,14 +1,16 @@
-use std::fmt;
+mod entry;
+mod happened;
+mod record;
+
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fedistill_program::database::{DatabaseError, Handle, lacks_room};
-use fedistill_protocol::{Digest, Message, Name, RoundId, RoundPlan, frame};
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
-use serde::{Deserialize, Serialize};
+use fedistill_protocol::{Name, RoundPlan};
+use redb::{ReadableTable, TableDefinition};
 
-use super::{Begun, Entry, Finished, JournalError, Kept, Line, Progress, What};
+use self::happened::{Happened, note};
+use self::record::{FinishedRecord, Owner, ProgressRecord};
+use super::{Entry, JournalError, Kept, Line, Progress, What};
 
 /// `owner`, `finished` and `progress` (JSON), `plan` (a frame), and the bytes of `answer`, `student`,
 /// `began` and `now`.
@@ -30,42 +32,6 @@ type Fail = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub struct Journal {
     database: Handle,
-}
-
-/// Whose journal it is.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Owner {
-    federation: String,
-    client: String,
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { federation, client } = self;
-        write!(f, "client {client} of federation {federation}")
-    }
-}
-
-#[derive(Deserialize, Serialize)]
-struct FinishedRecord {
-    round: u32,
-    attempt: u32,
-    #[serde(default)]
-    epoch: u64,
-    plan: String,
-    blob: String,
-    counted: bool,
-}
-
-#[derive(Deserialize, Serialize)]
-struct ProgressRecord {
-    round: u32,
-    attempt: u32,
-    plan: String,
-    phase: u32,
-    epochs: u16,
-    /// As text: JSON has no numbers of 128 bits.
-    noise: String,
 }
 
 impl Journal {
@@ -236,29 +202,15 @@ impl Journal {
             None => None,
             Some(record) => {
                 let record: FinishedRecord = serde_json::from_slice(&record)?;
-                let packed: Arc<[u8]> = value("answer")?.unwrap_or_default().into();
-                let blob: Digest = record.blob.parse()?;
-                if Digest::of(&packed) != blob {
-                    return Err("the answer given last is damaged".into());
-                }
-                Some(Finished {
-                    id: id(record.round, record.attempt),
-                    epoch: record.epoch,
-                    plan: record.plan.parse()?,
-                    blob,
-                    packed,
-                    counted: record.counted,
-                })
+                let packed = value("answer")?.unwrap_or_default();
+                Some(record.finished(packed.into())?)
             }
         };
         let begun = match value("progress")? {
             None => None,
             Some(record) => {
                 let record: ProgressRecord = serde_json::from_slice(&record)?;
-                Some(Begun {
-                    id: id(record.round, record.attempt),
-                    plan: record.plan.parse()?,
-                })
+                Some(record.begun()?)
             }
         };
         // Work that was not finished has changed the student too.
@@ -276,61 +228,7 @@ impl Journal {
 
     fn write(&self, entry: &Entry) -> Result<(), Fail> {
         let transaction = self.database.write()?;
-        match entry {
-            Entry::Epoch(epoch) => {
-                let mut numbers = transaction.open_table(NUMBERS)?;
-                numbers.insert("epoch", epoch)?;
-            }
-            Entry::Begun(plan) => begin(&transaction, plan)?,
-            Entry::Finished(finished) => {
-                {
-                    let mut values = transaction.open_table(VALUES)?;
-                    let record = FinishedRecord {
-                        round: finished.id.round,
-                        attempt: finished.id.attempt,
-                        epoch: finished.epoch,
-                        plan: finished.plan.to_string(),
-                        blob: finished.blob.to_string(),
-                        counted: finished.counted,
-                    };
-                    values.insert("finished", serde_json::to_vec(&record)?.as_slice())?;
-                    values.insert("answer", finished.packed.as_ref())?;
-                    let now = values.remove("now")?.map(|now| now.value().to_vec());
-                    if let Some(now) = now {
-                        values.insert("student", now.as_slice())?;
-                    }
-                    for gone in ["plan", "progress", "began"] {
-                        values.remove(gone)?;
-                    }
-                }
-                let happened = Happened {
-                    id: finished.id,
-                    what: What::Finished,
-                    asked_in: Some(finished.epoch),
-                    plan: Some(finished.plan.to_string()),
-                    blob: Some(finished.blob.to_string()),
-                };
-                note(&transaction, happened)?;
-            }
-            Entry::Counted { id, blob } => {
-                {
-                    let mut values = transaction.open_table(VALUES)?;
-                    let record = values.get("finished")?.map(|r| r.value().to_vec());
-                    if let Some(record) = record {
-                        let mut record: FinishedRecord = serde_json::from_slice(&record)?;
-                        if (record.round, record.attempt) == (id.round, id.attempt) {
-                            record.counted = true;
-                            values.insert("finished", serde_json::to_vec(&record)?.as_slice())?;
-                        }
-                    }
-                }
-                let happened = Happened {
-                    blob: Some(blob.to_string()),
-                    ..Happened::new(*id, What::Counted)
-                };
-                note(&transaction, happened)?;
-            }
-        }
+        entry::write(&transaction, entry)?;
         Ok(transaction.commit()?)
     }
 
@@ -346,16 +244,11 @@ impl Journal {
                 return Ok(None);
             };
             let record: ProgressRecord = serde_json::from_slice(&record)?;
-            if !is_of(&record, plan, &identity) {
+            if !record.is_of(plan, &identity) {
                 return Ok(None);
             }
-            Progress {
-                phase: record.phase,
-                epochs: record.epochs,
-                noise: record.noise.parse()?,
-                began: value("began")?.unwrap_or_default(),
-                now: value("now")?.unwrap_or_default(),
-            }
+            let (began, now) = (value("began")?, value("now")?);
+            record.progress(began.unwrap_or_default(), now.unwrap_or_default())?
         };
         let happened = Happened {
             plan: Some(identity),
@@ -367,14 +260,7 @@ impl Journal {
     }
 
     fn write_progress(&self, plan: &RoundPlan, progress: &Progress) -> Result<(), Fail> {
-        let record = ProgressRecord {
-            round: plan.id.round,
-            attempt: plan.id.attempt,
-            plan: plan.identity()?.to_string(),
-            phase: progress.phase,
-            epochs: progress.epochs,
-            noise: progress.noise.to_string(),
-        };
+        let record = ProgressRecord::of(plan, progress)?;
         let transaction = self.database.write()?;
         {
             let mut values = transaction.open_table(VALUES)?;
@@ -384,92 +270,6 @@ impl Journal {
         }
         Ok(transaction.commit()?)
     }
-}
-
-const fn id(round: u32, attempt: u32) -> RoundId {
-    RoundId { round, attempt }
-}
-
-fn is_of(record: &ProgressRecord, plan: &RoundPlan, identity: &str) -> bool {
-    id(record.round, record.attempt) == plan.id && record.plan == identity
-}
-
-/// Work on a plan begins, or goes on from a checkpoint of it.
-fn begin(transaction: &WriteTransaction, plan: &RoundPlan) -> Result<(), Fail> {
-    let identity = plan.identity()?.to_string();
-    let mut values = transaction.open_table(VALUES)?;
-    let frame = frame::encode(&Message::Plan(plan.clone()))?;
-    values.insert("plan", frame.as_slice())?;
-    let progress = values.get("progress")?.map(|p| p.value().to_vec());
-    let progress = progress.map(|record| serde_json::from_slice(&record));
-    if let Some(progress) = progress.transpose()?
-        && is_of(&progress, plan, &identity)
-    {
-        // Noted when it is taken up.
-        return Ok(());
-    }
-    for gone in ["progress", "began"] {
-        values.remove(gone)?;
-    }
-    drop(values);
-    let happened = Happened {
-        plan: Some(identity),
-        ..Happened::new(plan.id, What::Begun)
-    };
-    note(transaction, happened)
-}
-
-/// What a line of the history tells, beside when.
-struct Happened {
-    id: RoundId,
-    what: What,
-    /// Where that may not be the latest epoch.
-    asked_in: Option<u64>,
-    plan: Option<String>,
-    blob: Option<String>,
-}
-
-impl Happened {
-    fn new(id: RoundId, what: What) -> Self {
-        Self {
-            id,
-            what,
-            asked_in: None,
-            plan: None,
-            blob: None,
-        }
-    }
-}
-
-/// Adds a line to the history.
-fn note(transaction: &WriteTransaction, happened: Happened) -> Result<(), Fail> {
-    let numbers = transaction.open_table(NUMBERS)?;
-    let epoch = numbers.get("epoch")?.map_or(0, |epoch| epoch.value());
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let Happened {
-        id,
-        what,
-        asked_in,
-        plan,
-        blob,
-    } = happened;
-    let line = Line {
-        at: since.map_or(0, |since| since.as_millis() as u64),
-        epoch,
-        asked_in: asked_in.filter(|asked_in| *asked_in != epoch),
-        round: id.round,
-        attempt: id.attempt,
-        what,
-        plan,
-        blob,
-    };
-    let mut history = transaction.open_table(HISTORY)?;
-    let next = history.last()?.map_or(0, |(number, _)| number.value() + 1);
-    history.insert(next, serde_json::to_vec(&line)?.as_slice())?;
-    if let Some(old) = next.checked_sub(Journal::LINES) {
-        history.remove(old)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

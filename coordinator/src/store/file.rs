@@ -1,17 +1,18 @@
+mod fence;
+mod open_try;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
 
-use fedistill_federation::{Event, Folded};
+use fedistill_federation::Event;
 use fedistill_program::database::{DatabaseError, Handle, lacks_room};
-use fedistill_protocol::{Message, Name, RoundId, RoundPlan, frame};
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use fedistill_protocol::{Name, RoundId, RoundPlan};
+use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::history::{ClosedRecord, now};
-use super::line::{Line, read_plan};
+use super::history::ClosedRecord;
 use super::record::Fail;
-use super::{Closed, Epoch, OpenRound, Outcome, Saved, StateRecord, Store, StoreError};
+use super::{Closed, Epoch, Outcome, Saved, StateRecord, Store, StoreError};
 
 /// `state`, `lessons`, `teacher`, `plan`, `cohort`: one value each.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -30,18 +31,6 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const CACHE: usize = 1 << 20;
 /// Of what is written here; a change that older versions would misread takes the next number.
 const FORMAT: u64 = 1;
-
-fn epoch_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Epoch, redb::StorageError> {
-    Ok(Epoch {
-        number: numbers.get("epoch")?.map_or(0, |epoch| epoch.value()),
-        first: numbers.get("first")?.map_or(0, |epoch| epoch.value()),
-        rolled_back: numbers.get("rolled-back")?.map_or(0, |epoch| epoch.value()),
-    })
-}
-
-fn writes_in(numbers: &impl ReadableTable<&'static str, u64>) -> Result<u64, redb::StorageError> {
-    Ok(numbers.get("writes")?.map_or(0, |writes| writes.value()))
-}
 
 /// One file, written with transactions (redb): after a crash it is as after the last one.
 #[derive(Debug)]
@@ -110,139 +99,6 @@ impl FileStore {
         })
     }
 
-    fn last_epoch(&self) -> Result<Epoch, Fail> {
-        let transaction = self.database.read()?;
-        match transaction.open_table(NUMBERS) {
-            Ok(numbers) => Ok(epoch_in(&numbers)?),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(Epoch::default()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Goes on under this epoch, as a store that was put back on purpose to what it had been before; where
-    /// others have had the store under it or a later one since, that was done, and nothing changes.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn roll_back(&mut self, epoch: u64) -> Result<(), StoreError> {
-        if epoch >= self.epoch.number {
-            let claimed = self.claim(Some(epoch));
-            (self.epoch, self.writes) = claimed.map_err(|error| self.failed(error))?;
-        }
-        Ok(())
-    }
-
-    /// The next epoch, or the one that a rollback names, on disk before anything is done in it.
-    fn claim(&self, rollback: Option<u64>) -> Result<(Epoch, u64), Fail> {
-        let transaction = self.database.write()?;
-        let is_new = transaction.list_tables()?.next().is_none();
-        self.database.mark(&transaction)?;
-        let claimed = {
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            let before = epoch_in(&numbers)?;
-            let number = rollback.unwrap_or_else(|| before.next(SystemTime::now()));
-            let epoch = Epoch {
-                number,
-                first: if is_new { number } else { before.first },
-                rolled_back: rollback.unwrap_or(before.rolled_back),
-            };
-            numbers.insert("epoch", epoch.number)?;
-            numbers.insert("first", epoch.first)?;
-            numbers.insert("rolled-back", epoch.rolled_back)?;
-            let writes = writes_in(&numbers)? + 1;
-            numbers.insert("writes", writes)?;
-            (epoch, writes)
-        };
-        transaction.commit()?;
-        Ok(claimed)
-    }
-
-    /// Writes in one transaction. After one that failed, the same is tried again, and may have come about: a system can
-    /// say that it had no room and have written all of it.
-    ///
-    /// # Errors
-    /// A file that cannot be written, or that another process has written to meanwhile.
-    fn transact(
-        &mut self,
-        write: impl FnOnce(&Self, &WriteTransaction) -> Result<(), Fail>,
-    ) -> Result<(), Fail> {
-        let transaction = self.database.write()?;
-        let next = self.writes + 1;
-        let found = {
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            // It is closed and opened again where a disk is full, and may be another's, or another one, by then.
-            let latest = epoch_in(&numbers)?.number;
-            if latest != self.epoch.number {
-                return Err(Box::new(StoreError::Overtaken {
-                    path: self.database.path().to_owned(),
-                    found: latest,
-                    own: self.epoch.number,
-                }));
-            }
-            let found = writes_in(&numbers)?;
-            numbers.insert("writes", next)?;
-            found
-        };
-        if found == self.writes {
-            write(self, &transaction)?;
-        } else if found != next || !self.unsure {
-            return Err(
-                "another process has written to it: one state folder is one coordinator's".into(),
-            );
-        }
-        // Where it is there already, this makes sure that it is on disk too.
-        self.unsure = true;
-        transaction.commit()?;
-        (self.writes, self.unsure) = (next, false);
-        Ok(())
-    }
-
-    /// The open try goes into the history, and is no longer open.
-    fn end(&self, transaction: &WriteTransaction, outcome: Option<&Outcome>) -> Result<(), Fail> {
-        let mut values = transaction.open_table(VALUES)?;
-        let plan = values.remove("plan")?.map(|plan| plan.value().to_vec());
-        values.remove("cohort")?;
-        let mut events = transaction.open_table(EVENTS)?;
-        if let Some(plan) = plan {
-            let id = read_plan(&plan)?.id;
-            let (mut acknowledged, mut late) = (BTreeMap::new(), BTreeMap::new());
-            for entry in events.iter()? {
-                let line: Line = serde_json::from_slice(entry?.1.value())?;
-                match line {
-                    Line::Taken { client, blob, .. } => {
-                        acknowledged.insert(client.parse()?, blob.parse()?);
-                    }
-                    Line::Folded {
-                        client,
-                        round,
-                        attempt,
-                        blob,
-                        ..
-                    } => {
-                        let of = RoundId { round, attempt };
-                        let blob = blob.parse()?;
-                        late.insert(client.parse()?, Folded { of, blob });
-                    }
-                    _ => {}
-                }
-            }
-            let closed = ClosedRecord::from(&Closed {
-                id,
-                epoch: self.epoch.number,
-                at: now(),
-                acknowledged,
-                late,
-                outcome: outcome.cloned(),
-            });
-            let mut history = transaction.open_table(HISTORY)?;
-            let closed = serde_json::to_vec(&closed)?;
-            history.insert((id.round, id.attempt), closed.as_slice())?;
-        }
-        events.retain(|_, _| false)?;
-        transaction.open_table(ANSWERS)?.retain(|_, _| false)?;
-        Ok(())
-    }
-
     fn read_history(&self) -> Result<Vec<Closed>, Fail> {
         let transaction = self.database.read()?;
         let history = match transaction.open_table(HISTORY) {
@@ -298,39 +154,19 @@ impl FileStore {
                 floats.iter().map(|b| f32::from_le_bytes(*b)).collect()
             });
         }
-        if let (Some(plan), Some(cohort)) = (value("plan")?, value("cohort")?) {
-            let plan = read_plan(&plan)?;
-            let cohort: BTreeMap<String, u32> = serde_json::from_slice(&cohort)?;
-            let cohort = cohort
-                .into_iter()
-                .map(|(name, weight)| Ok((name.parse()?, weight)))
-                .collect::<Result<_, Fail>>()?;
-            let mut events = Vec::new();
-            let answers = transaction.open_table(ANSWERS)?;
-            for entry in transaction.open_table(EVENTS)?.iter()? {
-                let (number, line) = entry?;
-                let packed = answers.get(number.value())?.map(|a| a.value().to_vec());
-                let line: Line = serde_json::from_slice(line.value())?;
-                events.push(line.event(packed)?);
-            }
-            saved.open = Some(OpenRound {
-                plan,
-                cohort,
-                events,
-            });
-        }
+        saved.open = open_try::read(&transaction)?;
         Ok(saved)
     }
 
     fn write_open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), Fail> {
         self.transact(|this, transaction| {
-            this.end(transaction, None)?;
-            begin(transaction, plan, cohort, &[Event::Opened(plan.id)])
+            open_try::end(transaction, this.epoch, None)?;
+            open_try::begin(transaction, plan, cohort, &[Event::Opened(plan.id)])
         })
     }
 
     fn write_more(&mut self, more: &[Event]) -> Result<(), Fail> {
-        self.transact(|_, transaction| write_events(transaction, more))
+        self.transact(|_, transaction| open_try::write_events(transaction, more))
     }
 
     fn write_close(&mut self, next: &Saved, outcome: &Outcome) -> Result<(), Fail> {
@@ -341,7 +177,7 @@ impl FileStore {
             state,
         };
         self.transact(|this, transaction| {
-            this.end(transaction, Some(outcome))?;
+            open_try::end(transaction, this.epoch, Some(outcome))?;
             {
                 let mut values = transaction.open_table(VALUES)?;
                 values.insert("state", serde_json::to_vec(&head)?.as_slice())?;
@@ -352,28 +188,11 @@ impl FileStore {
                 }
             }
             if let Some(open) = &next.open {
-                begin(transaction, &open.plan, &open.cohort, &open.events)?;
+                open_try::begin(transaction, &open.plan, &open.cohort, &open.events)?;
             }
             Ok(())
         })
     }
-}
-
-/// A try is open, where none was.
-fn begin(
-    transaction: &WriteTransaction,
-    plan: &RoundPlan,
-    cohort: &BTreeMap<Name, u32>,
-    events: &[Event],
-) -> Result<(), Fail> {
-    let frame = frame::encode(&Message::Plan(plan.clone()))?;
-    let cohort: BTreeMap<&str, u32> = cohort.iter().map(|(n, w)| (n.as_str(), *w)).collect();
-    {
-        let mut values = transaction.open_table(VALUES)?;
-        values.insert("plan", frame.as_slice())?;
-        values.insert("cohort", serde_json::to_vec(&cohort)?.as_slice())?;
-    }
-    write_events(transaction, events)
 }
 
 impl Store for FileStore {
@@ -403,21 +222,6 @@ impl Store for FileStore {
         let written = self.write_close(next, outcome);
         written.map_err(|error| self.failed(error))
     }
-}
-
-/// Adds to the open round's events.
-fn write_events(transaction: &WriteTransaction, more: &[Event]) -> Result<(), Fail> {
-    let mut events = transaction.open_table(EVENTS)?;
-    let mut answers = transaction.open_table(ANSWERS)?;
-    let next = events.last()?.map_or(0, |(number, _)| number.value() + 1);
-    for (number, event) in (next..).zip(more) {
-        let (line, packed) = Line::of(event)?;
-        events.insert(number, serde_json::to_vec(&line)?.as_slice())?;
-        if let Some(packed) = packed {
-            answers.insert(number, packed.as_slice())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

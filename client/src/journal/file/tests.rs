@@ -1,5 +1,10 @@
+use std::sync::Arc;
+
+use fedistill_protocol::{Digest, RoundId};
+
 use super::*;
 use crate::agent::tests::plan;
+use crate::journal::{Begun, Finished};
 
 fn names() -> (Name, Name) {
     ("clinic".parse().unwrap(), "ward-7".parse().unwrap())
@@ -12,7 +17,7 @@ fn open(path: &Path) -> (Journal, Kept) {
 
 fn finished(round: u32, packed: &[u8]) -> Finished {
     Finished {
-        id: id(round, 0),
+        id: RoundId { round, attempt: 0 },
         epoch: 3,
         plan: plan(round).identity().unwrap(),
         blob: Digest::of(packed),
@@ -154,4 +159,56 @@ fn an_answer_that_was_damaged_is_not_given() {
     let (federation, name) = names();
     let error = Journal::open(&path, &federation, &name).unwrap_err();
     assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+#[test]
+fn what_counts_is_the_answer_to_that_round_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (journal, _) = open(&path);
+    let answer = finished(4, b"answer");
+    journal.keep(&Entry::Finished(answer.clone())).unwrap();
+    let before = Entry::Counted {
+        id: plan(3).id,
+        blob: answer.blob,
+    };
+    journal.keep(&before).unwrap();
+    drop(journal);
+    assert_eq!(open(&path).1.finished, Some(answer));
+}
+
+#[test]
+fn of_a_long_history_the_oldest_lines_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&folder.path().join("journal.redb"));
+    let begin = |round| journal.keep(&Entry::Begun(Arc::new(plan(round)))).unwrap();
+    begin(0);
+    begin(1);
+    // As if all between had been there.
+    let transaction = journal.database.write().unwrap();
+    {
+        let mut history = transaction.open_table(HISTORY).unwrap();
+        let line = history.get(1).unwrap().unwrap().value().to_vec();
+        history.insert(Journal::LINES - 2, line.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    let rounds = || -> Vec<u32> {
+        let history = journal.history().unwrap();
+        history.iter().map(|line| line.round).collect()
+    };
+    begin(2);
+    assert_eq!(rounds(), [0, 1, 1, 2]);
+    begin(3);
+    assert_eq!(rounds(), [1, 1, 2, 3]);
+}
+
+#[test]
+fn a_journal_says_of_which_format_it_is() {
+    const FORMATS: TableDefinition<'_, &str, u64> = TableDefinition::new("format");
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&folder.path().join("journal.redb"));
+    let transaction = journal.database.read().unwrap();
+    let formats = transaction.open_table(FORMATS).unwrap();
+    let format = formats.get("format").unwrap().map(|format| format.value());
+    assert_eq!(format, Some(FORMAT));
 }

@@ -17,7 +17,7 @@ use redb::{BackendError, StorageBackend};
 pub(super) struct Unsure(Arc<AtomicBool>);
 
 impl Unsure {
-    fn set(&self) {
+    pub(super) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
 
@@ -124,5 +124,29 @@ impl StorageBackend for Backend {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One whose syncs succeed, and one whose syncs fail: it is no file that a disk holds.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_sync_that_fails_is_remembered() {
+        let backend = |file| Backend {
+            file: FileBackend::new(file).unwrap(),
+            unsure: Unsure::default(),
+        };
+        let sound = backend(tempfile::tempfile().unwrap());
+        sound.sync_data().unwrap();
+        assert!(!sound.unsure.is_set());
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let failing = backend(null.unwrap());
+        assert!(failing.sync_data().is_err());
+        assert!(failing.unsure.is_set());
+        failing.unsure.clear();
+        assert!(!failing.unsure.is_set());
     }
 }

@@ -40,3 +40,113 @@ fn a_process_writes_no_more_once_another_one_has_had_its_store() {
     assert_eq!(kept.epoch().number, later);
     assert_eq!(kept.load().unwrap(), Saved::default());
 }
+
+#[test]
+fn a_store_says_who_made_it_and_for_whom_it_was_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let mut first = FileStore::open_at(&path).unwrap();
+    let made = first.epoch();
+    assert_eq!((made.first, made.rolled_back), (made.number, 0));
+    // One that was before is no news: this process may have promised things since.
+    first.roll_back(made.number - 1).unwrap();
+    assert_eq!(first.epoch(), made);
+    // Its own may be the one that is meant: clients are told of it as of any other.
+    first.roll_back(made.number).unwrap();
+    let own = Epoch {
+        rolled_back: made.number,
+        ..made
+    };
+    assert_eq!(first.epoch(), own);
+    first.append(ID, &[Event::Opened(ID)]).unwrap();
+    first.roll_back(made.number + 7).unwrap();
+    let later = made.number + 7;
+    let put_back = Epoch {
+        number: later,
+        rolled_back: later,
+        ..made
+    };
+    assert_eq!(first.epoch(), put_back);
+    first.append(ID, &[Event::Opened(ID)]).unwrap();
+    drop(first);
+    // Both outlive it.
+    assert_eq!(FileStore::look_at(&path).unwrap().epoch(), put_back);
+    let next = Epoch {
+        number: later + 1,
+        ..put_back
+    };
+    assert_eq!(FileStore::open_at(&path).unwrap().epoch(), next);
+}
+
+#[test]
+fn a_store_says_of_which_format_it_is() {
+    const FORMATS: TableDefinition<'_, &str, u64> = TableDefinition::new("format");
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open_at(&folder.path().join("rounds.redb")).unwrap();
+    let transaction = store.database.read().unwrap();
+    let formats = transaction.open_table(FORMATS).unwrap();
+    let format = formats.get("format").unwrap().map(|format| format.value());
+    assert_eq!(format, Some(FORMAT));
+}
+
+fn events(store: &FileStore) -> u64 {
+    use redb::ReadableTableMetadata;
+
+    let transaction = store.database.read().unwrap();
+    transaction.open_table(EVENTS).unwrap().len().unwrap()
+}
+
+/// A system may say that it had no room, and have written all.
+#[test]
+fn what_was_said_to_have_failed_is_written_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = FileStore::open_at(&folder.path().join("rounds.redb")).unwrap();
+    let append = |store: &mut FileStore| store.append(ID, &[Event::Opened(ID)]);
+    append(&mut store).unwrap();
+    append(&mut store).unwrap();
+    assert_eq!(events(&store), 2);
+    // As after a commit that reported a failure and had come about.
+    (store.writes, store.unsure) = (store.writes - 1, true);
+    append(&mut store).unwrap();
+    assert_eq!(events(&store), 2);
+    // And as after one that had not.
+    store.unsure = true;
+    append(&mut store).unwrap();
+    assert_eq!(events(&store), 3);
+    append(&mut store).unwrap();
+    assert_eq!(events(&store), 4);
+}
+
+/// Where a copy is put back, two processes can have come to the same epoch: the transactions tell them apart.
+#[test]
+fn a_process_writes_no_more_to_a_copy_that_another_one_has_had_under_its_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let copy = folder.path().join("copy");
+    let append = |store: &mut FileStore| store.append(ID, &[Event::Opened(ID)]);
+    // The other one has written as often as the first may have without knowing, or more often.
+    for (unsure, theirs) in [(false, 1), (true, 2)] {
+        drop(FileStore::open_at(&path).unwrap());
+        std::fs::copy(&path, &copy).unwrap();
+        let mut first = FileStore::open_at(&path).unwrap();
+        append(&mut first).unwrap();
+        first.database.failed();
+        first.unsure |= unsure;
+        std::fs::copy(&copy, &path).unwrap();
+        let mut second = FileStore::open_at(&path).unwrap();
+        assert_eq!(second.epoch(), first.epoch());
+        for _ in 0..1 + theirs {
+            append(&mut second).unwrap();
+        }
+        let had = events(&second);
+        drop(second);
+        let error = append(&mut first).unwrap_err().to_string();
+        assert!(
+            error.contains("another process has written to it"),
+            "{error}"
+        );
+        assert_eq!(events(&first), had);
+        drop(first);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
