@@ -106,6 +106,18 @@ fn hear(agent: &mut Agent, message: impl Into<Message>) -> Vec<Output> {
     step(agent, Input::Message(message.into()))
 }
 
+/// The connection breaks, and there is another one; what comes of its welcome.
+fn back(agent: &mut Agent, welcome: Welcome) -> Vec<Output> {
+    step(agent, Input::Lost);
+    step(agent, Input::Connected);
+    hear(agent, welcome)
+}
+
+/// The training for round 0 ends.
+fn trained(agent: &mut Agent) -> Vec<Output> {
+    step(agent, Input::Trained(plan(0).id, Ok(Some(answers()))))
+}
+
 /// An agent that trains for round 0.
 fn at_work() -> Agent {
     let mut agent = agent();
@@ -247,7 +259,7 @@ fn a_newer_plan_ends_older_work() {
         matches!(outputs[..], [Output::Cancel(id), Output::Train(_)] if id == plan(0).id),
         "its knowledge is here already: {outputs:?}"
     );
-    let late = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    let late = trained(&mut agent);
     assert!(late.is_empty(), "what comes of older work no longer counts");
 }
 

@@ -5,9 +5,7 @@ use super::*;
 #[test]
 fn another_plan_of_the_same_number_takes_the_place_of_the_one_at_work() {
     let mut agent = at_work();
-    step(&mut agent, Input::Lost);
-    step(&mut agent, Input::Connected);
-    hear(&mut agent, welcome());
+    back(&mut agent, welcome());
     assert_eq!(hear(&mut agent, plan(0)), []);
     // As of a coordinator that has lost its state and began anew.
     let mut other = plan(0);
@@ -47,8 +45,23 @@ fn who_begins_anew_gets_no_answer_that_another_has_asked_for() {
             "{outputs:?}"
         );
         // From then on it is known to be asked.
-        step(&mut agent, Input::Lost);
-        step(&mut agent, Input::Connected);
-        assert_eq!(sent(&hear(&mut agent, later())).len(), 1);
+        assert_eq!(sent(&back(&mut agent, later())).len(), 1);
     }
+}
+
+/// It asks for the same while that is at work: then it is its answer too.
+#[test]
+fn who_asks_for_what_is_at_work_gets_the_answer_when_it_is_done() {
+    let later = Welcome {
+        epoch: 2,
+        ..welcome()
+    };
+    let mut agent = at_work();
+    back(&mut agent, later);
+    assert_eq!(hear(&mut agent, plan(0)), []);
+    let outputs = trained(&mut agent);
+    assert!(
+        matches!(sent(&outputs)[..], [Message::Contribution(_)]),
+        "{outputs:?}"
+    );
 }

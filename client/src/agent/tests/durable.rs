@@ -17,7 +17,7 @@ fn answered() -> (Agent, Finished) {
         matches!(&outputs[..], [Output::Keep(Entry::Begun(kept)), Output::Train(_)] if **kept == plan(0)),
         "{outputs:?}"
     );
-    let outputs = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    let outputs = trained(&mut agent);
     // Kept before it can be fetched, and before it is said.
     let [
         Output::Keep(Entry::Finished(finished)),
@@ -70,6 +70,8 @@ fn another_process_gives_the_same_answer_and_trains_no_more() {
         [Output::Keep(counted), Output::Counted(finished.id)]
     );
     assert!(hear(&mut later, receipt).is_empty());
+    // Nor is it announced any more of its own accord.
+    assert!(back(&mut later, welcome()).is_empty());
     // A coordinator that has forgotten it gets it again; and one that asks something else does not.
     assert_eq!(again(&hear(&mut later, plan(0))), finished.blob);
     let outputs = hear(&mut later, plan(1));
@@ -86,10 +88,8 @@ fn what_one_coordinator_asked_for_no_other_is_given_by_a_later_process() {
     };
     let mut agent = first();
     begin(&mut agent);
-    step(&mut agent, Input::Lost);
-    step(&mut agent, Input::Connected);
-    hear(&mut agent, later());
-    let outputs = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    back(&mut agent, later());
+    let outputs = trained(&mut agent);
     let [Output::Keep(Entry::Finished(finished)), Output::Offer(_)] = &outputs[..] else {
         panic!("{outputs:?}");
     };
@@ -179,7 +179,7 @@ fn a_coordinator_that_has_forgotten_what_was_answered_is_left() {
 #[test]
 fn one_without_a_journal_remembers_while_it_runs() {
     let mut agent = at_work();
-    let outputs = step(&mut agent, Input::Trained(plan(0).id, Ok(Some(answers()))));
+    let outputs = trained(&mut agent);
     let [Output::Offer(_), Output::Send(Message::Contribution(made))] = &outputs[..] else {
         panic!("{outputs:?}");
     };
@@ -224,13 +224,9 @@ fn a_later_epoch_is_kept_and_an_earlier_one_left() {
     );
     // It takes no part there.
     assert!(matches!(hear(&mut agent, plan(0))[..], [Output::Note(_)]));
-    step(&mut agent, Input::Lost);
-    step(&mut agent, Input::Connected);
-    assert!(!hear(&mut agent, epoch(5)).contains(&Output::Keep(Entry::Epoch(5))));
+    assert!(!back(&mut agent, epoch(5)).contains(&Output::Keep(Entry::Epoch(5))));
     // An older version says none, and is let be.
-    step(&mut agent, Input::Lost);
-    step(&mut agent, Input::Connected);
-    let outputs = hear(&mut agent, epoch(0));
+    let outputs = back(&mut agent, epoch(0));
     assert!(
         !outputs
             .iter()
@@ -273,13 +269,79 @@ fn a_rejection_ends_the_work_that_it_is_about_and_no_other() {
     }
     // What is answered stays the answer.
     let (mut agent, finished) = answered();
+    hear(&mut agent, late(Some(other)));
+    assert_eq!(again(&back(&mut agent, welcome())), finished.blob);
     assert!(matches!(
         hear(&mut agent, late(Some(plan(0).id)))[..],
         [Output::Note(_)]
     ));
     assert_eq!(again(&hear(&mut agent, plan(0))), finished.blob);
     // It is not announced of its own accord any more.
-    step(&mut agent, Input::Lost);
-    step(&mut agent, Input::Connected);
-    assert!(sent(&hear(&mut agent, welcome())).is_empty());
+    assert!(sent(&back(&mut agent, welcome())).is_empty());
+}
+
+/// Whose words of another round, or of another answer, cannot make this one count.
+#[test]
+fn a_receipt_of_something_else_is_none() {
+    let (mut agent, finished) = answered();
+    let Finished { id, blob, .. } = finished;
+    for other in [
+        Receipt {
+            id: plan(1).id,
+            blob,
+        },
+        Receipt {
+            id,
+            blob: Digest::of(b"another"),
+        },
+    ] {
+        assert!(hear(&mut agent, other).is_empty());
+    }
+    assert_eq!(again(&back(&mut agent, welcome())), blob);
+    assert!(!hear(&mut agent, Receipt { id, blob }).is_empty());
+}
+
+#[test]
+fn a_coordinator_of_an_older_version_gets_what_is_answered_unasked() {
+    let (mut agent, finished) = answered();
+    let older = Welcome {
+        epoch: 0,
+        ..welcome()
+    };
+    assert_eq!(again(&back(&mut agent, older)), finished.blob);
+}
+
+/// What it was asked for under an earlier epoch it may be asked for again by one that was put back since, though its
+/// training has ended while that one was there.
+#[test]
+fn an_answer_is_of_the_epoch_in_which_it_was_asked_for() {
+    let put_back = Welcome {
+        epoch: 2,
+        rolled_back: 2,
+        ..welcome()
+    };
+    let mut agent = first();
+    begin(&mut agent);
+    // A later plan, so that there is an earlier one that may have been forgotten.
+    hear(&mut agent, plan(1));
+    back(&mut agent, put_back);
+    let id = plan(1).id;
+    step(&mut agent, Input::Trained(id, Ok(Some(answers()))));
+    let outputs = hear(&mut agent, plan(0));
+    assert!(matches!(outputs[..], [.., Output::Train(_)]), "{outputs:?}");
+}
+
+/// What cannot be done is refused; but who asks for what was acknowledged has forgotten it, whatever it asks.
+#[test]
+fn a_plan_under_the_number_of_what_counts_is_left_though_it_could_not_be_followed() {
+    let (mut agent, finished) = answered();
+    let Finished { id, blob, .. } = finished;
+    hear(&mut agent, Receipt { id, blob });
+    let mut other = plan(0);
+    other.phases[0].epochs = 1000;
+    let outputs = hear(&mut agent, other);
+    assert!(
+        matches!(outputs[..], [Output::Leave { outdated: true, .. }]),
+        "{outputs:?}"
+    );
 }

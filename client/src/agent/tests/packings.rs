@@ -111,13 +111,16 @@ fn the_plan_that_is_answered_is_known_however_it_is_packed() {
             let outputs = asked(&mut later, plan_for(version), &bytes_for(version));
             assert!(is_again(&outputs, &finished), "{version}: {outputs:?}");
             assert!(!later.offered().is_empty());
+            // It is known to be asked from then on.
+            assert_eq!(
+                is_again(&back(&mut later, welcome_in(1, 0)), &finished),
+                !counted
+            );
         }
     }
     // The coordinator was updated, not this side.
     let mut here = here;
-    step(&mut here, Input::Lost);
-    step(&mut here, Input::Connected);
-    hear(&mut here, welcome_in(1, 0));
+    back(&mut here, welcome_in(1, 0));
     let bytes = bytes_for(Version::LATEST);
     let outputs = asked(&mut here, plan_for(Version::LATEST), &bytes);
     assert!(is_again(&outputs, &finished), "{outputs:?}");
