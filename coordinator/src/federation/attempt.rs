@@ -371,3 +371,6 @@ fn input(arrival: Arrival, open: RoundId) -> Option<Input> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ impl Coordinator {
         self.observer.late_folded(id, late.len());
     }
 }
+
+#[cfg(test)]
+mod tests;

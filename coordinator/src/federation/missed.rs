@@ -32,3 +32,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

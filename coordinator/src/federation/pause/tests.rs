@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use super::*;
 use crate::hub::tests::{hub, name};
-use crate::{MemoryStore, Settings};
+use crate::{MemoryStore, Settings, Store};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -52,8 +52,35 @@ pub(in crate::federation) fn settings() -> Settings {
 
 /// A coordinator that keeps nothing, without a teacher.
 pub(in crate::federation) fn coordinator(settings: Settings) -> Coordinator {
+    coordinator_with(settings, Box::<MemoryStore>::default())
+}
+
+pub(in crate::federation) fn coordinator_with(
+    settings: Settings,
+    store: Box<dyn Store>,
+) -> Coordinator {
     let transfer = TransferSet::new(vec![1], Elements::U8(vec![0, 1, 2])).unwrap();
-    Coordinator::new(settings, transfer, None, Box::<MemoryStore>::default()).unwrap()
+    Coordinator::new(settings, transfer, None, store).unwrap()
+}
+
+/// The first try at a round.
+pub(in crate::federation) fn first(round: u32) -> RoundId {
+    RoundId { round, attempt: 0 }
+}
+
+/// A contribution without answers.
+pub(in crate::federation) fn contributed(client: &str, id: RoundId) -> Arrival {
+    Arrival::Contributed {
+        client: name(client),
+        id,
+        blob: Digest::of(b"contribution"),
+        answers: None,
+    }
+}
+
+/// Whether this is all that a client was told: that a round is over.
+pub(in crate::federation) fn is_too_late(messages: &[Message], id: RoundId) -> bool {
+    matches!(messages, [Message::Rejected(said)] if said.reason == RejectReason::TooLate && said.id == Some(id))
 }
 
 /// All that a client was sent since it was asked last.
@@ -130,25 +157,12 @@ async fn who_is_there_or_comes_is_sent_away_for_what_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_an_answer_is_told_that_its_round_is_over() {
-    let id = RoundId {
-        round: 0,
-        attempt: 0,
-    };
-    let contributed = Arrival::Contributed {
-        client: name("b"),
-        id,
-        blob: Digest::of(b"late"),
-        answers: None,
-    };
-    let course = pause(50, Some(contributed)).await;
+    let course = pause(50, Some(contributed("b", first(0)))).await;
     let [a, b] = &course.then[..] else {
         panic!("{:?}", course.then);
     };
     assert!(a.is_empty(), "{a:?}");
-    assert!(
-        matches!(&b[..], [Message::Rejected(said)] if said.reason == RejectReason::TooLate && said.id == Some(id)),
-        "{b:?}"
-    );
+    assert!(is_too_late(b, first(0)), "{b:?}");
     assert_eq!(course.took, 100 * SECOND);
 }
 

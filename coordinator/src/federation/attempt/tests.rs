@@ -1,0 +1,135 @@
+use fedistill_federation::Quorum;
+use fedistill_protocol::Digest;
+use tokio::time::Instant as Moment;
+
+use super::super::pause::tests::{
+    contributed, coordinator, coordinator_with, first, heard, is_too_late, settings,
+};
+use super::*;
+use crate::hub::tests::{hub, name};
+use crate::{FileStore, Settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn two_are_needed() -> Quorum {
+    Quorum::new(2, 2, Duration::ZERO, 60 * SECOND).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_failed_is_followed_by_another_after_a_while_as_often_as_is_allowed() {
+    let (hub, mut mailboxes, mut incoming) = hub(&["a"]).await;
+    let mut centre = coordinator(Settings {
+        attempts: Some(3),
+        ..settings()
+    });
+    for (tries, seconds) in [(1, 2), (2, 4)] {
+        centre.refusal = Some("a: it is asked too often".to_owned());
+        let begun = Moment::now();
+        hub.arrivals.send(contributed("a", first(0))).await.unwrap();
+        let again = centre.again(&hub, &mut incoming, first(0), tries);
+        again.await.unwrap();
+        assert_eq!(begun.elapsed(), seconds * SECOND);
+        let told = heard(&mut mailboxes[0]);
+        assert!(is_too_late(&told, first(0)), "{told:?}");
+    }
+    // Why that was is no matter any more.
+    for (why, said) in [(None, "too few answered"), (Some("a: no"), "a: no")] {
+        centre.refusal = why.map(str::to_owned);
+        let error = centre.again(&hub, &mut incoming, first(0), 3).await;
+        let error = error.unwrap_err();
+        assert!(
+            matches!(&error, CoordinatorError::NoQuorum { id, tries: 3, why } if *id == first(0) && why.contains(said)),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_opens_once_as_many_are_there_as_it_needs() {
+    let (hub, mut mailboxes, mut incoming) = hub(&["a"]).await;
+    // Whatever opens it, fewer than its least cannot close it.
+    let mut centre = coordinator(Settings {
+        quorum: two_are_needed(),
+        patience: Some(60 * SECOND),
+        ..settings()
+    });
+    assert_eq!(centre.needed(), 2);
+    hub.arrivals.send(contributed("a", first(0))).await.unwrap();
+    let gathering = centre.gather(&hub, &mut incoming);
+    assert!(
+        tokio::time::timeout(SECOND, gathering).await.is_err(),
+        "one is not enough"
+    );
+    let told = heard(&mut mailboxes[0]);
+    assert!(is_too_late(&told, first(0)), "{told:?}");
+    centre.settings.quorum = settings().quorum;
+    assert_eq!(centre.needed(), 1);
+    centre.gather(&hub, &mut incoming).await.unwrap();
+    centre.settings.open_with = 3;
+    assert_eq!(centre.needed(), 3);
+}
+
+/// Written with the end of the round before, its deadline runs from then on.
+#[tokio::test]
+async fn a_round_is_opened_ahead_only_where_it_opens_at_once() {
+    let (hub, _mailboxes, mut incoming) = hub(&["a"]).await;
+    let settings = || Settings {
+        rounds: 2,
+        weights: BTreeMap::from([(name("a"), 7)]),
+        ..settings()
+    };
+    let state = State::default();
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open_at(&folder.path().join("rounds.redb")).unwrap();
+    let mut centre = coordinator_with(settings(), Box::new(store));
+    let ask = centre.ask(1, &state).unwrap();
+    let topic = Topic {
+        id: first(1),
+        ask: &ask,
+        state: &state,
+        before: &[],
+    };
+    let opened = centre.ahead(&hub, &mut incoming, topic).unwrap();
+    let cohort = BTreeMap::from([(name("a"), 7)]);
+    let record = opened.record();
+    assert_eq!((record.plan.id, record.cohort), (first(1), cohort));
+    assert_eq!(record.events, [Event::Opened(first(1))]);
+    // There is a pause before it.
+    centre.settings.pause = SECOND;
+    assert!(centre.ahead(&hub, &mut incoming, topic).is_none());
+    centre.settings.pause = Duration::ZERO;
+    // Somebody is to come first.
+    centre.settings.open_with = 2;
+    assert!(centre.ahead(&hub, &mut incoming, topic).is_none());
+    // Nothing would be saved.
+    let mut forgetful = coordinator(settings());
+    assert!(forgetful.ahead(&hub, &mut incoming, topic).is_none());
+}
+
+/// It was asked for another try, and may follow the one that is open.
+#[test]
+fn what_cannot_be_done_of_another_round_says_nothing_of_the_open_one() {
+    let a = || name("a");
+    let other = RoundId {
+        attempt: 1,
+        ..first(0)
+    };
+    for id in [first(0), other] {
+        for arrival in [
+            Arrival::Refused(a(), id, "policy".to_owned()),
+            Arrival::Malformed(a(), id),
+        ] {
+            match input(arrival, first(0)) {
+                Some(Input::Refused(client)) => assert_eq!((client, id), (a(), first(0))),
+                None => assert_eq!(id, other),
+                Some(another) => panic!("{another:?}"),
+            }
+        }
+    }
+    // What it is worth the round itself decides.
+    let given = input(contributed("a", other), first(0));
+    let digest = Digest::of(b"contribution");
+    assert!(
+        matches!(given, Some(Input::Contributed { id, blob, .. }) if (id, blob) == (other, digest))
+    );
+}
