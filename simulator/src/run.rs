@@ -1,90 +1,34 @@
+//! One federation, from its beginning to its end.
+
+mod plan;
+mod pooled;
+mod ways;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use fedistill_client::{Blobs, Client, Policy, Student};
 use fedistill_coordinator::{Coordinator, CoordinatorError, Saved, Settings, Teacher};
-use fedistill_federation::{Late, Method, Missed, Quorum, Training};
-use fedistill_learning::{Architecture, Evaluation, Learner, Model, Schedule};
-use fedistill_protocol::{Answers, Digest, Name, Precision, Rounding};
-use fedistill_transport::identity::{Authority, Identity, Validity};
-use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
-use fedistill_transport::{Dial, Listen, Meter, Peer, memory};
-use serde::{Deserialize, Serialize};
+use fedistill_federation::{Late, Missed, Quorum};
+use fedistill_learning::{Architecture, Model};
+use fedistill_protocol::{Answers, Digest, Name};
+use fedistill_transport::Meter;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::plan::{Keep, Plan, Transport};
+pub use self::pooled::pooled;
+use self::ways::connect;
+pub(crate) use self::ways::names;
 use crate::board::{Between, Board, Centre, Ended, Seen, StudentWatch};
 use crate::byzantine::{Honest, Liar, Overheard};
 use crate::engine::Engine;
 use crate::journal::Stage;
 use crate::students::Students;
-use crate::world::seed_of;
 use crate::yardstick::Yardstick;
-use crate::{Byzantine, Outcome, Progress, SimulationError, View, World};
-
-/// What carries the bytes of a simulated federation.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Transport {
-    /// QUIC on loopback, with mutual TLS and a certificate for each client.
-    Quic,
-    /// Channels within the process.
-    Memory,
-}
-
-/// How a simulated federation is run.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The algorithm.
-    pub method: Arc<dyn Method>,
-    /// Rounds.
-    pub rounds: u32,
-    /// How hard clients and teacher train in a round.
-    pub training: Training,
-    /// Transfer samples that a round speaks about.
-    pub rows: u32,
-    /// How answers are packed.
-    pub precision: Precision,
-    /// How clients round what they pack.
-    pub rounding: Rounding,
-    /// The clients' nets; client i has the i-th, and so on from the start.
-    pub models: Vec<Architecture>,
-    /// What carries the bytes.
-    pub transport: Transport,
-    /// Clients that train at a time.
-    pub threads: usize,
-    /// Clients that a round asks; all by default.
-    pub per_round: Option<usize>,
-    /// How students are kept while they do not train.
-    pub keep: Keep,
-    /// Clients that lie about what they know; by default none do.
-    pub byzantine: Option<Byzantine>,
-    /// Everything random follows from it.
-    pub seed: u64,
-}
-
-impl Plan {
-    /// The net of a client.
-    pub fn model(&self, client: usize) -> Architecture {
-        let models = self.models.len().max(1);
-        let model = self.models.get(client % models).copied();
-        model.unwrap_or(Architecture::MlpS)
-    }
-}
-
-/// How students are kept while they do not train.
-#[derive(Clone, Debug)]
-pub struct Keep {
-    /// Bytes that they may take in memory; beyond that they go to a file.
-    pub memory: u64,
-    /// The folder of that file.
-    pub folder: PathBuf,
-}
+use crate::{Outcome, Progress, SimulationError, World};
 
 /// Runs one federation to its end.
 ///
@@ -261,10 +205,10 @@ async fn run(
     let clients = world.private.len();
     let cohort = plan.per_round.unwrap_or(clients).min(clients);
     let (set, probes) = world.published(plan.method.as_ref(), plan.seed)?;
-    // What those have in hand who were here before.
     // Those who may wait for all others, with a seat and a worker each.
     let knowing = plan.byzantine.filter(|byzantine| byzantine.knowing);
     let waiting = knowing.map_or(0, |byzantine| byzantine.liars);
+    // What those have in hand who were here before.
     let in_hand = goes_on.then(|| Arc::new(set.clone()));
     let transfer = set.publish()?;
     let packed = transfer.pack();
@@ -413,79 +357,6 @@ async fn run(
 
 /// Longest wait for clients to hang up once the coordinator has.
 const GOODBYES: Duration = Duration::from_secs(10);
-
-/// Names of so many clients, in their order.
-pub(crate) fn names(clients: usize) -> Result<Vec<Name>, SimulationError> {
-    let width = clients.max(1).ilog10() as usize + 1;
-    let name = |index| format!("client-{index:0width$}").parse();
-    Ok((0..clients).map(name).collect::<Result<_, _>>()?)
-}
-
-type Ways = (Arc<dyn Listen>, Vec<Box<dyn Dial>>);
-
-/// A door, and a way to it for each client.
-fn connect(
-    transport: Transport,
-    federation: &Name,
-    names: &[Name],
-) -> Result<Ways, SimulationError> {
-    match transport {
-        Transport::Memory => {
-            let (listener, door) = memory::listen();
-            let dialer = |name: &Name| -> Box<dyn Dial> {
-                let (federation, name) = (federation.clone(), name.clone());
-                Box::new(door.dialer(Peer::Client { federation, name }))
-            };
-            Ok((Arc::new(listener), names.iter().map(dialer).collect()))
-        }
-        Transport::Quic => {
-            let authority = Authority::create(federation.clone())?;
-            let identity =
-                |bundle: String| Identity::parse(Path::new("simulated bundle"), bundle.as_bytes());
-            let valid = Validity::days(7);
-            let host = "127.0.0.1".to_owned();
-            let bundle = authority.coordinator(std::slice::from_ref(&host), valid)?;
-            let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = QuicListener::bind(any, &identity(bundle)?, Limits::default())?;
-            let address = listener.address()?.to_string();
-            let dialers = names.iter().map(|name| {
-                let identity = identity(authority.client(name, valid)?)?;
-                let dialer = QuicDialer::new(address.clone(), None, &identity)?;
-                let dialer: Box<dyn Dial> = Box::new(dialer);
-                Ok(dialer)
-            });
-            let dialers = dialers.collect::<Result<_, SimulationError>>()?;
-            Ok((Arc::new(listener), dialers))
-        }
-    }
-}
-
-/// The upper bound: one student that has all private data in one place, which a federation exists
-/// to avoid. It takes as many passes over it as clients do over theirs.
-///
-/// # Errors
-/// A net that does not fit the data.
-pub fn pooled(
-    world: &World,
-    plan: &Plan,
-    progress: &Progress,
-) -> Result<Evaluation, SimulationError> {
-    let all = View::join(&world.private)
-        .ok_or_else(|| SimulationError::Internal("no private data".to_owned()))?
-        .to_dataset();
-    let (shape, classes) = (all.samples().shape(), all.classes().len());
-    let architecture = plan.models.first().copied().unwrap_or(Architecture::MlpS);
-    let seed = seed_of(plan.seed, "pooled");
-    let mut learner = Learner::new(architecture.build(shape, classes, seed)?);
-    let schedule = Schedule {
-        epochs: plan.rounds as usize * usize::from(plan.training.private_epochs),
-        batch: plan.training.batch.into(),
-    };
-    let epochs = schedule.epochs as u32;
-    let told = |epoch: usize, loss: f32| progress.epoch(epoch as u32, epochs, loss);
-    learner.fit(&all, schedule, plan.training.optimiser, seed, told)?;
-    Ok(learner.evaluate(world.test.samples(), world.test.labels())?)
-}
 
 #[cfg(test)]
 mod tests;

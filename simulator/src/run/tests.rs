@@ -1,11 +1,12 @@
+use std::path::Path;
+
+use fedistill_federation::State;
 use fedistill_learning::{Dataset, Samples};
 use fedistill_protocol::Elements;
 
-use fedistill_federation::State;
-
 use super::*;
 use crate::config::Config;
-use crate::{Journal, RoundRow};
+use crate::{Journal, RoundRow, View};
 
 fn world() -> World {
     let classes = vec!["a".to_owned(), "b".to_owned()];
