@@ -113,3 +113,6 @@ pub(super) struct Work<'a> {
     pub(super) centre: Option<&'a mut dyn Centre>,
     pub(super) state: &'a mut State,
 }
+
+#[cfg(test)]
+mod tests;

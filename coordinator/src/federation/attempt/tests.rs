@@ -1,4 +1,4 @@
-use fedistill_federation::Quorum;
+use fedistill_federation::{Before, Late, Quorum};
 use fedistill_protocol::Digest;
 use tokio::time::Instant as Moment;
 
@@ -131,5 +131,64 @@ fn what_cannot_be_done_of_another_round_says_nothing_of_the_open_one() {
     let digest = Digest::of(b"contribution");
     assert!(
         matches!(given, Some(Input::Contributed { id, blob, .. }) if (id, blob) == (other, digest))
+    );
+}
+
+/// A round before, of which `a` is late.
+fn before(centre: &Coordinator) -> Before {
+    let state = State::default();
+    let ask = centre.ask(0, &state).unwrap();
+    let missing = BTreeMap::from([(name("a"), 1)]);
+    let planned = centre
+        .planner
+        .plan(first(0), ask, &state, &missing, &[], Version::LATEST);
+    Before {
+        plan: planned.plan,
+        missing,
+    }
+}
+
+#[tokio::test]
+async fn who_is_late_is_known_to_a_process_that_goes_on_and_asked_again_once_it_is_done() {
+    let (hub, _mailboxes, mut incoming) = hub(&["a", "b"]).await;
+    let mut centre = coordinator(Settings {
+        rounds: 2,
+        late: Late::Fold { exponent: 0.5 },
+        ..settings()
+    });
+    let state = State::default();
+    let ask = centre.ask(1, &state).unwrap();
+    let topic = Topic {
+        id: first(1),
+        ask: &ask,
+        state: &state,
+        before: &[],
+    };
+    let chosen = |opened: Opened| -> Vec<Name> { opened.cohort.into_keys().collect() };
+    assert_eq!(
+        chosen(centre.choose(&hub, &mut incoming, topic)),
+        [name("a"), name("b")]
+    );
+    let log = vec![
+        Event::Opened(first(1)),
+        Event::Awaits(Box::new(before(&centre))),
+    ];
+    let saved = OpenRound {
+        plan: before(&centre).plan,
+        cohort: BTreeMap::from([(name("b"), 1)]),
+        events: log.clone(),
+    };
+    let opened = centre.reopen(&hub, saved, topic, Version::LATEST);
+    assert_eq!(opened.events, log);
+    assert_eq!(chosen(opened), [name("b")]);
+    // It is given up and opens again: who is late is at work still, and then is not.
+    assert_eq!(
+        chosen(centre.choose(&hub, &mut incoming, topic)),
+        [name("b")]
+    );
+    hub.arrivals.send(contributed("a", first(0))).await.unwrap();
+    assert_eq!(
+        chosen(centre.choose(&hub, &mut incoming, topic)),
+        [name("a"), name("b")]
     );
 }
