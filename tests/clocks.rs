@@ -21,11 +21,7 @@ const LONG: Duration = Duration::from_secs(2);
 /// Ends it once a round of both has come about since `quiet`.
 fn end(deployment: &Deployment, processes: Vec<Running>, quiet: Quiet) {
     let clients = processes.len() - 1;
-    processes.iter().for_each(Running::terminate);
-    for process in processes {
-        let ended = process.end();
-        assert_eq!(ended.code, Some(0), "{}", ended.told);
-    }
+    Running::stop(processes);
     deployment.sound(clients, Some(quiet));
 }
 

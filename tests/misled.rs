@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use fedistill_client::{ClientError, Ended, Event};
 use fedistill_protocol::{
-    About, AnswerKind, Digest, Loss, LossTerm, Message, Phase, PhaseData, Precision, Report,
-    RoundId, RoundPlan, Rounding, Rows, Silence, Start, Toward, TransferManifest, Welcome, frame,
+    Digest, Loss, LossTerm, Message, RoundId, RoundPlan, Rows, Toward, Welcome, frame,
 };
-use fedistill_tests::clinic::{self, classes, name, transfer, ward};
+use fedistill_tests::clinic::{self, classes, transfer, ward};
 use fedistill_transport::memory::{self, MemoryListener};
 use fedistill_transport::{Frames, Listen, TransportError, blobs};
 use tokio::io::AsyncWriteExt;
@@ -74,21 +73,7 @@ async fn deceive(listener: MemoryListener, welcome: Welcome, set: Vec<u8>) {
 }
 
 fn welcome() -> Welcome {
-    let set = transfer();
-    let packed = set.pack();
-    Welcome {
-        federation: name("clinic"),
-        transfer: TransferManifest {
-            blob: Digest::of(&packed),
-            bytes: packed.len() as u64,
-            samples: set.samples(),
-            shape: set.shape().to_vec(),
-            classes: classes(),
-        },
-        heartbeat_ms: 1000,
-        epoch: 1,
-        rolled_back: 0,
-    }
+    clinic::welcome(&transfer())
 }
 
 #[tokio::test]
@@ -124,52 +109,22 @@ async fn a_federation_of_other_classes_or_samples_is_left() {
 /// A plan of a round that asks about all samples of this transfer set.
 fn of_samples(round: u32, transfer: Digest) -> RoundPlan {
     let samples = welcome().transfer.samples;
+    let rows = Rows::Range {
+        start: 0,
+        count: samples,
+    };
     RoundPlan {
         id: RoundId { round, attempt: 0 },
         transfer,
-        report: Some(Report {
-            kind: AnswerKind::Logits,
-            about: About::Rows(Rows::Range {
-                start: 0,
-                count: samples,
-            }),
-            width: 2,
-            precision: Precision::F32,
-            rounding: Rounding::Nearest,
-            adjust: 0.0,
-            silence: Silence::Never,
-            update: false,
-        }),
+        report: Some(clinic::report(rows)),
         ..plan_with(Loss::L1)
     }
 }
 
 /// A plan of private samples alone, with one loss.
 fn plan_with(loss: Loss) -> RoundPlan {
-    RoundPlan {
-        federation: name("clinic"),
-        id: RoundId {
-            round: 0,
-            attempt: 0,
-        },
-        transfer: welcome().transfer.blob,
-        seed: 1,
-        knowledge: Vec::new(),
-        phases: vec![Phase {
-            start: Start::Continue,
-            data: PhaseData::Private,
-            only: None,
-            epochs: 1,
-            batch: 4,
-            objective: vec![LossTerm::new(loss, Toward::Before)],
-            optimiser: clinic::settings(name("clinic"), classes(), 1)
-                .training
-                .optimiser,
-        }],
-        report: None,
-        deadline_ms: 60_000,
-        cohort: 1,
-    }
+    let transfer = welcome().transfer.blob;
+    clinic::plan(transfer, LossTerm::new(loss, Toward::Before))
 }
 
 #[tokio::test]

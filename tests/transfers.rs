@@ -5,115 +5,36 @@
     reason = "a test fails by panicking"
 )]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedistill_client::{Backoff, BlobFolder, Client, Policy};
-use fedistill_learning::{Architecture, Dataset, Learner, Samples};
+use fedistill_client::{Backoff, BlobFolder, Client};
 use fedistill_protocol::{
-    About, AnswerKind, Digest, Elements, Loss, LossTerm, Message, Name, Optimiser, Phase,
-    PhaseData, Precision, Report, RoundId, RoundPlan, Rounding, Rows, Silence, Start, Toward,
-    TransferManifest, TransferSet, Welcome,
+    Digest, Elements, Loss, LossTerm, Message, RoundPlan, Rows, Toward, TransferSet,
 };
+use fedistill_tests::clinic::{self, classes, ward};
 use fedistill_transport::memory::{self, Door, MemoryListener};
-use fedistill_transport::{Connection, Frames, Listen, Peer, blobs};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
-fn classes() -> Vec<String> {
-    ["well", "ill"].map(str::to_owned).to_vec()
-}
-
-fn values(count: usize) -> Elements {
-    Elements::U8((0..count * 4).map(|i| (i * 67 % 251) as u8).collect())
-}
+use fedistill_transport::{Connection, Frames, Listen, blobs};
 
 /// Several chunks.
 fn set() -> TransferSet {
-    TransferSet::new(vec![4], values(50_000)).unwrap()
-}
-
-fn welcome() -> Welcome {
-    let (set, packed) = (set(), set().pack());
-    Welcome {
-        federation: name("clinic"),
-        transfer: TransferManifest {
-            blob: Digest::of(&packed),
-            bytes: packed.len() as u64,
-            samples: set.samples(),
-            shape: set.shape().to_vec(),
-            classes: classes(),
-        },
-        heartbeat_ms: 1000,
-        epoch: 1,
-        rolled_back: 0,
-    }
+    let values = (0..200_000).map(|i| (i * 67 % 251) as u8).collect();
+    TransferSet::new(vec![4], Elements::U8(values)).unwrap()
 }
 
 /// A plan that trains on private samples, and asks about two of the transfer set.
 fn plan() -> RoundPlan {
+    let transfer = Digest::of(&set().pack());
+    let loss = Loss::CrossEntropy { smoothing: 0.0 };
     RoundPlan {
-        federation: name("clinic"),
-        id: RoundId {
-            round: 0,
-            attempt: 0,
-        },
-        transfer: welcome().transfer.blob,
-        seed: 1,
-        knowledge: Vec::new(),
-        phases: vec![Phase {
-            start: Start::Continue,
-            data: PhaseData::Private,
-            only: None,
-            epochs: 1,
-            batch: 4,
-            objective: vec![LossTerm::new(
-                Loss::CrossEntropy { smoothing: 0.0 },
-                Toward::Labels,
-            )],
-            optimiser: Optimiser::Sgd {
-                learning_rate: 0.1,
-                momentum: 0.0,
-            },
-        }],
-        report: Some(Report {
-            kind: AnswerKind::Logits,
-            about: About::Rows(Rows::List(vec![1, 3])),
-            width: 2,
-            precision: Precision::F32,
-            rounding: Rounding::Nearest,
-            adjust: 0.0,
-            silence: Silence::Never,
-            update: false,
-        }),
-        deadline_ms: 60_000,
-        cohort: 1,
+        report: Some(clinic::report(Rows::List(vec![1, 3]))),
+        ..clinic::plan(transfer, LossTerm::new(loss, Toward::Labels))
     }
 }
 
 fn client(door: &Door) -> Client {
-    let labels = (0..10).map(|i| i % 2).collect();
-    let samples = Samples::new(vec![4], values(10)).unwrap();
-    let data = Dataset::new(Path::new("data"), samples, labels, classes()).unwrap();
-    let student = Learner::new(Architecture::MlpS.build(&[4], 2, 1).unwrap());
-    let dialer = door.dialer(Peer::Client {
-        federation: name("clinic"),
-        name: name("ward-1"),
-    });
-    let policy = Policy::default();
-    let client = Client::new(
-        name("clinic"),
-        name("ward-1"),
-        student,
-        data,
-        policy,
-        dialer,
-    );
     let brief = Duration::from_millis(1);
-    client.unwrap().with_backoff(Backoff::new(brief, brief))
+    ward(door, classes()).with_backoff(Backoff::new(brief, brief))
 }
 
 /// Lets a client in, and asks it for a round.
@@ -122,7 +43,8 @@ async fn greet(listener: &MemoryListener) -> (Arc<dyn Connection>, Frames) {
     let mut frames = Frames::new(connection.accept().await.unwrap(), connection.version());
     let hello = frames.reader.next().await.unwrap();
     assert!(matches!(hello, Some(Message::Hello(_))));
-    frames.writer.send(&welcome().into()).await.unwrap();
+    let welcome = clinic::welcome(&set());
+    frames.writer.send(&welcome.into()).await.unwrap();
     frames.writer.send(&plan().into()).await.unwrap();
     (connection, frames)
 }

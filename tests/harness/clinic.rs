@@ -8,7 +8,11 @@ use fedistill_client::{Client, Policy};
 use fedistill_coordinator::Settings;
 use fedistill_federation::{Late, Missed, Quorum, Training, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
-use fedistill_protocol::{Elements, Name, Optimiser, Precision, Rounding, TransferSet};
+use fedistill_protocol::{
+    About, AnswerKind, Digest, Elements, LossTerm, Name, Optimiser, Phase, PhaseData, Precision,
+    Report, RoundId, RoundPlan, Rounding, Rows, Silence, Start, TransferManifest, TransferSet,
+    Welcome,
+};
 use fedistill_transport::Peer;
 use fedistill_transport::memory::Door;
 
@@ -52,6 +56,69 @@ pub fn ward(door: &Door, classes: Vec<String>) -> Client {
     Client::new(federation, own, student, data, Policy::default(), dialer).unwrap()
 }
 
+const OPTIMISER: Optimiser = Optimiser::Sgd {
+    learning_rate: 0.1,
+    momentum: 0.0,
+};
+
+/// What its coordinator says to whom it lets in, where it has this transfer set.
+pub fn welcome(set: &TransferSet) -> Welcome {
+    let packed = set.pack();
+    Welcome {
+        federation: name("clinic"),
+        transfer: TransferManifest {
+            blob: Digest::of(&packed),
+            bytes: packed.len() as u64,
+            samples: set.samples(),
+            shape: set.shape().to_vec(),
+            classes: classes(),
+        },
+        heartbeat_ms: 1000,
+        epoch: 1,
+        rolled_back: 0,
+    }
+}
+
+/// A plan of its first round, for private samples alone, with one loss; nothing goes up.
+pub fn plan(transfer: Digest, loss: LossTerm) -> RoundPlan {
+    RoundPlan {
+        federation: name("clinic"),
+        id: RoundId {
+            round: 0,
+            attempt: 0,
+        },
+        transfer,
+        seed: 1,
+        knowledge: Vec::new(),
+        phases: vec![Phase {
+            start: Start::Continue,
+            data: PhaseData::Private,
+            only: None,
+            epochs: 1,
+            batch: 4,
+            objective: vec![loss],
+            optimiser: OPTIMISER,
+        }],
+        report: None,
+        deadline_ms: 60_000,
+        cohort: 1,
+    }
+}
+
+/// Logits of these transfer samples.
+pub fn report(rows: Rows) -> Report {
+    Report {
+        kind: AnswerKind::Logits,
+        about: About::Rows(rows),
+        width: 2,
+        precision: Precision::F32,
+        rounding: Rounding::Nearest,
+        adjust: 0.0,
+        silence: Silence::Never,
+        update: false,
+    }
+}
+
 /// One round of `logit-mean` that asks one client about `rows` samples: what a test does not say, it does not care for.
 pub fn settings(federation: Name, classes: Vec<String>, rows: u32) -> Settings {
     const MINUTE: Duration = Duration::from_secs(60);
@@ -63,10 +130,7 @@ pub fn settings(federation: Name, classes: Vec<String>, rows: u32) -> Settings {
             private_epochs: 1,
             distillation_epochs: 1,
             batch: 4,
-            optimiser: Optimiser::Sgd {
-                learning_rate: 0.1,
-                momentum: 0.0,
-            },
+            optimiser: OPTIMISER,
             distillation_temperature: Training::TEMPERATURE,
             label_smoothing: Training::SMOOTHING,
         },

@@ -68,6 +68,18 @@ idx = {{ images = "../data/test/images.gz", labels = "../data/test/labels.gz" }}
         this
     }
 
+    /// One without end, whose clients keep a checkpoint after each pass and soon miss a coordinator that is gone; that,
+    /// and where it listens.
+    pub fn brisk(clients: usize, round: &str) -> (Self, Running, String) {
+        let this = Self::new(clients, 1_000_000, round);
+        for index in 0..clients {
+            let brisk = "checkpoint-seconds = 0.0\nkeep-alive-seconds = 0.2\n";
+            this.configure(index, brisk);
+        }
+        let (coordinator, address) = this.start("127.0.0.1:0");
+        (this, coordinator, address)
+    }
+
     /// A path in the deployment's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -138,6 +150,12 @@ idx = {{ images = "data/client-{index}/images.gz", labels = "data/client-{index}
             &format!("client-{index}"),
             &mut self.joining(index, address),
         )
+    }
+
+    /// Starts the first `clients` of them.
+    pub fn join_all(&self, clients: usize, address: &str) -> Vec<Running> {
+        let clients = 0..clients;
+        clients.map(|index| self.join(index, address)).collect()
     }
 
     /// A client's command, towards the coordinator at `address`.

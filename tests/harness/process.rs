@@ -108,18 +108,8 @@ impl Running {
 
     /// Waits for a line with `part` in it.
     pub fn wait_for(&mut self, part: &str) -> String {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let Ok((_, line)) = self.lines.recv_timeout(left) else {
-                panic!("{} never said {part:?}, but:\n{}", self.name, self.told);
-            };
-            self.told += &line;
-            self.told.push('\n');
-            if line.contains(part) {
-                return line;
-            }
-        }
+        let line = self.waited_for(part);
+        line.unwrap_or_else(|| self.never_said(part))
     }
 
     /// As [`Self::wait_for`]; `None` if the process ends before it says so.
@@ -129,18 +119,24 @@ impl Running {
             let left = end.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok((_, line)) => {
-                    self.told += &line;
-                    self.told.push('\n');
+                    self.note(&line);
                     if line.contains(part) {
                         return Some(line);
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("{} never said {part:?}, but:\n{}", self.name, self.told)
-                }
+                Err(RecvTimeoutError::Timeout) => self.never_said(part),
             }
         }
+    }
+
+    fn never_said(&self, part: &str) -> ! {
+        panic!("{} never said {part:?}, but:\n{}", self.name, self.told)
+    }
+
+    fn note(&mut self, line: &str) {
+        self.told += line;
+        self.told.push('\n');
     }
 
     /// Passes over what it has said so far.
@@ -158,12 +154,11 @@ impl Running {
     /// When it said `part` first, since it was last listened to; passes over all that it has said.
     pub fn heard(&mut self, part: &str) -> Option<Instant> {
         let mut first = None;
-        for (when, line) in self.lines.try_iter() {
+        while let Ok((when, line)) = self.lines.try_recv() {
             if first.is_none() && line.contains(part) {
                 first = Some(when);
             }
-            self.told += &line;
-            self.told.push('\n');
+            self.note(&line);
         }
         first
     }
@@ -182,6 +177,15 @@ impl Running {
     /// Asks it to stop, as a service manager does.
     pub fn terminate(&self) {
         self.signal("-TERM");
+    }
+
+    /// Asks all of them to stop, and waits until they have, without a complaint.
+    pub fn stop(processes: Vec<Self>) {
+        processes.iter().for_each(Self::terminate);
+        for process in processes {
+            let ended = process.end();
+            assert_eq!(ended.code, Some(0), "{}", ended.told);
+        }
     }
 
     /// Lets no time pass for it, as a laptop that is shut.
@@ -207,8 +211,7 @@ impl Running {
             .lines
             .recv_timeout(end.saturating_duration_since(Instant::now()))
         {
-            self.told += &line;
-            self.told.push('\n');
+            self.note(&line);
         }
         // Its standard error is closed, so it is at its end, or it hangs.
         assert!(

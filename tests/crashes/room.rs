@@ -1,24 +1,100 @@
-//! Disks that say only when data leaves memory that there is no room for it: what was acknowledged is on disk, once.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Full disks: those that say so at once, and those that say only when data leaves memory that there is no room for it. What
+//! was acknowledged is on disk, once.
 
 use std::fs;
 use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use fedistill_tests::{Deployment, Faults, Quiet, Running};
+
+use crate::pair::{TWICE, next_round, pair};
+
+/// Longer than a line takes from one process through another.
+const SOON: Duration = Duration::from_millis(500);
+
+/// In the middle of rounds there is no room for a while; and none again when it is told to stop.
+#[test]
+fn a_coordinator_whose_disk_is_full_acknowledges_nothing_and_goes_on_when_there_is_room() {
+    let faults = Faults::build();
+    let (deployment, running, address) = pair();
+    let mut clients = deployment.join_all(2, &address);
+    running.kill();
+    let full = deployment.path("full");
+    let mut command = deployment.running(&address);
+    faults.fill(&mut command, &full);
+    let mut coordinator = Running::start("coordinator", &mut command);
+    for _ in 0..2 {
+        coordinator.wait_for(" is over, with");
+        fs::write(&full, "").unwrap();
+        let told = coordinator.wait_for("no room left on its disk");
+        assert!(told.contains("rounds.redb"), "{told}");
+        sleep(SOON);
+        clients.iter_mut().for_each(Running::skip);
+        sleep(6 * SOON);
+        for client in &mut clients {
+            let said = client.said();
+            assert!(!said.contains(" counts"), "{said}");
+        }
+        // Once is enough.
+        let said = coordinator.said();
+        assert!(
+            !said.contains("no room left") && !said.contains(" is over, with"),
+            "{said}"
+        );
+        fs::remove_file(&full).unwrap();
+        coordinator.wait_for("there is room again");
+        clients[0].wait_for(" counts");
+    }
+    coordinator.wait_for(" is over, with");
+    fs::write(&full, "").unwrap();
+    coordinator.wait_for("no room left on its disk");
+    Running::stop(vec![coordinator]);
+    fs::remove_file(&full).unwrap();
+    let quiet = Quiet::begins(TWICE);
+    let (mut coordinator, _) = deployment.start(&address);
+    coordinator.wait_for(" is over, with");
+    clients.push(coordinator);
+    Running::stop(clients);
+    deployment.sound(2, Some(quiet));
+}
+
+#[test]
+fn a_client_whose_disk_is_full_says_nothing_and_goes_on_when_there_is_room() {
+    let faults = Faults::build();
+    let (deployment, mut coordinator, address) = pair();
+    let other = deployment.join(0, &address);
+    let full = deployment.path("full");
+    let mut command = deployment.joining(1, &address);
+    faults.fill(&mut command, &full);
+    let mut client = Running::start("client-1", &mut command);
+    client.wait_for(" counts");
+    fs::write(&full, "").unwrap();
+    let told = client.wait_for("nothing is ");
+    assert!(
+        told.contains("journal.redb") && told.contains("no room left on its disk"),
+        "{told}"
+    );
+    sleep(SOON);
+    client.skip();
+    // Others do not wait for it.
+    coordinator.skip();
+    coordinator.wait_for(" is over, with 1 ");
+    let said = client.said();
+    assert!(!said.contains(" counts"), "{said}");
+    fs::remove_file(&full).unwrap();
+    let quiet = Quiet::begins(TWICE);
+    client.wait_for(" counts");
+    next_round(&mut coordinator);
+    Running::stop(vec![client, other, coordinator]);
+    deployment.sound(2, Some(quiet));
+}
 
 /// Three clients, all of whom a round waits for; they train for long enough to be frozen before they answer.
 fn three() -> (Deployment, Running, String) {
     let round =
         "[round]\nleast = 3\nopen-with = 3\nsamples = 40\n[training]\nprivate-epochs = 60\n";
-    let deployment = Deployment::new(3, 1_000_000, round);
-    for index in 0..3 {
-        let brisk = "checkpoint-seconds = 0.0\nkeep-alive-seconds = 0.2\n";
-        deployment.configure(index, brisk);
-    }
-    let (coordinator, address) = deployment.start("127.0.0.1:0");
-    (deployment, coordinator, address)
+    Deployment::brisk(3, round)
 }
 
 /// Longer than a deadline that no round here comes to.
@@ -29,9 +105,7 @@ const LONG: Duration = Duration::from_secs(600);
 fn a_contribution_of_which_it_is_said_that_it_had_no_room_is_there_once() {
     let faults = Faults::build();
     let (deployment, running, address) = three();
-    let mut clients: Vec<Running> = (0..3)
-        .map(|index| deployment.join(index, &address))
-        .collect();
+    let mut clients = deployment.join_all(3, &address);
     running.kill();
     let late = deployment.path("late");
     let mut command = deployment.running(&address);
@@ -53,16 +127,8 @@ fn a_contribution_of_which_it_is_said_that_it_had_no_room_is_there_once() {
     clients[2].thaw();
     coordinator.wait_for(" is over, with 3 ");
     clients.push(coordinator);
-    stop(clients);
+    Running::stop(clients);
     deployment.sound(3, Some(quiet));
-}
-
-fn stop(processes: Vec<Running>) {
-    processes.iter().for_each(Running::terminate);
-    for process in processes {
-        let ended = process.end();
-        assert_eq!(ended.code, Some(0), "{}", ended.told);
-    }
 }
 
 /// A file system without a journal in a file that has no room to grow: it takes what is written and cannot keep it.
@@ -140,9 +206,7 @@ fn what_is_acknowledged_on_a_disk_that_promises_too_much_is_there_after_a_reboot
     std::os::unix::fs::symlink(thin.path("disk"), state).unwrap();
     let (mut coordinator, address) = deployment.start("127.0.0.1:0");
     thin.fill();
-    let clients: Vec<Running> = (0..3)
-        .map(|index| deployment.join(index, &address))
-        .collect();
+    let clients = deployment.join_all(3, &address);
     coordinator.wait_for("no room left on its disk");
     // It is tried again each second, and said once what the system takes for written the next time.
     std::thread::sleep(Duration::from_secs(4));
@@ -155,7 +219,7 @@ fn what_is_acknowledged_on_a_disk_that_promises_too_much_is_there_after_a_reboot
         coordinator.wait_for(" is over, with 3 ");
     }
     coordinator.kill();
-    stop(clients);
+    Running::stop(clients);
     thin.replug();
     let report = deployment.sound(3, None);
     assert!(report.receipts >= 60, "{report}");
