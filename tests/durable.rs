@@ -83,6 +83,8 @@ fn history(store: &mut dyn Store) -> Vec<Closed> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = since.as_millis() as u64;
     let mut history = store.history().unwrap();
+    let counts = history.iter().rev().find(|closed| closed.outcome.is_some());
+    assert_eq!(store.last().unwrap().as_ref(), counts);
     for closed in &mut history {
         assert!((now - 60_000..=now).contains(&closed.at), "{closed:?}");
         closed.at = 0;

@@ -3,6 +3,7 @@
 mod attempt;
 mod awake;
 mod between;
+mod counted;
 mod late;
 mod missed;
 mod pause;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Opened, Topic};
 use self::between::Work;
+use self::counted::Counted;
 use self::late::Behind;
 use crate::hub::{Arrival, Hub};
 use crate::plan::Planner;
@@ -49,6 +51,7 @@ pub struct Coordinator {
     observer: Box<dyn Observer>,
     at_once: usize,
     behind: Behind,
+    counted: Counted,
     /// Why a client last refused a plan.
     refusal: Option<String>,
 }
@@ -97,6 +100,7 @@ impl Coordinator {
             observer: Box::new(()),
             at_once: usize::MAX,
             behind: Behind::default(),
+            counted: Counted::default(),
             refusal: None,
         })
     }
@@ -202,6 +206,8 @@ impl Coordinator {
                 .map_err(CoordinatorError::Teacher)?;
         }
         hub.remember(std::mem::take(&mut exchange.given));
+        let last = self.writer.last().await.map_err(CoordinatorError::State)?;
+        self.counted = last.map(Counted::from).unwrap_or_default();
         self.observer.decided(&state.decided);
         self.observer.started(
             round,

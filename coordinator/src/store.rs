@@ -82,6 +82,15 @@ pub trait Store: Send {
     /// A store that cannot be read or is damaged.
     fn history(&mut self) -> Result<Vec<Closed>, StoreError>;
 
+    /// Of the history, the last round that came about.
+    ///
+    /// # Errors
+    /// A store that cannot be read or is damaged.
+    fn last(&mut self) -> Result<Option<Closed>, StoreError> {
+        let history = self.history()?.into_iter().rev();
+        Ok(history.into_iter().find(|closed| closed.outcome.is_some()))
+    }
+
     /// Whether all of this takes no time worth speaking of, so that it need not be done on a thread of its
     /// own: memory.
     fn is_immediate(&self) -> bool {

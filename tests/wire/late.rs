@@ -67,6 +67,51 @@ async fn who_is_late_counts_in_the_next_round_where_that_is_asked_for() {
     assert_eq!(outcomes.collect::<Vec<_>>(), expected);
 }
 
+/// Its receipt was lost, with its connection or with the coordinator.
+#[tokio::test]
+async fn who_sends_again_what_counts_in_the_last_round_gets_the_same_receipt() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let begin = || {
+        let settings = Settings {
+            rounds: 3,
+            ..settings()
+        };
+        let store = Box::new(FileStore::open_at(&path).unwrap());
+        Run::of(Coordinator::new(settings, transfer(), None, store).unwrap())
+    };
+    let (run, door) = begin();
+    let ([mut client], first) = enter(&door, ["ward"]).await;
+    let (answer, other) = (said([0.5, -0.5], ROWS), said([1.5, -1.5], ROWS));
+    let bytes = answer.len() as u64;
+    let receipt = client.contribute(first, bytes, answer.clone()).await;
+    assert!(matches!(receipt, Message::Receipt(_)), "{receipt:?}");
+    let next = RoundId {
+        round: 1,
+        attempt: 0,
+    };
+    assert!(matches!(client.next().await, Message::Plan(plan) if plan.id == next));
+    assert_eq!(
+        client.contribute(first, bytes, answer.clone()).await,
+        receipt
+    );
+    let (reason, _) = rejection(client.contribute(first, bytes, other.clone()).await);
+    assert_eq!(reason, RejectReason::WrongRound);
+    run.end().await;
+
+    let (run, door) = begin();
+    let ([mut client, mut stranger], open) = enter(&door, ["ward", "nurse"]).await;
+    assert_eq!(open, next);
+    assert_eq!(
+        client.contribute(first, bytes, answer.clone()).await,
+        receipt
+    );
+    // It counts for whose it is.
+    rejection(stranger.contribute(first, bytes, answer).await);
+    rejection(client.contribute(first, bytes, other).await);
+    run.end().await;
+}
+
 #[test]
 fn methods_that_look_at_each_contribution_fold_none() {
     let settings = Settings {

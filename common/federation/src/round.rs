@@ -157,6 +157,17 @@ impl Round {
         self.members.awaited()
     }
 
+    /// Which try at which round this is.
+    #[must_use]
+    pub fn id(&self) -> RoundId {
+        self.config.id
+    }
+
+    /// Whose contributions this round has, in the order of names, and the digest of each.
+    pub fn contributions(&self) -> impl Iterator<Item = (&Name, Digest)> {
+        self.members.contributions()
+    }
+
     /// Whose late contributions to the round before this one has.
     #[must_use]
     pub fn late(&self) -> BTreeMap<Name, Folded> {

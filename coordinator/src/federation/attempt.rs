@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Coordinator;
 use super::awake::{Awake, Patience};
+use super::counted::Counted;
 use crate::CoordinatorError;
 use crate::asking::{Asking, Words};
 use crate::hub::{Arrival, Hub, encode};
@@ -243,7 +244,9 @@ impl Coordinator {
                     if let Arrival::Refused(name, _, why) = &arrival {
                         self.refusal = Some(format!("{name}: {why}"));
                     }
-                    if let Some(input) = input(arrival, id) {
+                    if !self.acknowledges_again(hub, &arrival)
+                        && let Some(input) = input(arrival, id)
+                    {
                         machine.handle(clock.at(Instant::now()), input)?;
                     }
                 }
@@ -258,7 +261,10 @@ impl Coordinator {
         };
         hub.open(None);
         match &outcome {
-            Some(_) => self.leave_behind(hub, &planned.plan, &cohort, &machine),
+            Some(_) => {
+                self.leave_behind(hub, &planned.plan, &cohort, &machine);
+                self.counted = Counted::of(&machine);
+            }
             None => self.give_up_on(&machine),
         }
         Ok((planned, outcome))

@@ -113,11 +113,14 @@ impl Coordinator {
     }
 
     /// A contribution comes while no round is open: it waits for the next one where that may fold it
-    /// in, and is refused otherwise.
+    /// in, and is refused otherwise, unless it counts already.
     pub(super) fn wait_or_refuse(&mut self, hub: &Hub, arrival: Arrival) {
         let Arrival::Contributed { client, id, .. } = &arrival else {
             return;
         };
+        if self.acknowledges_again(hub, &arrival) {
+            return;
+        }
         let (client, id) = (client.clone(), *id);
         match self.awaits(&client, id) {
             true => {

@@ -99,21 +99,27 @@ impl FileStore {
         })
     }
 
-    fn read_history(&self) -> Result<Vec<Closed>, Fail> {
+    /// Tries that are over, the last one first, until one is what is looked for.
+    fn read_back(&self, mut is_it: impl FnMut(&Closed) -> bool) -> Result<Vec<Closed>, Fail> {
         let transaction = self.database.read()?;
         let history = match transaction.open_table(HISTORY) {
             Ok(history) => history,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        let mut all = Vec::new();
-        for entry in history.iter()? {
+        let mut tries = Vec::new();
+        for entry in history.iter()?.rev() {
             let (key, closed) = entry?;
             let (round, attempt) = key.value();
             let closed: ClosedRecord = serde_json::from_slice(closed.value())?;
-            all.push(closed.closed(RoundId { round, attempt })?);
+            let closed = closed.closed(RoundId { round, attempt })?;
+            let is_last = is_it(&closed);
+            tries.push(closed);
+            if is_last {
+                break;
+            }
         }
-        Ok(all)
+        Ok(tries)
     }
 
     fn failed(&self, why: Fail) -> StoreError {
@@ -205,7 +211,17 @@ impl Store for FileStore {
     }
 
     fn history(&mut self) -> Result<Vec<Closed>, StoreError> {
-        self.read_history().map_err(|error| self.failed(error))
+        let mut tries = self
+            .read_back(|_| false)
+            .map_err(|error| self.failed(error))?;
+        tries.reverse();
+        Ok(tries)
+    }
+
+    fn last(&mut self) -> Result<Option<Closed>, StoreError> {
+        let tries = self.read_back(|closed| closed.outcome.is_some());
+        let last = tries.map_err(|error| self.failed(error))?.pop();
+        Ok(last.filter(|closed| closed.outcome.is_some()))
     }
 
     fn open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use fedistill_protocol::{Name, RoundId, RoundPlan};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::{Epoch, Outcome, Saved, Store, StoreError};
+use super::{Closed, Epoch, Outcome, Saved, Store, StoreError};
 
 /// Time after which a disk that was full is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -49,6 +49,7 @@ struct Thread {
 enum Job {
     Append(RoundId, Event),
     Load(Reply<Saved>),
+    Last(Reply<Option<Closed>>),
     Open(Box<RoundPlan>, BTreeMap<Name, u32>, Reply<()>),
     Close(Box<Saved>, Outcome, Reply<()>),
 }
@@ -106,6 +107,17 @@ impl Writer {
         match &mut self.way {
             Way::Here(store) => store.load(),
             Way::Thread(thread) => thread.ask(Job::Load).await,
+        }
+    }
+
+    /// [`Store::last`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn last(&mut self) -> Result<Option<Closed>, StoreError> {
+        match &mut self.way {
+            Way::Here(store) => store.last(),
+            Way::Thread(thread) => thread.ask(Job::Last).await,
         }
     }
 
@@ -267,6 +279,10 @@ impl Desk {
                 Job::Load(reply) => {
                     let loaded = self.store.load();
                     answer(reply, Some(loaded))
+                }
+                Job::Last(reply) => {
+                    let last = self.store.last();
+                    answer(reply, Some(last))
                 }
                 Job::Open(plan, cohort, reply) => {
                     let opened = self.persist(|store| store.open(&plan, &cohort));

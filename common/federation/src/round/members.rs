@@ -100,10 +100,17 @@ impl Members {
         awaited.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Which contributions count, in the order of names.
+    pub(super) fn contributions(&self) -> impl Iterator<Item = (&Name, Digest)> {
+        self.all.iter().filter_map(|(name, member)| match member {
+            Member::Taken { blob, .. } => Some((name, *blob)),
+            _ => None,
+        })
+    }
+
     /// Whose contributions count, in the order of names.
     pub(super) fn contributors(&self) -> Vec<Name> {
-        let taken = self.all.iter();
-        let taken = taken.filter(|(_, member)| matches!(member, Member::Taken { .. }));
+        let taken = self.contributions();
         taken.map(|(name, _)| name.clone()).collect()
     }
 }
