@@ -20,7 +20,7 @@ use fedistill_coordinator::{
 use fedistill_federation::MethodError;
 use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
-use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print, told_to_stop};
+use fedistill_program::{Exit, Failure, OrExit, finish, heap, lock, log, print, told_to_stop};
 use fedistill_protocol::Name;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
+    heap::share_one_heap();
     log::start("info");
     let result = match Args::parse().command {
         Command::Init {

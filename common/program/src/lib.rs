@@ -2,16 +2,18 @@
 //!
 //! * [`config`]: TOML files in which nothing is ignored.
 //! * [`database`]: a file with transactions.
+//! * [`heap`]: how memory is handed out, where a process runs for weeks.
 //! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
 //! * [`print()`]: what is told on standard output; [`size()`]: bytes as people read them.
 //! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
 //! * [`told_to_stop()`]: SIGTERM and Ctrl-C.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod config;
 pub mod database;
 mod exit;
+pub mod heap;
 pub mod lock;
 pub mod log;
 mod output;
