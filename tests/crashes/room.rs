@@ -128,7 +128,7 @@ fn a_contribution_of_which_it_is_said_that_it_had_no_room_is_there_once() {
     coordinator.wait_for(" is over, with 3 ");
     clients.push(coordinator);
     Running::stop(clients);
-    deployment.sound(3, Some(quiet));
+    println!("came to: {}", deployment.sound(3, Some(quiet)));
 }
 
 /// A file system without a journal in a file that has no room to grow: it takes what is written and cannot keep it.
@@ -222,5 +222,6 @@ fn what_is_acknowledged_on_a_disk_that_promises_too_much_is_there_after_a_reboot
     Running::stop(clients);
     thin.replug();
     let report = deployment.sound(3, None);
+    println!("came to: {report}");
     assert!(report.receipts >= 60, "{report}");
 }

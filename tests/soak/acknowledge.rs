@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,7 +44,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// Measures, one after the other, and prints a table.
-    pub(crate) fn measure(&self) {
+    pub(crate) fn run(&self) -> ExitCode {
         let fsync = 1000.0 * fsync(&self.folder);
         println!(
             "fsync of 4 KiB in {}: median {fsync:.2} ms",
@@ -56,6 +57,7 @@ impl Load {
         println!("| clients | memory, a second | file, a second | share |");
         println!("|---|---|---|---|");
         let mut told = Vec::new();
+        let mut is_half = true;
         for &clients in &self.clients {
             let rounds = self.least.div_ceil(clients).max(4) as u32;
             let (mut memory, mut file) = (Vec::new(), Vec::new());
@@ -67,6 +69,7 @@ impl Load {
             }
             let (memory, file) = (median(memory), median(file));
             let share = file / memory;
+            is_half &= share >= 0.5;
             println!("| {clients} | {memory:.0} | {file:.0} | {share:.2} |");
             told.push(format!(
                 "{clients} clients {file:.0} of {memory:.0} ({share:.2})"
@@ -76,6 +79,10 @@ impl Load {
             "{}; an fsync takes {fsync:.2} ms",
             told.join(", ")
         ));
+        match is_half {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
     }
 
     /// Contributions acknowledged a second, from the end of the first round, in which all connect, to the

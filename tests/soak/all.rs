@@ -44,6 +44,12 @@ const PARTS: &[Part] = &[
         quick: "--coordinator 10 --clients 60",
     },
     Part {
+        what: "a disk that says only at fsync that it is full, and a reboot after it; as root, as it mounts a file system",
+        program: Program::Tests,
+        arguments: "crashes what_is_acknowledged --ignored",
+        quick: "crashes a_contribution_of_which",
+    },
+    Part {
         what: "a kill after each write, through a whole round",
         program: Program::Tests,
         arguments: "crashes killed_after_each --ignored",
@@ -77,6 +83,12 @@ const PARTS: &[Part] = &[
         what: "clients of a coordinator that is killed (-9), and back a second later",
         program: Program::Soak,
         arguments: "reconnect",
+        quick: "--clients 100 --times 1 --keep-alive 1",
+    },
+    Part {
+        what: "clients of a coordinator that is stopped, and back a second later",
+        program: Program::Soak,
+        arguments: "reconnect --going stopped",
         quick: "--clients 100 --times 1 --keep-alive 1",
     },
     Part {
