@@ -1,5 +1,5 @@
 use fedistill_federation::{Before, Late, Quorum};
-use fedistill_protocol::Digest;
+use fedistill_protocol::{Answers, Digest};
 use tokio::time::Instant as Moment;
 
 use super::super::pause::tests::{
@@ -191,4 +191,39 @@ async fn who_is_late_is_known_to_a_process_that_goes_on_and_asked_again_once_it_
         chosen(centre.choose(&hub, &mut incoming, topic)),
         [name("a"), name("b")]
     );
+}
+
+/// Whoever was told that it counts does not come back for that.
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_before_a_crash_counts_though_its_client_is_gone() {
+    let (hub, _mailboxes, mut incoming) = hub(&[]).await;
+    let mut centre = coordinator(settings());
+    let state = State::default();
+    let ask = centre.ask(0, &state).unwrap();
+    let topic = Topic {
+        id: first(0),
+        ask: &ask,
+        state: &state,
+        before: &[],
+    };
+    let plan = before(&centre).plan;
+    let report = plan.report.as_ref().unwrap();
+    let rows = report.about.count(2);
+    let values = vec![0.5; (rows * report.width) as usize];
+    let taken = Event::Taken {
+        client: name("a"),
+        blob: Digest::of(b"contribution"),
+        answers: Some(Answers::new(report.kind, report.width, values).unwrap()),
+    };
+    let saved = OpenRound {
+        plan,
+        cohort: BTreeMap::from([(name("a"), 1)]),
+        events: vec![Event::Opened(first(0)), taken],
+    };
+    let opened = centre.reopen(&hub, saved, topic, Version::LATEST);
+    let attempt = centre.attempt(&hub, &mut incoming, opened);
+    // No time passes but what it waits for.
+    let outcome = tokio::time::timeout(SECOND, attempt).await.unwrap();
+    let (_, committed) = outcome.unwrap();
+    assert_eq!(committed.unwrap().contributors, [name("a")]);
 }
