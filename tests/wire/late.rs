@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use fedistill_coordinator::{Coordinator, FileStore, Settings, Store};
 use fedistill_federation::{Folded, Late, method};
 use fedistill_protocol::{Digest, Message, Refusal, RejectReason, RoundId};
-use fedistill_tests::clinic::{name, transfer};
+use fedistill_tests::clinic::{classes, name, transfer};
 
-use crate::puppet::rejection;
+use crate::puppet::{Puppet, rejection};
 use crate::{ROWS, Run, coordinator, enter, said, settings};
 
 #[tokio::test]
@@ -100,8 +100,10 @@ async fn who_sends_again_what_counts_in_the_last_round_gets_the_same_receipt() {
     run.end().await;
 
     let (run, door) = begin();
-    let ([mut client, mut stranger], open) = enter(&door, ["ward", "nurse"]).await;
+    let ([mut client], open) = enter(&door, ["ward"]).await;
     assert_eq!(open, next);
+    let mut stranger = Puppet::connect(&door, "nurse", classes()).await;
+    assert!(matches!(stranger.next().await, Message::Welcome(_)));
     assert_eq!(
         client.contribute(first, bytes, answer.clone()).await,
         receipt
