@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use fedistill_federation::{Setting, method};
+use fedistill_federation::{AtCentre, Setting, method};
 use fedistill_learning::{Architecture, Source};
 use fedistill_program::ConfigError;
 use fedistill_program::config::{self, Rounding};
@@ -189,21 +189,52 @@ impl Config {
     }
 }
 
-/// What of these settings is without effect, a line each: what the method makes nothing of, and more
-/// samples than the transfer set has.
+impl Config {
+    /// What stands at the centre.
+    fn at_centre(&self) -> AtCentre {
+        match &self.teacher {
+            None => AtCentre::Nobody,
+            Some(teacher) if teacher.untrained => AtCentre::Untrained,
+            Some(teacher) if teacher.probes || self.probes.is_some() => AtCentre::Measured,
+            Some(_) => AtCentre::Trained,
+        }
+    }
+}
+
+/// What of these settings is without effect, a line each: what the method makes nothing of, keys of its own that wait
+/// for another teacher, and more samples than the transfer set has.
 pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec<String> {
-    let (method, round) = (&settings.method, &config.round);
+    let (method, round, training) = (&settings.method, &config.round, &config.training);
+    let usual = TrainingConfig::default();
     let given = [
-        (Setting::Packing, round.packing.is_some()),
-        (Setting::Rounding, round.rounding != Rounding::default()),
+        ("round", Setting::Packing, round.packing.is_some()),
+        (
+            "round",
+            Setting::Rounding,
+            round.rounding != Rounding::default(),
+        ),
+        (
+            "training",
+            Setting::PrivateEpochs,
+            training.private_epochs != usual.private_epochs,
+        ),
+        (
+            "training",
+            Setting::DistillationEpochs,
+            training.distillation_epochs != usual.distillation_epochs,
+        ),
     ];
     let lost = given
         .into_iter()
-        .filter(|(setting, is_given)| *is_given && !method.heeds(*setting));
-    let lost = lost.map(|(setting, _)| format!("round.{}", setting.is_lost_on(&method.name())));
+        .filter(|(_, setting, is_given)| *is_given && !method.heeds(*setting));
+    let lost = lost
+        .map(|(section, setting, _)| format!("{section}.{}", setting.is_lost_on(&method.name())));
+    let idle = config.at_centre().idle(&**method).into_iter();
     let heeds = method.heeds(Setting::Samples);
     let cut = cut(round.samples, samples).filter(|_| heeds);
-    lost.chain(cut.map(|why| format!("round.{why}"))).collect()
+    lost.chain(idle.map(|why| format!("method: {why}")))
+        .chain(cut.map(|why| format!("round.{why}")))
+        .collect()
 }
 
 /// That a round speaks about fewer samples than it is told to, where the transfer set has no more.

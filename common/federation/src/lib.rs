@@ -21,7 +21,8 @@ mod state;
 pub use cohort::select;
 pub use late::{Before, Folded, Folding, Late};
 pub use method::{
-    Ask, Centre, CentreError, Method, MethodError, Outlook, Setting, Taken, Training, Wanted,
+    Ask, AtCentre, Centre, CentreError, Method, MethodError, Outlook, Setting, Taken, Training,
+    Wanted,
 };
 pub use partial::{Partial, PartialError};
 pub use probes::Probes;

@@ -14,6 +14,7 @@ mod fedtgp;
 mod kt_pfl;
 mod local;
 mod logit_mean;
+mod parameter;
 mod pool;
 mod prototypes;
 mod robustly;
@@ -40,8 +41,9 @@ use steps::{
     take_probabilities,
 };
 
-pub use catalogue::{DEFAULT, Entry, Given, Parameter, Variant, by_name, entries, markdown};
-pub use setting::Setting;
+pub use catalogue::{DEFAULT, Entry, Variant, by_name, entries, markdown};
+pub use parameter::{Given, Parameter, table};
+pub use setting::{AtCentre, Setting};
 pub use training::Training;
 
 use crate::{Partial, PartialError, Probes, State};
@@ -276,6 +278,14 @@ pub trait Method: fmt::Debug + Send + Sync {
     fn heeds(&self, setting: Setting) -> bool {
         let _ = setting;
         true
+    }
+
+    /// Keys of its own of which, beside the others as they are set, no value makes a difference where this stands at
+    /// the centre. The better a teacher is known, the fewer there are; those that are left where it is measured are
+    /// refused by [`by_name`].
+    fn idle(&self, at: AtCentre) -> Vec<&'static str> {
+        let _ = at;
+        Vec::new()
     }
 
     /// Whether it comes to nothing without a teacher.

@@ -125,6 +125,44 @@ fn what_is_without_effect_is_told() {
 }
 
 #[test]
+fn keys_that_wait_for_another_teacher_are_told() {
+    let lines = |method: &str, changes: &[(&str, &str)]| {
+        let mut text = example().replace("\"adaptive\"", &format!("{method:?}"));
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        let config = written(&text).unwrap();
+        let settings = config.settings(1000).unwrap();
+        without_effect(&config, &settings, 1000)
+    };
+    let method = "adaptive,trust=1,caution=2";
+    let lost = |key: &str, why: &str| {
+        format!("method: {key} of {method} changes nothing {why}: leave it out")
+    };
+    assert!(lines(method, &[]).is_empty());
+    let imported = [("probes = true", "probes = false")];
+    let why = "without labelled samples to measure the teacher by";
+    assert_eq!(lines(method, &imported), [lost("caution", why)]);
+    let untrained = [("# untrained = true", "untrained = true")];
+    let why = "where the teacher begins untrained";
+    let both = [lost("trust", why), lost("caution", why)];
+    assert_eq!(lines(method, &untrained), both);
+    assert!(lines("cfd,dual=0", &untrained).is_empty());
+    // What clients train is told of under its own section.
+    let longer = [
+        ("private-epochs = 1", "private-epochs = 2"),
+        ("distillation-epochs = 3", "distillation-epochs = 4"),
+    ];
+    let [line] = &lines("fd", &longer)[..] else {
+        panic!("it is told once")
+    };
+    let part = "training.distillation-epochs changes nothing with fd: leave it out";
+    assert!(line.starts_with(part), "{line}");
+    assert!(lines("adaptive", &longer).is_empty());
+}
+
+#[test]
 fn contradictions_are_refused() {
     for (from, to, part) in [
         ("least = 2 ", "least = 0 ", "at least one contribution"),

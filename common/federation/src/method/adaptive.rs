@@ -1,10 +1,11 @@
 use fedistill_protocol::{About, AnswerKind, Answers, Precision, Rows};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::pool::Witnessed;
 use super::vote::one_hot;
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, centred,
+    Ask, AtCentre, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, centred,
     distil_then_train, mean, pass_on, take_logits, take_probabilities, thrift,
 };
 use crate::{Partial, Probes, State};
@@ -368,6 +369,23 @@ impl Method for Adaptive {
     /// A vote is packed in one bit a class, and has no temperature.
     fn heeds(&self, setting: Setting) -> bool {
         !self.votes() || votes::heeds(setting)
+    }
+
+    /// Where clients vote, bits are not to be chosen; a weight is of a teacher that knows something, and measured by
+    /// labelled samples.
+    fn idle(&self, at: AtCentre) -> Vec<&'static str> {
+        const MEASURED: [&str; 5] = ["census", "prior", "least-trust", "most-trust", "caution"];
+        let mut idle = Vec::new();
+        if self.votes() {
+            idle.push("tolerance");
+        }
+        if at < AtCentre::Trained {
+            idle.push("trust");
+        }
+        if at < AtCentre::Measured {
+            idle.extend(MEASURED);
+        }
+        idle
     }
 
     fn conclude(

@@ -1,12 +1,12 @@
 //! What methods there are, and how they and their parameters are named:
 //! `NAME[:VARIANT][,KEY=VALUE...]`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::parameter::{self, Given, Parameter};
 use super::{
-    Method, MethodError, adaptive, cfd, comet, ds_fl, fd, fedmd, fedntd, fedproto, fedtgp, kt_pfl,
-    local, logit_mean, robustly, scarlet, selective, teacher_only, vote,
+    AtCentre, Method, MethodError, adaptive, cfd, comet, ds_fl, fd, fedmd, fedntd, fedproto,
+    fedtgp, kt_pfl, local, logit_mean, robustly, scarlet, selective, teacher_only, vote,
 };
 
 /// A method, as a user meets it.
@@ -47,62 +47,6 @@ pub struct Variant {
     pub what: &'static str,
     /// Keys of parameters that no other variant has.
     pub own: &'static [&'static str],
-}
-
-/// Something of a method that can be set.
-#[derive(Debug)]
-pub struct Parameter {
-    /// Its key.
-    pub key: &'static str,
-    /// Its symbol in the source.
-    pub symbol: &'static str,
-    /// What it is.
-    pub what: &'static str,
-    /// Its value where none is given.
-    pub default: f64,
-    /// The least and the largest value.
-    pub range: (f64, f64),
-    /// The values that it may have; any within its range where there are none.
-    pub one_of: &'static [f64],
-    /// Whether it is a whole number.
-    pub whole: bool,
-    /// Where the default comes from.
-    pub source: &'static str,
-}
-
-/// The variant and the parameters that were given, all within their ranges.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Given {
-    method: &'static str,
-    variant: Option<&'static str>,
-    values: BTreeMap<&'static str, f64>,
-    /// Those that are not as by default, as they were written.
-    written: Vec<String>,
-}
-
-impl Given {
-    /// A parameter's value. One that its entry does not list is 0.
-    pub fn get(&self, key: &str) -> f64 {
-        self.values.get(key).copied().unwrap_or(0.0)
-    }
-
-    /// The variant's name; empty where there is but one form.
-    pub fn variant(&self) -> &'static str {
-        self.variant.unwrap_or("")
-    }
-
-    /// The name that leads back here.
-    pub fn name(&self) -> String {
-        let mut name = self.method.to_owned();
-        if let Some(variant) = self.variant {
-            // Writing to a string cannot fail.
-            let _ = write!(name, ":{variant}");
-        }
-        for written in &self.written {
-            let _ = write!(name, ",{written}");
-        }
-        name
-    }
 }
 
 /// The method where none is named.
@@ -170,26 +114,8 @@ impl Entry {
                 })?)
             }
         };
-        let mut given = Given {
-            method: self.name,
-            variant: variant.map(|variant| variant.name),
-            values: self.parameters.iter().map(|p| (p.key, p.default)).collect(),
-            written: Vec::new(),
-        };
         let own = variant.map_or(&[][..], |variant| variant.own);
-        let mut told: Vec<&str> = Vec::new();
-        for setting in settings {
-            let (key, value) = setting
-                .split_once('=')
-                .ok_or_else(|| wrong(format!("{setting:?}: write KEY=VALUE")))?;
-            let parameter = self.parameters.iter().find(|p| p.key == key);
-            let parameter = parameter.ok_or_else(|| {
-                let keys: Vec<&str> = self.parameters.iter().map(|p| p.key).collect();
-                wrong(match keys.is_empty() {
-                    true => format!("it has no parameters, not {key:?} either"),
-                    false => format!("no parameter {key:?}: there are {}", keys.join(", ")),
-                })
-            })?;
+        for (key, _) in settings.iter().filter_map(|told| told.split_once('=')) {
             let mut others = self.variants.iter().filter(|v| v.own.contains(&key));
             if !own.contains(&key)
                 && let Some(other) = others.next()
@@ -199,43 +125,10 @@ impl Entry {
                     self.name, other.name
                 )));
             }
-            if told.contains(&key) {
-                return Err(wrong(format!("{key} is given more than once")));
-            }
-            told.push(key);
-            let (least, most) = parameter.range;
-            let number = value.parse::<f64>().ok().filter(|number| {
-                let listed = parameter.one_of.is_empty() || parameter.one_of.contains(number);
-                let whole = !parameter.whole || number.fract() == 0.0;
-                (least..=most).contains(number) && whole && listed
-            });
-            let number = number.ok_or_else(|| {
-                let kind = if parameter.whole {
-                    "whole number"
-                } else {
-                    "number"
-                };
-                wrong(match parameter.one_of {
-                    [] => format!("{key} is {value:?}, it must be a {kind} from {least} to {most}"),
-                    list => format!("{key} is {value:?}, it must be one of {}", listed(list)),
-                })
-            })?;
-            given.values.insert(parameter.key, number);
         }
-        given.written = self
-            .parameters
-            .iter()
-            .filter(|p| given.get(p.key) != p.default)
-            .map(|p| format!("{}={}", p.key, given.get(p.key)))
-            .collect();
-        Ok(given)
+        let given = Given::read(self.name, self.parameters, settings)?;
+        Ok(given.of(variant.map(|variant| variant.name)))
     }
-}
-
-/// Numbers for people.
-fn listed(numbers: &[f64]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
-    numbers.join(", ")
 }
 
 /// The method that a user names.
@@ -260,6 +153,15 @@ pub fn by_name(text: &str) -> Result<Box<dyn Method>, MethodError> {
     };
     let (robust, settings): (Vec<&str>, Vec<&str>) = parts.partition(is_robust);
     let method = (entry.make)(&entry.parse(variant, &settings)?);
+    // Whatever stands at the centre, beside the other keys.
+    let idle = method.idle(AtCentre::Measured);
+    let mut told = settings.iter().filter_map(|told| told.split_once('='));
+    if let Some((key, _)) = told.find(|(key, _)| idle.contains(key)) {
+        return Err(MethodError::Parameter {
+            method: text.to_owned(),
+            why: format!("{key} changes nothing beside the other keys: leave it out"),
+        });
+    }
     match robust.as_slice() {
         [] => Ok(method),
         [one] => robustly::wrap(method, one),
@@ -301,22 +203,7 @@ pub fn markdown() -> String {
             );
         }
         if !entry.parameters.is_empty() {
-            let _ = writeln!(
-                text,
-                "\n| key | symbol | what | default | range | source |\n|---|---|---|---|---|---|"
-            );
-        }
-        for p in entry.parameters {
-            let (least, most) = p.range;
-            let range = match p.one_of {
-                [] => format!("{least} to {most}"),
-                list => listed(list),
-            };
-            let _ = writeln!(
-                text,
-                "| `{}` | {} | {} | {} | {range} | {} |",
-                p.key, p.symbol, p.what, p.default, p.source
-            );
+            let _ = write!(text, "\n{}", parameter::table(entry.parameters));
         }
     }
     text
@@ -328,7 +215,7 @@ This page is written by the code (`common/federation/src/method/catalogue.rs`), 
 
 A method is named `NAME`, `NAME:VARIANT` or `NAME[:VARIANT],KEY=VALUE,...`, in `--method` and in configuration files. N are the transfer samples of a round
 (`samples`), C the classes, d the width of features. Bytes are of f32, before packing: `packing` makes them 2, 4, 8, 16 or 32 times fewer (`u1` leaves of a row of logits which class is the largest and two levels, 12 bits of ten classes), and entropy coding
-fewer still; where nobody says it, `adaptive` is packed in 8 bits a value and others in 16, but for those that say themselves in how many; with `rounding = \"stochastic\"` clients round by chance what they pack at 8 bits and fewer, right on average, so that errors of many cancel in their mean. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. How hard clients train (private epochs, distillation epochs, batch, steps), at which temperature they distil and how much they smooth labels is the user's, whatever the method, unless its table says otherwise (`docs/operations.md`, How students train). A setting of which a method makes nothing is refused where a comparison gives it to that method alone, and told of elsewhere.
+fewer still; where nobody says it, `adaptive` is packed in 8 bits a value and others in 16, but for those that say themselves in how many; with `rounding = \"stochastic\"` clients round by chance what they pack at 8 bits and fewer, right on average, so that errors of many cancel in their mean. When to use which is what their papers say and how they are made; hold them against each other on your own data with `fedistill-simulate compare`. How hard clients train (private epochs, distillation epochs, batch, steps), at which temperature they distil and how much they smooth labels is the user's, whatever the method, unless its table says otherwise (`docs/operations.md`, How students train). A setting of which a method makes nothing is refused where a comparison gives it to that method alone, and told of elsewhere. So is a key of its own that waits for another teacher than there is; one that changes nothing beside its other keys is refused.
 
 A method whose aggregate is a mean of what comes up takes one key more: `robust=median` (each value by itself; Yin et al. 2018) or `robust=geometric-median` (the point with the least
 sum of distances to what all clients say of a sample; Weiszfeld 1937) puts that in the mean's place, so that fewer than half of the clients cannot move it far, whatever they say. Each client then counts

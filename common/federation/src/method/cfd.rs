@@ -1,9 +1,10 @@
 use fedistill_protocol::{About, AnswerKind, Answers, Precision, Start};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, as_kind, distil_then_train,
-    mean, take_probabilities,
+    Ask, AtCentre, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, as_kind,
+    distil_then_train, mean, take_probabilities,
 };
 use crate::{Partial, State};
 
@@ -173,6 +174,14 @@ impl Method for Cfd {
     /// Bits are keys of its own.
     fn heeds(&self, setting: Setting) -> bool {
         setting != Setting::Packing
+    }
+
+    /// Without a model at the centre, the mean itself comes down.
+    fn idle(&self, at: AtCentre) -> Vec<&'static str> {
+        match at {
+            AtCentre::Nobody => vec!["dual"],
+            _ => Vec::new(),
+        }
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {

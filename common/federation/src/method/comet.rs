@@ -1,6 +1,7 @@
 use fedistill_protocol::{About, AnswerKind, Answers, PhaseData};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean, on_simplex,
     take_probabilities,

@@ -1,6 +1,7 @@
 use fedistill_protocol::{AnswerKind, Answers};
 
-use super::catalogue::{Entry, Given, Parameter, Variant};
+use super::catalogue::{Entry, Variant};
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train, mean,
     pass_on, softmax, take_probabilities,

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use fedistill_protocol::{About, AnswerKind, Answers, Loss, LossTerm, Toward};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, matters_without_rows, mean,
     on_simplex, private, take_probabilities,

@@ -1,6 +1,7 @@
 use fedistill_protocol::{AnswerKind, Answers, Loss, Optimiser, Phase};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, distillation,
     expect_kind, mean, pass_on, private,

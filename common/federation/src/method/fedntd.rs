@@ -1,7 +1,8 @@
 use fedistill_protocol::{AnswerKind, Answers, Loss, LossTerm, PhaseData, Toward};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
 use super::logit_mean::LogitMean;
+use super::parameter::{Given, Parameter};
 use super::{Ask, Centre, Method, MethodError, Outlook, Taken};
 use crate::{Partial, State};
 

@@ -1,6 +1,7 @@
 use fedistill_protocol::{About, AnswerKind, Answers, Loss, LossTerm, Toward};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, expect_kind,
     matters_without_rows, private,

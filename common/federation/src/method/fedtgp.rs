@@ -1,7 +1,8 @@
 use fedistill_protocol::{About, AnswerKind, Answers};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
 use super::fedproto::{self, WIDTH};
+use super::parameter::{Given, Parameter};
 use super::prototypes::{Prototypes, Tuition};
 use super::{Ask, Centre, Method, MethodError, Outlook, Setting, Taken, matters_without_rows};
 use crate::{Partial, State};

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use fedistill_protocol::{About, AnswerKind, Answers};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean, on_simplex,
     pass_on, take_probabilities,

@@ -1,9 +1,10 @@
 use fedistill_protocol::{AnswerKind, Answers};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean, pass_on,
-    take_logits,
+    Ask, AtCentre, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean,
+    pass_on, take_logits,
 };
 use crate::{Partial, State};
 
@@ -95,6 +96,14 @@ impl Method for LogitMean {
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {
         take_logits(sum, weight, answers, self.clip)
+    }
+
+    /// Who is not there, or knows nothing, has no vote.
+    fn idle(&self, at: AtCentre) -> Vec<&'static str> {
+        match at < AtCentre::Trained {
+            true => vec!["teacher-weight"],
+            false => Vec::new(),
+        }
     }
 
     fn conclude(

@@ -2,7 +2,7 @@
 
 use fedistill_protocol::{AnswerKind, Answers, Precision};
 
-use super::{Ask, Centre, Method, MethodError, Outlook, Setting, Taken, on_simplex};
+use super::{Ask, AtCentre, Centre, Method, MethodError, Outlook, Setting, Taken, on_simplex};
 use crate::{Partial, Robust, State};
 
 /// A method and what stands for its mean.
@@ -136,6 +136,10 @@ impl Method for Robustly {
 
     fn heeds(&self, setting: Setting) -> bool {
         self.method.heeds(setting)
+    }
+
+    fn idle(&self, at: AtCentre) -> Vec<&'static str> {
+        self.method.idle(at)
     }
 
     fn wants_probes(&self) -> bool {

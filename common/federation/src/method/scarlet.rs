@@ -1,7 +1,8 @@
 use fedistill_protocol::{About, AnswerKind, Answers, Phase, Rows};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
 use super::ds_fl::Reduction;
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, as_kind, distil, mean, private,
     take_probabilities,

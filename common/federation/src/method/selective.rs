@@ -1,6 +1,7 @@
 use fedistill_protocol::{AnswerKind, Answers, Density, Silence};
 
-use super::catalogue::{Entry, Given, Parameter};
+use super::catalogue::Entry;
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, by_row, distil_then_train, mean,
     pass_on, take_probabilities,

@@ -49,6 +49,36 @@ impl Setting {
     }
 }
 
+/// What stands at the centre of a federation, as far as keys depend on it: each is more than the one before.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum AtCentre {
+    /// No teacher.
+    Nobody,
+    /// A teacher that knows nothing as the federation begins.
+    Untrained,
+    /// A teacher that knows something, and no labelled samples to measure it by.
+    Trained,
+    /// A teacher that knows something, and labelled samples to measure it by.
+    Measured,
+}
+
+impl AtCentre {
+    /// Which keys of its own a method has been given, other than by default, that are without effect there: a line each.
+    pub fn idle(self, method: &dyn Method) -> Vec<String> {
+        let (name, idle) = (method.name(), method.idle(self));
+        let why = match self {
+            Self::Nobody => "where there is no teacher",
+            Self::Untrained => "where the teacher begins untrained",
+            Self::Trained => "without labelled samples to measure the teacher by",
+            Self::Measured => "beside the other keys",
+        };
+        let told = name.split(',').filter_map(|part| part.split_once('='));
+        told.filter(|(key, _)| idle.contains(key))
+            .map(|(key, _)| format!("{key} of {name} changes nothing {why}: leave it out"))
+            .collect()
+    }
+}
+
 impl Training {
     /// Refuses what of it, other than by default, would be without effect on a method.
     ///

@@ -1,6 +1,7 @@
 use fedistill_protocol::{AnswerKind, Answers, Loss, Precision, Silence};
 
-use super::catalogue::{Entry, Given, Parameter, Variant};
+use super::catalogue::{Entry, Variant};
+use super::parameter::{Given, Parameter};
 use super::{
     Ask, Centre, Method, MethodError, Outlook, Setting, Taken, Wanted, by_row, distillation,
     largest, mean, pass_on, private, take_probabilities,

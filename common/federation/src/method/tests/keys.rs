@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use fedistill_protocol::{Loss, LossTerm, Rounding, Toward};
 
 use super::*;
-use crate::method::catalogue::Parameter;
+use crate::method::parameter::Parameter;
 
 /// A sample's class is its row modulo 3.
 const SAMPLES: u32 = 60;
@@ -34,6 +34,7 @@ impl Default for Said {
 /// written down.
 struct Listener<'a> {
     right: u32,
+    is_trained: bool,
     training: &'a Training,
     heard: String,
 }
@@ -56,7 +57,7 @@ impl Centre for Listener<'_> {
     }
 
     fn is_trained(&self) -> bool {
-        true
+        self.is_trained
     }
 }
 
@@ -89,12 +90,17 @@ fn given_back(client: u32, round: u32, wanted: &Wanted) -> Answers {
 
 /// All that six rounds ask, teach and note, in words, with a bad, a middling and a good teacher.
 fn trace(name: &str, said: &Said) -> String {
+    trace_at(AtCentre::Measured, name, said)
+}
+
+/// The same with this at the centre.
+fn trace_at(at: AtCentre, name: &str, said: &Said) -> String {
     [1, 6, 10]
-        .map(|right| trace_under(name, said, right))
+        .map(|right| trace_under(at, name, said, right))
         .concat()
 }
 
-fn trace_under(name: &str, said: &Said, right: u32) -> String {
+fn trace_under(at: AtCentre, name: &str, said: &Said, right: u32) -> String {
     let method = named(name);
     let fresh = Rows::Range {
         start: 0,
@@ -110,6 +116,7 @@ fn trace_under(name: &str, said: &Said, right: u32) -> String {
     let mut text = String::new();
     let mut teacher = Listener {
         right,
+        is_trained: at >= AtCentre::Trained,
         training: &said.training,
         heard: String::new(),
     };
@@ -120,14 +127,14 @@ fn trace_under(name: &str, said: &Said, right: u32) -> String {
             fresh: &fresh,
             fixed: &fresh,
             samples: SAMPLES,
-            probes: Some(&probes),
+            probes: (at == AtCentre::Measured).then_some(&probes),
             precision: said.precision,
             seed: 1,
         };
+        let is_there = at > AtCentre::Nobody;
         if round == 0 {
-            method
-                .begin(&outlook, Some(&mut teacher), &mut state)
-                .unwrap();
+            let centre = is_there.then_some(&mut teacher as &mut dyn Centre);
+            method.begin(&outlook, centre, &mut state).unwrap();
         }
         let mut ask = method.ask(&outlook, &state);
         // As the driver fills in what a method leaves open.
@@ -152,8 +159,9 @@ fn trace_under(name: &str, said: &Said, right: u32) -> String {
             about: ask.report.as_ref().map(|wanted| &wanted.about),
             classes: 3,
         };
+        let centre = is_there.then_some(&mut teacher as &mut dyn Centre);
         method
-            .conclude(&outlook, taken, Some(&mut teacher), &mut state)
+            .conclude(&outlook, taken, centre, &mut state)
             .unwrap();
         let closing = method.closing(&outlook, &state);
         let _ = write!(text, "{ask:?} {state:?} {closing:?}");
@@ -177,21 +185,73 @@ fn others(p: &Parameter) -> Vec<f64> {
     all.iter().filter(fits).copied().collect()
 }
 
+/// A key's method, in the variant that has it.
+fn plain(entry: &Entry, p: &Parameter) -> String {
+    let own = entry.variants.iter().find(|v| v.own.contains(&p.key));
+    let own = own.map_or_else(String::new, |variant| format!(":{}", variant.name));
+    format!("{}{own}", entry.name)
+}
+
 #[test]
-fn no_key_is_without_effect() {
-    for entry in entries() {
+fn no_key_is_without_effect_but_where_its_method_says_so() {
+    use AtCentre::{Measured, Nobody, Trained, Untrained};
+    for entry in entries().iter().filter(|e| e.name != "teacher-only") {
         for p in entry.parameters {
-            let own = entry.variants.iter().find(|v| v.own.contains(&p.key));
-            let own = own.map_or_else(String::new, |variant| format!(":{}", variant.name));
-            let plain = format!("{}{own}", entry.name);
-            let before = trace(&plain, &Said::default());
-            let changes = |value: &f64| {
-                let name = format!("{plain},{}={value}", p.key);
-                trace(&name, &Said::default()) != before
-            };
-            assert!(others(p).iter().any(changes), "{plain}: {}", p.key);
+            let plain = plain(entry, p);
+            for at in [Nobody, Untrained, Trained, Measured] {
+                let before = trace_at(at, &plain, &Said::default());
+                let mut names = others(p)
+                    .into_iter()
+                    .map(|value| format!("{plain},{}={value}", p.key));
+                let changes = names.any(|name| trace_at(at, &name, &Said::default()) != before);
+                let is_idle = named(&plain).idle(at).contains(&p.key);
+                assert_eq!(changes, !is_idle, "{plain}, {at:?}: {}", p.key);
+                assert!(!is_idle || at != Measured, "{plain}: {}", p.key);
+            }
         }
     }
+}
+
+#[test]
+fn of_votes_no_bits_are_chosen() {
+    let votes = "adaptive,votes=0.75";
+    let before = trace(votes, &Said::default());
+    for settings in ["votes=0.75,tolerance=0.5", "tolerance=0.1,votes=0.75"] {
+        for robust in ["", ",robust=median"] {
+            let why = by_name(&format!("adaptive,{settings}{robust}")).unwrap_err();
+            let why = why.to_string();
+            assert!(
+                why.ends_with("tolerance changes nothing beside the other keys: leave it out"),
+                "{why}"
+            );
+        }
+    }
+    // All others are as good as ever.
+    assert_ne!(
+        trace("adaptive,votes=0.75,trust=2", &Said::default()),
+        before
+    );
+    named("adaptive,votes=0,tolerance=0.5");
+}
+
+#[test]
+fn what_waits_for_a_teacher_is_told_where_there_is_none() {
+    let lines = |at: AtCentre, name: &str| at.idle(&*named(name));
+    let name = "adaptive,trust=1,caution=2,robust=median";
+    let lost =
+        |key: &str, why: &str| format!("{key} of {name} changes nothing {why}: leave it out");
+    let why = "where there is no teacher";
+    assert_eq!(
+        lines(AtCentre::Nobody, name),
+        [lost("trust", why), lost("caution", why)]
+    );
+    let why = "without labelled samples to measure the teacher by";
+    assert_eq!(lines(AtCentre::Trained, name), [lost("caution", why)]);
+    assert!(lines(AtCentre::Measured, name).is_empty());
+    // What nobody gave is not told of.
+    assert!(lines(AtCentre::Nobody, "adaptive,caution=3").is_empty());
+    assert_eq!(lines(AtCentre::Untrained, "cfd,dual=0").len(), 0);
+    assert_eq!(lines(AtCentre::Nobody, "cfd,dual=0").len(), 1);
 }
 
 /// The usual, with another value of this one.
