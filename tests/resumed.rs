@@ -110,7 +110,7 @@ fn methods_that_send_only_what_has_changed_go_on_with_the_same_bytes() {
 
 #[test]
 fn averaged_parameters_go_on_too() {
-    for method in ["fedavg", "feddf"] {
+    for method in ["fedavg", "feddf,steps=100"] {
         let begun = Run::new(&format!(
             "clients = 4\nper-round = 2\nrounds = 4\nmethod = \"{method}\"\nbaselines = false"
         ));

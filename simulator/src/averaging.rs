@@ -1,6 +1,8 @@
 //! Methods that average parameters, to compare with: in a federation of ours weights never leave a
 //! device, so these go through no protocol and exist in the simulator alone.
 
+mod fusion;
+
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,11 +10,14 @@ use std::time::Instant;
 
 use fedistill_client::PrivateData;
 use fedistill_coordinator::Saved;
-use fedistill_federation::{Setting, select};
+use fedistill_federation::method::Given;
+use fedistill_federation::{MethodError, Setting, select};
 use fedistill_learning::{LearnError, Learner, Model, Objective, Samples, Schedule, Targets, seed};
-use fedistill_protocol::{AnswerKind, Digest, Loss, LossTerm, Name, Optimiser, Toward};
+use fedistill_protocol::{Digest, Loss, LossTerm, Name, Toward};
 use fedistill_transport::{Flow, Traffic};
 
+use self::fusion::Lesson;
+pub use self::fusion::{Fusion, PARAMETERS};
 use crate::board::Seen;
 use crate::journal::Stage;
 use crate::metrics::{ClientScore, Measure, ServerScore};
@@ -20,41 +25,75 @@ use crate::run::names;
 use crate::students::Students;
 use crate::world::seed_of;
 use crate::yardstick::Yardstick;
-use crate::{Outcome, Plan, Progress, RoundRow, SimulationError, World};
+use crate::{Outcome, Plan, Progress, RoundRow, SimulationError, TeacherSource, World};
 
 /// An algorithm that sends parameters both ways, and so needs one net for all clients.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Averaging {
     /// Federated averaging (McMahan et al. 2017): the mean of the cohort's parameters, by number of
     /// samples.
     FedAvg,
     /// Ensemble distillation for model fusion (Lin et al. 2020): that mean, which then learns the
-    /// softmax of the cohort's mean logits on transfer samples, with Adam at a constant rate.
-    FedDf,
+    /// softmax of the cohort's mean logits on transfer samples, for as long as labelled samples say that it helps.
+    FedDf(Fusion),
 }
 
-/// Of Adam, for the fused model.
-const FUSION_RATE: f32 = 1e-3;
-
 impl Averaging {
-    /// The algorithm that a user calls so.
-    pub fn by_name(name: &str) -> Option<Self> {
-        match name {
-            "fedavg" => Some(Self::FedAvg),
-            "feddf" => Some(Self::FedDf),
+    /// The algorithm that a user calls so, `feddf` with [`PARAMETERS`] after it, `feddf,steps=500` for example; none
+    /// where it is called otherwise.
+    ///
+    /// # Errors
+    /// A key that it does not have, or a value that the key cannot have.
+    pub fn by_name(name: &str) -> Result<Option<Self>, MethodError> {
+        let mut parts = name.split(',');
+        let called = parts.next().unwrap_or_default();
+        let settings: Vec<&str> = parts.collect();
+        Ok(match called {
+            "fedavg" => {
+                Given::read("fedavg", &[], &settings)?;
+                Some(Self::FedAvg)
+            }
+            "feddf" => {
+                let given = Given::read("feddf", &PARAMETERS, &settings)?;
+                Some(Self::FedDf(Fusion::of(&given)))
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether a name is one of such an algorithm, whatever its keys.
+    pub fn is(name: &str) -> bool {
+        let called = name.split_once(',').map_or(name, |(called, _)| called);
+        ["fedavg", "feddf"].contains(&called)
+    }
+
+    /// Whether another value of a setting makes a difference. Parameters cross as they are, one of
+    /// the two distils nothing, and the other as long as its own keys say.
+    pub fn heeds(self, setting: Setting) -> bool {
+        match setting {
+            Setting::PrivateEpochs => true,
+            Setting::Packing | Setting::Rounding | Setting::DistillationEpochs => false,
+            Setting::Samples | Setting::DistillationTemperature => self != Self::FedAvg,
+        }
+    }
+
+    /// That a key of its own is without effect beside such a teacher.
+    pub(crate) fn idle(self, teacher: &TeacherSource) -> Option<String> {
+        match (self, teacher) {
+            (Self::FedDf(fusion), TeacherSource::Train(count)) if fusion.sets_apart() => {
+                Some(format!(
+                    "validation of feddf changes nothing beside teacher train:{count}: those labelled samples are in its place; leave it out"
+                ))
+            }
             _ => None,
         }
     }
 
-    /// Whether another value of a setting makes a difference. Parameters cross as they are, and one of
-    /// the two distils nothing.
-    pub fn heeds(self, setting: Setting) -> bool {
-        match setting {
-            Setting::PrivateEpochs => true,
-            Setting::Packing | Setting::Rounding => false,
-            Setting::Samples | Setting::DistillationEpochs | Setting::DistillationTemperature => {
-                self == Self::FedDf
-            }
+    /// Labelled samples that the server takes off the public ones for itself, where no teacher is trained on some.
+    pub(crate) fn labelled(self) -> usize {
+        match self {
+            Self::FedAvg => 0,
+            Self::FedDf(fusion) => fusion.validation(),
         }
     }
 }
@@ -63,7 +102,7 @@ impl fmt::Display for Averaging {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FedAvg => "fedavg",
-            Self::FedDf => "feddf",
+            Self::FedDf(_) => "feddf",
         })
     }
 }
@@ -145,7 +184,7 @@ pub(crate) fn average_kept(
             .collect();
         let rows = match which {
             Averaging::FedAvg => Vec::new(),
-            Averaging::FedDf => {
+            Averaging::FedDf(_) => {
                 let mut rng = seed::stream(own, "rows");
                 let mut rows = seed::permutation(world.transfer.len(), &mut rng);
                 rows.truncate(plan.rows as usize);
@@ -161,8 +200,16 @@ pub(crate) fn average_kept(
         };
         let (mean, logits) = work.train(&asked, &clients, &desks)?;
         centre.set_weights(&mean)?;
-        if which == Averaging::FedDf {
-            fuse(&mut centre, &work, &logits)?;
+        if let Averaging::FedDf(fusion) = which {
+            let lesson = Lesson {
+                transfer: &world.transfer,
+                rows: &rows,
+                logits: &logits,
+                temperature: plan.training.distillation_temperature,
+                labelled: &world.labelled,
+                seed: own,
+            };
+            fusion.fuse(&mut centre, &lesson)?;
         }
         parameters.copy_from_slice(centre.model().weights());
         let (server, scores) = measure(&yardstick, &asked, classes, &parameters, &desks)?;
@@ -367,36 +414,6 @@ fn answer(
         Ok(())
     })?;
     Ok(logits)
-}
-
-/// Teaches the averaged model what the clients' models say together.
-fn fuse(centre: &mut Learner, work: &Work<'_>, logits: &[f32]) -> Result<(), SimulationError> {
-    let classes = work.world.test.classes().len();
-    centre.begin(Optimiser::AdamW {
-        learning_rate: FUSION_RATE,
-        weight_decay: 0.0,
-    });
-    let schedule = Schedule {
-        epochs: work.plan.training.distillation_epochs.into(),
-        batch: work.plan.training.batch.into(),
-    };
-    let mut order = seed::stream(work.seed, "fusion/order");
-    let mut noise = seed::stream(work.seed, "fusion/noise");
-    let temperature = work.plan.training.distillation_temperature;
-    let terms = [LossTerm::new(Loss::Kl { temperature }, Toward::Knowledge)];
-    let (mut samples, mut values) = (Vec::new(), Vec::new());
-    for batch in schedule.batches(work.rows.len(), &mut order) {
-        samples.clear();
-        values.clear();
-        let rows: Vec<usize> = batch.iter().map(|&index| work.rows[index]).collect();
-        work.world.transfer.gather(&rows, &mut samples);
-        for index in batch {
-            values.extend_from_slice(&logits[index * classes..(index + 1) * classes]);
-        }
-        let soft = Targets::soft(AnswerKind::Logits, classes, &values);
-        centre.step(&samples, &Objective::new(&terms, soft), &mut noise)?;
-    }
-    Ok(())
 }
 
 /// A weighted sum in fixed point, so that it does not depend on who comes first.

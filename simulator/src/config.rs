@@ -1,11 +1,12 @@
 //! What a simulation is of: flags over environment over file over defaults.
 
 mod args;
+mod effect;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fedistill_federation::{MethodError, Setting, Training, method};
+use fedistill_federation::{MethodError, Training, method};
 use fedistill_learning::Architecture;
 use fedistill_program::ConfigError;
 use fedistill_program::config::{self, Packing, Rounding, Steps};
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub use self::args::{Args, Cli, Command};
+pub(crate) use self::effect::heeds;
 
 /// A simulation, whole; every key has a default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -236,16 +238,19 @@ impl Config {
 
     /// Refuses settings that make no sense.
     pub(crate) fn check(&self) -> Result<(), SimulationError> {
-        let averaging = Averaging::by_name(&self.method);
-        if let (None, Err(error)) = (averaging, method::by_name(&self.method)) {
-            let why = match error {
+        let averaging =
+            Averaging::by_name(&self.method).and_then(|averaging| match averaging.is_some() {
+                true => Ok(averaging),
+                false => method::by_name(&self.method).map(|_| None),
+            });
+        let averaging = averaging.map_err(|error| {
+            SimulationError::Settings(match error {
                 MethodError::Unknown { .. } => {
                     format!("{error}; or fedavg or feddf, in a simulation only")
                 }
                 error => error.to_string(),
-            };
-            return Err(SimulationError::Settings(why));
-        }
+            })
+        })?;
         let wrong = [
             (
                 averaging.is_some() && self.models.iter().any(|model| *model != self.models[0]),
@@ -300,31 +305,13 @@ impl Config {
         training.map_err(SimulationError::Settings)
     }
 
-    /// Refuses what would be without effect on the method. Where several are compared it is for others.
-    fn suits_its_method(&self) -> Result<(), SimulationError> {
-        let setting = Setting::DistillationTemperature;
-        let is_given = self.distillation_temperature != Training::TEMPERATURE;
-        match is_given && !heeds(&self.method, setting) {
-            true => Err(SimulationError::Settings(setting.is_lost_on(&self.method))),
-            false => Ok(()),
-        }
-    }
-
-    /// That rounds speak about fewer samples than `samples` says, where a transfer set has only so many
-    /// and the method speaks about it.
-    pub(crate) fn cut(&self, transfer: usize) -> Option<String> {
-        let transfer = transfer.try_into().unwrap_or(u32::MAX);
-        let why = fedistill_coordinator::config::cut(self.samples, transfer);
-        why.filter(|_| heeds(&self.method, Setting::Samples))
-    }
-
     /// Tells a run of these settings that begins with such a world from others: where they do not say how answers
     /// are packed the program does, and not every version of it says the same.
     ///
     /// # Errors
     /// No such algorithm.
     pub(crate) fn beginning(&self, world: Digest) -> Result<Digest, SimulationError> {
-        if self.packing.is_some() || Averaging::by_name(&self.method).is_some() {
+        if self.packing.is_some() || Averaging::is(&self.method) {
             return Ok(world);
         }
         let usual = method::by_name(&self.method)?.usual_precision();
@@ -353,8 +340,9 @@ impl Config {
         Sizes {
             clients: self.clients,
             public: self.public,
-            labelled: match self.teacher {
-                TeacherSource::Train(count) => count,
+            labelled: match (&self.teacher, Averaging::by_name(&self.method)) {
+                (TeacherSource::Train(count), _) => *count,
+                (_, Ok(Some(averaging))) => averaging.labelled(),
                 _ => 0,
             },
         }
@@ -385,15 +373,6 @@ impl Config {
             },
             seed: self.seed,
         })
-    }
-}
-
-/// Whether a setting makes a difference to the algorithm of this name; one that nobody knows is refused
-/// elsewhere.
-pub(crate) fn heeds(method: &str, setting: Setting) -> bool {
-    match Averaging::by_name(method) {
-        Some(which) => which.heeds(setting),
-        None => method::by_name(method).map_or(true, |method| method.heeds(setting)),
     }
 }
 

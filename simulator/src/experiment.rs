@@ -48,14 +48,14 @@ pub async fn run(
 ) -> Result<Experiment, SimulationError> {
     let begun = Instant::now();
     let mut world = Data::read(&config.data)?.share_out(config)?;
-    let is_averaged = Averaging::by_name(&config.method).is_some();
-    if !is_averaged && config.plan(&config.method)?.method.wants_probes() {
+    let averaging = Averaging::by_name(&config.method)?;
+    if averaging.is_none() && config.plan(&config.method)?.method.wants_probes() {
         world = world.with_probes(&config.teacher, config.teacher_model, config.seed)?;
     }
     if let Some(journal) = journal {
         journal.hold_against(config.beginning(world.digest(&config.teacher)?)?)?;
     }
-    let cut = config.cut(world.transfer.len());
+    let lost = config.without_effect(world.transfer.len());
     // What was done before this process began.
     let earlier = Cell::new(0.0);
     let stage = |method: &str| -> Result<_, SimulationError> {
@@ -74,8 +74,8 @@ pub async fn run(
         earlier.set(earlier.get() + before.max(0.0));
     };
     // Of the federation alone: with its baselines it is the same.
-    let note_cut = |method: &str, progress: &Progress| {
-        if let Some(why) = cut.as_ref().filter(|_| method == config.method) {
+    let note_lost = |method: &str, progress: &Progress| {
+        for why in lost.iter().filter(|_| method == config.method) {
             progress.note(why);
         }
     };
@@ -90,7 +90,7 @@ pub async fn run(
         let teacher = world.teacher(&config.teacher, config.teacher_model, config.seed)?;
         let teacher = teacher.map(|teacher| Box::new(teacher) as Box<dyn Teacher>);
         let progress = progress(method, config.rounds);
-        note_cut(method, &progress);
+        note_lost(method, &progress);
         let bound = MemoryBound::of(&world, &plan, config.teacher_model)?;
         progress.note(&bound.to_string());
         let outcome = simulate_kept(&world, &plan, teacher, progress.clone(), stage).await;
@@ -99,14 +99,14 @@ pub async fn run(
         done(&outcome, begun);
         Ok(outcome)
     };
-    let federated = match Averaging::by_name(&config.method) {
+    let federated = match averaging {
         Some(which) => match stage(&config.method)? {
             (_, Some(outcome)) => outcome,
             (stage, None) => {
                 let begun = Instant::now();
                 let plan = config.plan("local")?;
                 let progress = progress(&config.method, config.rounds);
-                note_cut(&config.method, &progress);
+                note_lost(&config.method, &progress);
                 let bound = MemoryBound::of_averaging(&world, &plan, which)?;
                 progress.note(&bound.to_string());
                 let outcome = average_kept(&world, &plan, which, &progress, stage)?;

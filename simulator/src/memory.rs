@@ -105,7 +105,12 @@ impl MemoryBound {
         let (kept, working) = parameters(world, plan, plan.model(0))?;
         let answers = match which {
             Averaging::FedAvg => 0,
-            Averaging::FedDf => u64::from(plan.rows) * world.test.classes().len() as u64,
+            Averaging::FedDf(_) => u64::from(plan.rows) * world.test.classes().len() as u64,
+        };
+        let centre = match which {
+            Averaging::FedAvg => working,
+            // It takes steps of its own, and keeps its best.
+            Averaging::FedDf(fusion) => 4 * kept + model(world, plan.model(0), fusion.batch())?.1,
         };
         let threads = plan.threads.max(1) as u64;
         let held_out = world.held_out.iter().map(View::len).max().unwrap_or(0);
@@ -116,7 +121,7 @@ impl MemoryBound {
                 + journal(kept)
                 + rows(world, plan)
                 + 8 * tested,
-            models: (threads + 1) * working,
+            models: threads * working + centre,
             students: 4 * 4 * kept,
             // A sum has 16 bytes a value, its mean 4.
             aggregate: (16 + 4) * (kept + answers) + 4 * (threads + 1) * 2 * answers,
@@ -167,10 +172,19 @@ impl fmt::Display for MemoryBound {
 fn parameters(
     world: &World,
     plan: &Plan,
-    model: Architecture,
+    architecture: Architecture,
 ) -> Result<(u64, u64), SimulationError> {
-    let net = model.build(world.transfer.shape(), world.test.classes().len(), 0)?;
-    let samples = CHUNK.max(plan.training.batch.into());
+    model(world, architecture, plan.training.batch.into())
+}
+
+/// The same of steps of so many samples.
+fn model(
+    world: &World,
+    architecture: Architecture,
+    batch: usize,
+) -> Result<(u64, u64), SimulationError> {
+    let net = architecture.build(world.transfer.shape(), world.test.classes().len(), 0)?;
+    let samples = CHUNK.max(batch as u64);
     let kept = net.weights().len() as u64;
     // Weights, gradients, first values, two moments, a buffer, and two packed copies.
     Ok((kept, 4 * (8 * kept + samples * net.activations() as u64)))

@@ -186,9 +186,9 @@ impl From<&Experiment> for Summary {
 
 /// The teacher at the end: what the server has of a method that averages parameters is none.
 fn teacher_after(experiment: &Experiment) -> Option<ServerScore> {
-    match Averaging::by_name(&experiment.config.method) {
-        Some(_) => None,
-        None => experiment.federated.server_after,
+    match Averaging::is(&experiment.config.method) {
+        true => None,
+        false => experiment.federated.server_after,
     }
 }
 
@@ -288,10 +288,10 @@ pub(crate) fn measured_on(config: &Config, partitions: &[Partition]) -> String {
 /// What was run, in one line.
 pub(crate) fn title(config: &Config) -> String {
     let models: Vec<String> = config.models.iter().map(ToString::to_string).collect();
-    let how = match (Averaging::by_name(&config.method), config.transport) {
-        (Some(_), _) => "parameters averaged in this process".to_owned(),
-        (None, Transport::Quic) => format!("over QUIC, teacher {}", config.teacher),
-        (None, Transport::Memory) => format!("over memory, teacher {}", config.teacher),
+    let how = match (Averaging::is(&config.method), config.transport) {
+        (true, _) => "parameters averaged in this process".to_owned(),
+        (false, Transport::Quic) => format!("over QUIC, teacher {}", config.teacher),
+        (false, Transport::Memory) => format!("over memory, teacher {}", config.teacher),
     };
     let lies = config.byzantine.map_or_else(String::new, |byzantine| {
         format!(", {} OF THEM LIE ({})", byzantine.liars, byzantine.how())
@@ -357,7 +357,7 @@ pub fn table(experiment: &Experiment) -> String {
         "\n{:<36} {:>8} {:>8}",
         "bytes per client and round", "up", "down"
     );
-    let averaged = Averaging::by_name(&experiment.config.method).is_some();
+    let averaged = Averaging::is(&experiment.config.method);
     if !averaged {
         let _ = writeln!(
             text,

@@ -9,7 +9,7 @@ use fedistill_simulator::config::Config;
 #[tokio::test]
 async fn the_stated_peak_holds() {
     let config = Config {
-        method: "feddf".to_owned(),
+        method: "feddf,steps=20".to_owned(),
         clients: 50,
         per_round: Some(4),
         rounds: 1,

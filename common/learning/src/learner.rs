@@ -95,6 +95,13 @@ impl Learner {
         self.adaptor = None;
     }
 
+    /// Takes later steps of the training under way at this learning rate; without one, nothing happens.
+    pub fn pace(&mut self, rate: f32) {
+        if let Some(optimiser) = &mut self.optimiser {
+            optimiser.pace(rate);
+        }
+    }
+
     /// Goes on with an optimiser that was saved.
     pub fn resume(&mut self, optimiser: OptimiserState) {
         self.optimiser = Some(optimiser);

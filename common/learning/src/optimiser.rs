@@ -37,6 +37,15 @@ impl OptimiserState {
         self.steps
     }
 
+    /// Takes later steps at this learning rate, for schedules of one's own; what the optimiser remembers stays.
+    pub fn pace(&mut self, rate: f32) {
+        match &mut self.optimiser {
+            Optimiser::Sgd { learning_rate, .. } | Optimiser::AdamW { learning_rate, .. } => {
+                *learning_rate = rate;
+            }
+        }
+    }
+
     /// Takes a step, in place.
     ///
     /// SGD as PyTorch has it: `v = momentum v + g; w -= rate v`. AdamW after Loshchilov and Hutter
@@ -116,6 +125,31 @@ mod tests {
         let mut weights = [1.0];
         walk(&mut OptimiserState::new(ADAMW, 1), &mut weights, 1);
         assert!((weights[0] - 1.009).abs() < 1e-6, "{weights:?}");
+    }
+
+    #[test]
+    fn a_step_is_as_long_as_the_rate_says_by_then() {
+        // The first two steps of Adam toward one bottom are the learning rate, each its own.
+        for (rate, decay) in [(0.01, 0.1), (0.0025, 0.0)] {
+            let adam = Optimiser::AdamW {
+                learning_rate: 0.5,
+                weight_decay: decay,
+            };
+            let mut state = OptimiserState::new(adam, 1);
+            let mut weights = [1.0];
+            state.pace(rate);
+            walk(&mut state, &mut weights, 1);
+            let expected = 1.0 - rate * decay + rate;
+            assert!((weights[0] - expected).abs() < 1e-6, "{weights:?}");
+            state.pace(0.0);
+            walk(&mut state, &mut weights, 1);
+            assert!((weights[0] - expected).abs() < 1e-6, "{weights:?}");
+        }
+        let mut weights = [1.0];
+        let mut state = OptimiserState::new(SGD, 1);
+        state.pace(0.2);
+        walk(&mut state, &mut weights, 1);
+        assert!((weights[0] - 1.8).abs() < 1e-6, "{weights:?}");
     }
 
     #[test]

@@ -235,13 +235,14 @@ mod tests {
             ("fedavg@packing=u4", "packing"),
             ("feddf@rounding=stochastic", "rounding"),
             ("fedavg@samples=5", "samples"),
+            ("feddf,steps=5@distillation-epochs=2", "distillation-epochs"),
         ] {
             let error = settings(name, &Config::default()).unwrap_err().to_string();
             let part = format!("{key} changes nothing with {}: leave it out", method(name));
             assert!(error.contains(&part), "{name}: {error}");
         }
         for name in [
-            "feddf@samples=5,distillation-temperature=2",
+            "feddf,steps=5@samples=5,distillation-temperature=2",
             "cfd@rounding=stochastic",
             "fedmd@private-epochs=2",
         ] {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{Cell, entrant};
 use crate::config::Config;
-use crate::{Averaging, Data, Partition, SimulationError, TeacherSource};
+use crate::{Averaging, Data, Partition, SimulationError, Sizes, TeacherSource};
 
 /// What is compared: all of these with all of those.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -155,14 +155,15 @@ impl Comparison {
         for model in &self.config.models {
             model.build(train.samples().shape(), train.classes().len(), 0)?;
         }
-        let mut worlds: Vec<(Config, Beginning)> = Vec::new();
+        let mut worlds: Vec<((Config, Sizes), Beginning)> = Vec::new();
         let mut all = Vec::new();
         for Task { config, .. } in tasks {
-            // A world does not know the method.
+            // A world does not know the method, but for labelled samples that it may set apart.
             let key = Config {
                 method: String::new(),
                 ..config.clone()
             };
+            let key = (key, config.sizes());
             let begins = |known: Beginning| -> Result<_, SimulationError> {
                 let world = config.beginning(known.world)?;
                 Ok(Beginning { world, ..known })
@@ -225,7 +226,7 @@ enum Hears {
 impl Hears {
     fn of(name: &str) -> Result<Self, SimulationError> {
         let name = entrant::method(name);
-        if let Some(averaging) = Averaging::by_name(name) {
+        if let Some(averaging) = Averaging::by_name(name)? {
             return Ok(match averaging == Averaging::FedAvg {
                 true => Self::Nothing,
                 false => Self::Something,

@@ -30,7 +30,7 @@ pub async fn run(
     for line in comparison.left_out()? {
         tell(&line);
     }
-    for line in cuts(&tasks, &beginnings) {
+    for line in lost(&tasks, &beginnings) {
         tell(&line);
     }
     let worlds = beginnings.iter().map(|beginning| beginning.world);
@@ -77,11 +77,13 @@ pub async fn run(
     Results::new(comparison, records.into_iter().flatten().collect())
 }
 
-/// Which methods are told to speak about more samples than there are, a line each.
-fn cuts(tasks: &[Task], beginnings: &[Beginning]) -> Vec<String> {
+/// Which methods are told to speak about more samples than there are, or have keys of their own that change nothing
+/// beside a teacher that is compared, a line each.
+fn lost(tasks: &[Task], beginnings: &[Beginning]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (task, beginning) in tasks.iter().zip(beginnings) {
-        if let Some(why) = task.config.cut(beginning.transfer) {
+        let idle = task.config.idle_keys().into_iter();
+        for why in idle.chain(task.config.cut(beginning.transfer)) {
             let line = format!("{}: {why}", task.cell.method);
             if !lines.contains(&line) {
                 lines.push(line);
@@ -208,12 +210,31 @@ mod tests {
             world: Digest::of(b"world"),
             transfer,
         };
-        let lines = |transfer| cuts(&tasks, &vec![beginning(transfer); tasks.len()]);
+        let lines = |transfer| lost(&tasks, &vec![beginning(transfer); tasks.len()]);
         assert!(lines(300).is_empty());
         let expected = "fedmd@samples=300: samples is 300, but the transfer set has only 299: each round speaks about all of them";
         let told = lines(299);
         assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
         assert_eq!(lines(199).len(), 2);
+    }
+
+    #[test]
+    fn keys_without_effect_are_told_of_once_for_each_teacher() {
+        let grid = Grid {
+            methods: ["adaptive,caution=2", "fd"].map(str::to_owned).to_vec(),
+            partitions: vec![Partition::Iid],
+            teachers: vec![TeacherSource::None, TeacherSource::Train(100)],
+            seeds: vec![1, 2],
+        };
+        let tasks = Comparison::new(Config::default(), grid).unwrap();
+        let tasks = tasks.tasks().unwrap();
+        let beginning = Beginning {
+            world: Digest::of(b"world"),
+            transfer: 1000,
+        };
+        let told = lost(&tasks, &vec![beginning; tasks.len()]);
+        let expected = "adaptive,caution=2: caution of adaptive,caution=2 changes nothing where there is no teacher: leave it out";
+        assert_eq!(told, [expected]);
     }
 
     #[test]

@@ -57,6 +57,27 @@ fn what_the_program_says_tells_a_run_from_others() {
 }
 
 #[test]
+fn only_fused_models_set_labelled_samples_apart() {
+    let labelled = |method: &str, teacher| {
+        let config = Config {
+            method: method.to_owned(),
+            teacher,
+            ..Config::default()
+        };
+        config.sizes().labelled
+    };
+    let nobody = || TeacherSource::None;
+    assert_eq!(labelled("feddf", nobody()), 200);
+    assert_eq!(labelled("feddf,validation=50", nobody()), 50);
+    assert_eq!(
+        labelled("feddf,validation=50", TeacherSource::Train(30)),
+        30
+    );
+    assert_eq!(labelled("fedavg", nobody()), 0);
+    assert_eq!(labelled("adaptive", nobody()), 0);
+}
+
+#[test]
 fn the_help_names_every_net() {
     use clap::CommandFactory;
     let help = Args::command().render_long_help().to_string();
@@ -117,7 +138,22 @@ fn what_makes_no_sense_is_refused() {
         let error = Config::from_args(args).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
     }
-    let mixed = ["x", "--method", "feddf", "--models", "mlp-s,conv-s"];
+    for (method, part) in [
+        (
+            "feddf,stps=5",
+            "no parameter \"stps\": there are rate, batch",
+        ),
+        ("feddf,steps=0", "method feddf: steps is \"0\""),
+        ("fedavg,rate=1", "method fedavg: it has no parameters"),
+        (
+            "adaptive,votes=0.5,tolerance=1",
+            "tolerance changes nothing",
+        ),
+    ] {
+        let error = Config::from_args(Args::parse_from(["x", "--method", method])).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let mixed = ["x", "--method", "feddf,steps=5", "--models", "mlp-s,conv-s"];
     let error = Config::from_args(Args::parse_from(mixed)).unwrap_err();
     assert!(error.to_string().contains("one model"), "{error}");
     for args in [

@@ -23,7 +23,7 @@ async fn run(config: &Config) -> MemoryBound {
     let sizes = config.sizes();
     let world = World::share_out(&train, test, sizes, config.partition, config.seed).unwrap();
     let progress = Progress::silent();
-    match Averaging::by_name(&config.method) {
+    match Averaging::by_name(&config.method).unwrap() {
         Some(which) => {
             let plan = config.plan("local").unwrap();
             let bound = MemoryBound::of_averaging(&world, &plan, which).unwrap();
