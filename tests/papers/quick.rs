@@ -1,5 +1,5 @@
-//! The relations of papers, on the data in the repository; see `fedistill_tests::papers`. C7 takes more
-//! passes than a test may: `fedistill-papers` has it. What they came to: `cargo test -p fedistill-tests --test papers -- --nocapture`
+//! The relations of papers, on the data in the repository; see `fedistill_tests::papers`. What
+//! they came to: `cargo test -p fedistill-tests --test papers -- --nocapture`
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
 use fedistill_tests::papers::{Lab, relation};
@@ -45,6 +45,11 @@ fn logits_beat_probabilities_under_skew() {
 #[test]
 fn one_bit_is_enough_on_even_data() {
     holds("C6");
+}
+
+#[test]
+fn a_common_start_helps_no_more_here_than_an_own_one() {
+    holds("C7");
 }
 
 #[test]
