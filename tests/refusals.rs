@@ -128,6 +128,30 @@ fn configurations() {
     );
 }
 
+/// What serves other methods in one file is not refused with this one.
+#[test]
+fn settings_without_effect_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    small_data(&folder.path().join("data"), 300, 50);
+    let config = folder.path().join("run.toml");
+    let text = "data = \"data\"\nclients = 2\nrounds = 1\nteacher = \"none\"\nsamples = 50\nbaselines = false\npacking = \"u4\"";
+    fs::write(&config, text).unwrap();
+    let told = |method: &str| {
+        let mut simulate = Command::new(program("fedistill-simulate"));
+        simulate.args(["--transport", "memory", "--method", method]);
+        simulate.arg("--config").arg(&config);
+        let ended = run(simulate.arg("--out").arg(folder.path().join(method)));
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+        let lines = ended.told.lines();
+        lines
+            .filter(|line| line.contains("changes nothing"))
+            .count()
+    };
+    assert_eq!(told("vote"), 1);
+    assert_eq!(told("adaptive"), 0);
+    assert_eq!(told("adaptive,caution=2"), 1);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_that_takes_no_results() {

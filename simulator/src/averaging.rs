@@ -17,7 +17,7 @@ use fedistill_protocol::{Digest, Loss, LossTerm, Name, Toward};
 use fedistill_transport::{Flow, Traffic};
 
 use self::fusion::Lesson;
-pub use self::fusion::{Fusion, PARAMETERS};
+pub use self::fusion::{FEDDF, Fusion};
 use crate::board::Seen;
 use crate::journal::Stage;
 use crate::metrics::{ClientScore, Measure, ServerScore};
@@ -39,7 +39,7 @@ pub enum Averaging {
 }
 
 impl Averaging {
-    /// The algorithm that a user calls so, `feddf` with [`PARAMETERS`] after it, `feddf,steps=500` for example; none
+    /// The algorithm that a user calls so, `feddf` with [`FEDDF`] after it, `feddf,steps=500` for example; none
     /// where it is called otherwise.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Averaging {
                 Some(Self::FedAvg)
             }
             "feddf" => {
-                let given = Given::read("feddf", &PARAMETERS, &settings)?;
+                let given = Given::read("feddf", &FEDDF, &settings)?;
                 Some(Self::FedDf(Fusion::of(&given)))
             }
             _ => None,

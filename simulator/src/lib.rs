@@ -47,7 +47,7 @@ mod view;
 mod world;
 mod yardstick;
 
-pub use averaging::{Averaging, Fusion, PARAMETERS, average};
+pub use averaging::{Averaging, FEDDF, Fusion, average};
 pub use byzantine::{Attack, Byzantine};
 pub use data::Data;
 pub use error::SimulationError;

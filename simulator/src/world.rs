@@ -74,14 +74,14 @@ pub struct Sizes {
     pub clients: usize,
     /// Share of the training samples that is public, 0 to 1.
     pub public: f64,
-    /// Public samples of which the teacher knows the labels.
+    /// Public samples of which the teacher knows the labels, or the server that validates by them.
     pub labelled: usize,
 }
 
 /// One data set, shared out: no sample is in two places.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// What the teacher is trained on.
+    /// What the teacher is trained on, or what models at the centre are validated by (`feddf`).
     pub labelled: Dataset,
     /// Whose each of them is, where its people, devices or sites are told apart.
     pub labelled_groups: Option<Vec<i32>>,

@@ -9,7 +9,7 @@ use fedistill_learning::{
 use fedistill_protocol::{AnswerKind, Loss, LossTerm, Optimiser, Toward};
 
 /// What can be set of `feddf`.
-pub const PARAMETERS: [Parameter; 5] = [
+pub const FEDDF: [Parameter; 5] = [
     Parameter {
         key: "rate",
         symbol: "η",
@@ -65,7 +65,7 @@ pub const PARAMETERS: [Parameter; 5] = [
 /// Steps between two times that the model is measured.
 const EVERY: u32 = 100;
 
-/// How averaged models are fused: what is given of [`PARAMETERS`].
+/// How averaged models are fused: what is given of [`FEDDF`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fusion {
     rate: f32,
@@ -116,7 +116,7 @@ impl Fusion {
 
     /// Whether that number is not the one by default.
     pub(crate) fn sets_apart(self) -> bool {
-        PARAMETERS
+        FEDDF
             .iter()
             .any(|p| p.key == "validation" && p.default != self.validation as f64)
     }

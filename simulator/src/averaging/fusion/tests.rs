@@ -30,7 +30,7 @@ fn labelled(count: usize, is_right: bool) -> Dataset {
 }
 
 fn given(settings: &[&str]) -> Fusion {
-    Fusion::of(&Given::read("feddf", &PARAMETERS, settings).unwrap())
+    Fusion::of(&Given::read("feddf", &FEDDF, settings).unwrap())
 }
 
 /// A net, what it was as it began, and after how many steps it was kept, taught the right classes.
@@ -94,7 +94,7 @@ fn what_the_paper_says_is_the_default() {
 #[test]
 fn the_book_has_the_keys_as_they_are() {
     let book = include_str!("../../../../docs/operations.md");
-    let table = table(&PARAMETERS);
+    let table = table(&FEDDF);
     assert!(
         book.contains(&table),
         "docs/operations.md wants this table:\n{table}"
@@ -109,6 +109,49 @@ fn steps_shorten_along_half_a_cosine() {
     for (rate, expected) in rates.iter().zip([0.01, 0.008_535_5, 0.005, 0.001_464_5]) {
         assert!((rate - expected).abs() < 1e-7, "{rates:?}");
     }
+}
+
+#[test]
+fn each_step_is_as_long_as_its_rate() {
+    let fusion = given(&["rate=0.01", "steps=3", "validation=0"]);
+    let (fused, ..) = fused(fusion, &labelled(0, true), 1);
+    // The same steps one by one: all samples are one batch, in another order each time.
+    let net = Architecture::MlpS.build(&[2], CLASSES, 3).unwrap();
+    let mut by_hand = Learner::new(net);
+    by_hand.begin(Optimiser::AdamW {
+        learning_rate: 0.01,
+        weight_decay: 0.0,
+    });
+    let (mut order, mut noise) = (
+        seed::stream(1, "fusion/order"),
+        seed::stream(1, "fusion/noise"),
+    );
+    let terms = [LossTerm::new(
+        Loss::Kl { temperature: 1.0 },
+        Toward::Knowledge,
+    )];
+    for rate in [0.01, 0.0075, 0.0025] {
+        let places = seed::permutation(SAMPLES, &mut order);
+        let mut values = Vec::new();
+        samples().gather(&places, &mut values);
+        let logits = places.iter().flat_map(|place| match place % CLASSES {
+            0 => [2.0, -2.0],
+            _ => [-2.0, 2.0],
+        });
+        let logits: Vec<f32> = logits.collect();
+        let soft = Targets::soft(AnswerKind::Logits, CLASSES, &logits);
+        by_hand.pace(rate);
+        by_hand
+            .step(&values, &Objective::new(&terms, soft), &mut noise)
+            .unwrap();
+    }
+    let pairs = fused
+        .model()
+        .weights()
+        .iter()
+        .zip(by_hand.model().weights());
+    let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart < 1e-6, "{apart}");
 }
 
 #[test]
