@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use fedistill_client::{Backoff, BlobFolder, Client};
 use fedistill_protocol::{
-    Digest, Elements, Loss, LossTerm, Message, RoundPlan, Rows, Toward, TransferSet,
+    About, AnswerKind, Answers, Digest, Elements, Knowledge, Loss, LossTerm, Message, Precision,
+    RoundId, RoundPlan, Rows, Toward, TransferSet,
 };
 use fedistill_tests::clinic::{self, classes, ward};
 use fedistill_transport::memory::{self, Door, MemoryListener};
@@ -131,6 +132,76 @@ async fn a_client_that_starts_again_has_the_transfer_set() {
         tokio::select! {
             ended = client(&door).caching(cache()).run() => panic!("{ended:?}"),
             () = again => {}
+        }
+    })
+    .await;
+}
+
+/// A plan of another round, with lessons of two logits for each of two samples.
+fn lessons(round: u32, blob: Digest, bytes: u64) -> RoundPlan {
+    let knowledge = Knowledge {
+        blob,
+        bytes,
+        kind: AnswerKind::Logits,
+        width: 2,
+        about: About::Rows(Rows::List(vec![1, 3])),
+        precision: Precision::F32,
+        update: None,
+    };
+    RoundPlan {
+        id: RoundId { round, attempt: 0 },
+        knowledge: vec![knowledge],
+        ..plan()
+    }
+}
+
+#[tokio::test]
+async fn lessons_of_a_round_that_is_over_are_no_breach() {
+    let (listener, door) = memory::listen();
+    let answers = Answers::new(AnswerKind::Logits, 2, vec![0.5; 4]).unwrap();
+    let packed = answers.pack(Precision::F32);
+    let (blob, bytes) = (Digest::of(&packed), packed.len() as u64);
+    let coordinator = async {
+        let (connection, mut frames) = greet(&listener).await;
+        assert_eq!(give(&connection, usize::MAX).await, 0);
+        round(&mut frames).await;
+        let plan = lessons(1, blob, bytes);
+        frames.writer.send(&plan.into()).await.unwrap();
+        let mut stream = connection.accept().await.unwrap();
+        assert_eq!(blobs::requested(&mut stream).await.unwrap().blob, blob);
+        // The next round asks for the same before the word comes that the one before is over: it is not lost.
+        let plan = lessons(2, blob, bytes);
+        frames.writer.send(&plan.into()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        blobs::send(&mut stream, &[], 0, |_| ()).await.unwrap();
+        let mut stream = connection.accept().await.unwrap();
+        assert_eq!(blobs::requested(&mut stream).await.unwrap().blob, blob);
+        // Nor is this one's, and nobody asks for them again.
+        blobs::send(&mut stream, &[], 0, |_| ()).await.unwrap();
+        let silence = tokio::time::timeout(Duration::from_millis(300), connection.accept()).await;
+        assert!(silence.is_err(), "{:?}", connection.close_reason());
+        // The round after finds the client on the same connection.
+        let plan = lessons(3, blob, bytes);
+        frames.writer.send(&plan.into()).await.unwrap();
+        let mut stream = connection.accept().await.unwrap();
+        let request = blobs::requested(&mut stream).await.unwrap();
+        blobs::send(&mut stream, &packed, request.offset, |_| ())
+            .await
+            .unwrap();
+        loop {
+            match frames.reader.next().await.unwrap() {
+                Some(Message::Contribution(contribution)) => {
+                    return assert_eq!(contribution.id.round, 3);
+                }
+                Some(Message::Heartbeat(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    in_time(async {
+        tokio::select! {
+            ended = client(&door).run() => panic!("{ended:?}"),
+            () = coordinator => {}
         }
     })
     .await;

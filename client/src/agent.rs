@@ -181,6 +181,7 @@ impl Agent {
                 }
             }
             Input::Held(blob, held) => self.held(blob, held),
+            Input::NotOffered(blob) => self.not_offered(blob),
             Input::Trained(id, result) => self.trained(id, result),
         }
     }

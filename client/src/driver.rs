@@ -4,6 +4,7 @@ mod begin;
 mod conversation;
 mod ended;
 mod event;
+mod fetching;
 mod session;
 mod streams;
 mod work;

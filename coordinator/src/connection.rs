@@ -3,11 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fedistill_protocol::blob::Assembler;
-use fedistill_protocol::{
-    Answers, Contribution, Hello, Message, Name, ProtocolError, RejectReason, Rejected, RoundPlan,
-    Welcome,
-};
+use fedistill_protocol::{Hello, Message, Name, ProtocolError, RejectReason, Rejected, Welcome};
 use fedistill_transport::{
     CloseCode, Connection, Direction, FrameReader, FrameWriter, Frames, Metered, Payload, Peer,
     TransportError, blobs,
@@ -17,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::hub::{Arrival, Hub, Parting};
+use crate::intake::Intake;
 use crate::ledger::traffic;
 use crate::pulse::Pulse;
 
@@ -157,20 +154,20 @@ fn check(hub: &Hub, federation: &Name, hello: &Hello) -> Result<(), Rejected> {
     Ok(())
 }
 
-fn pulse(hub: &Hub) -> Pulse {
+pub(crate) fn pulse(hub: &Hub) -> Pulse {
     let silence = Duration::from_millis(hub.heartbeat_ms.into());
     Pulse::new(silence, Instant::now())
 }
 
 /// Something of a blob has crossed: the client is at work.
-fn feel(hub: &Hub, pulse: &Pulse, name: &Name) {
+pub(crate) fn feel(hub: &Hub, pulse: &Pulse, name: &Name) {
     if pulse.is_felt(Instant::now()) {
         // Where nobody has the time to hear of it, the next chunk is as good.
         let _ = hub.arrivals.try_send(Arrival::Heartbeat(name.clone()));
     }
 }
 
-async fn arrive(hub: &Hub, arrival: Arrival) {
+pub(crate) async fn arrive(hub: &Hub, arrival: Arrival) {
     // Nobody waits for arrivals once the coordinator stops.
     let _ = hub.arrivals.send(arrival).await;
 }
@@ -235,156 +232,4 @@ async fn read_all(
         }
     }
     Ok(())
-}
-
-/// Fetches what a client announces: one contribution at a time, however many are announced.
-#[derive(Default)]
-struct Intake {
-    /// What is fetched, or was fetched last.
-    latest: Option<Contribution>,
-    /// At most one task; it ends with the connection.
-    fetch: JoinSet<()>,
-}
-
-impl Intake {
-    /// Takes in an announcement. The same one again changes nothing while its fetch is under way;
-    /// one for a newer round replaces it; another one for the same round waits for it, and the
-    /// client's other messages wait with it.
-    async fn take(
-        &mut self,
-        hub: &Arc<Hub>,
-        connection: &Arc<Metered>,
-        name: &Name,
-        contribution: Contribution,
-    ) {
-        while self.fetch.try_join_next().is_some() {}
-        let Contribution { id, blob, .. } = contribution;
-        let Some(plan) = hub.plan(id) else {
-            // The machine knows best what to say about a round that is not open.
-            let arrival = Arrival::Contributed {
-                client: name.clone(),
-                id,
-                blob,
-                answers: None,
-            };
-            return arrive(hub, arrival).await;
-        };
-        if let Some(latest) = self.latest.filter(|_| !self.fetch.is_empty()) {
-            if latest == contribution {
-                return;
-            }
-            if latest.id != id {
-                self.fetch.abort_all();
-            }
-            while self.fetch.join_next().await.is_some() {}
-        }
-        self.latest = Some(contribution);
-        let (hub, connection) = (Arc::clone(hub), Arc::clone(connection));
-        let name = name.clone();
-        self.fetch.spawn(async move {
-            collect(&hub, &connection, &name, &plan, contribution).await;
-        });
-    }
-}
-
-/// Fetches a contribution to a round that may still have it, and hands it on.
-async fn collect(
-    hub: &Hub,
-    connection: &Arc<Metered>,
-    name: &Name,
-    plan: &RoundPlan,
-    contribution: Contribution,
-) {
-    let Contribution { id, blob, .. } = contribution;
-    match fetch(hub, connection, name, plan, contribution).await {
-        Ok(answers) => {
-            hub.book(name, plan, connection.meter());
-            let arrival = Arrival::Contributed {
-                client: name.clone(),
-                id,
-                blob,
-                answers,
-            };
-            arrive(hub, arrival).await;
-        }
-        Err(TransportError::Protocol(error)) => {
-            let detail = error.to_string().chars().take(300).collect();
-            tracing::warn!(client = %name, "contribution to round {id} rejected: {detail}");
-            hub.send(
-                name,
-                &Rejected::new(RejectReason::Malformed, detail)
-                    .about(id)
-                    .into(),
-            );
-            arrive(hub, Arrival::Malformed(name.clone(), id)).await;
-        }
-        // It will come again with the next connection.
-        Err(error) => {
-            tracing::info!(client = %name, "contribution to round {id} broke off: {error}")
-        }
-    }
-}
-
-async fn fetch(
-    hub: &Hub,
-    connection: &Arc<Metered>,
-    name: &Name,
-    plan: &RoundPlan,
-    contribution: Contribution,
-) -> Result<Option<Answers>, TransportError> {
-    let Contribution {
-        blob,
-        bytes,
-        update,
-        ..
-    } = contribution;
-    let classes = hub.manifest.classes.len() as u32;
-    let most = plan
-        .report
-        .as_ref()
-        .map_or(0, |report| report.most_bytes(classes));
-    let longest = update.map_or(0, |update| update.bytes).max(bytes);
-    if longest > most {
-        return Err(TransportError::Protocol(ProtocolError::TooLong {
-            what: "contribution",
-            actual: longest,
-            limit: most,
-        }));
-    }
-    let Some(report) = &plan.report else {
-        return Ok(None);
-    };
-    let rows = report.about.count(classes);
-    let unpack = |bytes: &[u8]| Answers::unpack(bytes, report.kind, rows, report.width);
-    let get = async |blob, bytes| {
-        let mut assembler = Assembler::new(blob, bytes, most)?;
-        let meter = connection.meter();
-        let pulse = pulse(hub);
-        let crossed = |bytes| {
-            meter.carried(Direction::Received, Payload::Answers, bytes);
-            feel(hub, &pulse, name);
-        };
-        blobs::fetch(connection.as_ref(), blob, &mut assembler, crossed).await?;
-        Ok::<_, TransportError>(assembler.finish()?)
-    };
-    // What this side holds need not come again; where it does not, or not as it should, all comes.
-    let base = update.filter(|_| report.update).and_then(|update| {
-        let packed = hub.given(name, update.base)?;
-        Some((update, unpack(&packed).ok()?))
-    });
-    if let Some((update, base)) = base {
-        let new = base.updated(&get(update.blob, update.bytes).await?);
-        if let Ok(answers) = new
-            && let Some(packed) = answers.packed_as(report.precision, blob)
-        {
-            hub.gave(name, blob, packed.into());
-            return Ok(Some(answers));
-        }
-    }
-    let packed = get(blob, bytes).await?;
-    let answers = unpack(&packed)?;
-    if report.update {
-        hub.gave(name, blob, packed.into());
-    }
-    Ok(Some(answers))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{
     Answers, Digest, Goodbye, Message, Name, RoundId, RoundPlan, TransferManifest, Version, frame,
 };
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Epoch;
 use crate::ledger::{Books, Lessons, traffic};
+use crate::parked::Parked;
 
 /// What the connections of a federation share.
 pub(crate) struct Hub {
@@ -38,11 +40,25 @@ struct State {
     plan: Option<Arc<RoundPlan>>,
     /// The plan of the round before, where contributions to it may still come.
     before: Option<Arc<RoundPlan>>,
+    /// What has come of contributions to either.
+    parked: Parked,
     /// What each client gave back last, where that may be updated.
     given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
     books: Books,
     /// Of each client's student, as it says; 0 where it does not.
     parameters: BTreeMap<Name, u64>,
+}
+
+impl State {
+    /// Of rounds to which contributions may come.
+    fn plans(&self) -> impl Iterator<Item = &Arc<RoundPlan>> {
+        [&self.plan, &self.before].into_iter().flatten()
+    }
+
+    fn sweep(&mut self) {
+        let rounds: Vec<RoundId> = self.plans().map(|plan| plan.id).collect();
+        self.parked.keep_only(&rounds);
+    }
 }
 
 struct Member {
@@ -268,18 +284,44 @@ impl Hub {
     }
 
     pub(crate) fn open(&self, plan: Option<Arc<RoundPlan>>) {
-        self.state().plan = plan;
+        let mut state = self.state();
+        // Where none follows yet, it may turn out that late ones are waited for.
+        let follows = plan.is_some();
+        state.plan = plan;
+        if follows {
+            state.sweep();
+        }
     }
 
     pub(crate) fn leave_behind(&self, plan: Option<Arc<RoundPlan>>) {
-        self.state().before = plan;
+        let mut state = self.state();
+        state.before = plan;
+        state.sweep();
     }
 
     /// What a contribution to this round has to be, if one may come.
     pub(crate) fn plan(&self, id: RoundId) -> Option<Arc<RoundPlan>> {
         let state = self.state();
-        let plans = [&state.plan, &state.before].into_iter().flatten();
-        plans.into_iter().find(|plan| plan.id == id).cloned()
+        state.plans().find(|plan| plan.id == id).cloned()
+    }
+
+    /// Keeps what has come of a contribution whose transfer broke off, as long as its round may still have it.
+    pub(crate) fn park(&self, client: &Name, id: RoundId, came: Assembler) {
+        let mut state = self.state();
+        if state.plans().any(|plan| plan.id == id) {
+            state.parked.put(client, id, came);
+        }
+    }
+
+    /// What has come of a contribution before.
+    pub(crate) fn unpark(
+        &self,
+        client: &Name,
+        id: RoundId,
+        blob: Digest,
+        bytes: u64,
+    ) -> Option<Assembler> {
+        self.state().parked.take(client, id, blob, bytes)
     }
 
     /// What lessons of the round that opens take uncoded.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fedistill_coordinator::{Observer, Settings};
 use fedistill_protocol::{Contribution, Digest, Message, Name, Refusal, RejectReason, RoundId};
-use fedistill_tests::clinic::name;
-use fedistill_transport::{Frames, blobs};
+use fedistill_tests::clinic::{classes, name};
+use fedistill_transport::{CloseCode, Frames, TransportError, blobs};
 use tokio::io::AsyncWriteExt;
 
 use crate::puppet::{Puppet, rejection};
@@ -166,4 +166,59 @@ async fn a_round_that_nobody_would_take_part_in_says_why() {
     shy.frames.writer.send(&refusal.into()).await.unwrap();
     let error = (&mut run.0).await.unwrap().unwrap_err().to_string();
     assert!(error.contains("shy: more passes than"), "{error}");
+}
+
+#[tokio::test]
+async fn a_contribution_that_broke_off_comes_again_from_where_it_stopped() {
+    let (_run, door) = Run::of(coordinator(patient(2)).unwrap());
+    let ([_slow, first], id) = enter(&door, ["slow", "ward-1"]).await;
+    let fair = said([0.5; 2], ROWS);
+    let contribution = Contribution {
+        id,
+        blob: Digest::of(&fair),
+        bytes: fair.len() as u64,
+        update: None,
+    };
+    const CAME: usize = 10;
+    let mut puppet = first;
+    let mut offsets = Vec::new();
+    for came in [0, CAME, fair.len()] {
+        let announcement = contribution.into();
+        puppet.frames.writer.send(&announcement).await.unwrap();
+        let mut stream = puppet.connection.accept().await.unwrap();
+        let offset = blobs::requested(&mut stream).await.unwrap().offset;
+        offsets.push(offset);
+        if came == fair.len() {
+            blobs::send(&mut stream, &fair, offset, |_| ())
+                .await
+                .unwrap();
+            break;
+        }
+        // A header, and not all that it speaks of: the line is well, and the transfer is not.
+        let header = [
+            0u64.to_le_bytes().as_slice(),
+            &(fair.len() as u32).to_le_bytes(),
+        ]
+        .concat();
+        stream.0.write_all(&header).await.unwrap();
+        stream.0.write_all(&fair[..came]).await.unwrap();
+        drop(stream);
+        // Nobody would ask again on this connection: it is ended, so that the client comes back.
+        let closed = puppet.connection.closed().await;
+        assert!(
+            matches!(
+                &closed,
+                TransportError::Closed {
+                    code: CloseCode::Busy,
+                    ..
+                }
+            ),
+            "{closed:?}"
+        );
+        puppet = Puppet::connect(&door, "ward-1", classes()).await;
+        assert!(matches!(puppet.next().await, Message::Welcome(_)));
+        assert!(matches!(puppet.next().await, Message::Plan(_)));
+    }
+    assert_eq!(offsets, [0, 0, CAME as u64]);
+    assert!(matches!(puppet.next().await, Message::Receipt(_)));
 }

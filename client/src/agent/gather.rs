@@ -67,6 +67,16 @@ impl Agent {
         }
     }
 
+    /// The round that a blob was for is over, and the next one's plan on its way.
+    pub(super) fn not_offered(&mut self, blob: Digest) {
+        if self
+            .wanted(blob)
+            .is_some_and(|wanted| wanted != Wanted::Transfer)
+        {
+            self.work.take_waiting();
+        }
+    }
+
     /// A blob is here and cannot be used.
     pub(super) fn unusable(&mut self, blob: Digest, why: &str) {
         match self.wanted(blob) {

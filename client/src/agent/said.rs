@@ -35,6 +35,8 @@ pub enum Input {
     Fetched(Digest, Vec<u8>),
     /// A blob that was to be fetched is here, verified and unpacked as [`super::Agent::wanted`] says.
     Held(Digest, Held),
+    /// The coordinator does not have a blob that was to be fetched, or not any more.
+    NotOffered(Digest),
     /// The training for a round is over: answers where the plan asked for some, or why it failed.
     Trained(RoundId, Result<Option<Answers>, String>),
 }

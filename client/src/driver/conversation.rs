@@ -8,11 +8,13 @@ use fedistill_protocol::{Digest, Heartbeat, Message};
 use fedistill_transport::{CloseCode, Connection, Direction, FrameWriter, Frames, TransportError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, interval, interval_at, sleep_until};
+use tokio::time::{Instant, Interval, interval, interval_at, sleep_until, timeout};
 
+use super::fetching::{Fetched, Fetching};
 use super::streams::{Errand, Heard, Shelf, read_all, serve};
 use super::work::Trained;
 use super::{Client, Event};
+use crate::Wanted;
 use crate::agent::{Input, Output, Stop};
 use crate::journal::Entry;
 
@@ -29,7 +31,9 @@ pub(super) async fn converse(
     let shelf = Shelf::default();
     // They end with the conversation.
     let mut tasks = JoinSet::new();
-    let Frames { writer, reader } = Frames::new(connection.open().await?, connection.version());
+    let late = |_| TransportError::Timeout("made room for a stream");
+    let stream = timeout(GREETING, connection.open()).await.map_err(late)??;
+    let Frames { writer, reader } = Frames::new(stream, connection.version());
     let (frames, mut incoming) = mpsc::channel(16);
     tasks.spawn(read_all(reader, Arc::clone(&client.meter), frames));
     tasks.spawn(serve(
@@ -44,7 +48,7 @@ pub(super) async fn converse(
         connection,
         writer,
         shelf,
-        fetching: JoinSet::new(),
+        fetching: Fetching::default(),
         beat: interval(SELDOM),
         awaits: Some(Instant::now() + GREETING),
     };
@@ -58,8 +62,7 @@ struct Conversation<'a> {
     writer: FrameWriter,
     /// What the coordinator may fetch.
     shelf: Shelf,
-    /// An agent needs one blob at a time: what it asks for next replaces what it asked for before.
-    fetching: JoinSet<(Digest, Box<Result<Input, TransportError>>)>,
+    fetching: Fetching,
     /// When this client shows that it is at work.
     beat: Interval,
     /// Until when the coordinator's first word is waited for; `None` once it has come.
@@ -77,6 +80,11 @@ impl Conversation<'_> {
                     return Ok(stop);
                 }
             }
+            let fetched = self.fetching.blob();
+            if fetched.is_some_and(|blob| self.client.agent.wanted(blob).is_none()) {
+                // The line is for what is wanted.
+                self.fetching.stop();
+            }
             let awaits = self.awaits;
             tokio::select! {
                 frame = incoming.recv() => {
@@ -85,10 +93,7 @@ impl Conversation<'_> {
                     };
                     self.hear(message, received);
                 }
-                Some(done) = self.fetching.join_next() => {
-                    let (blob, got) = done.map_err(|error| TransportError::Lost(error.to_string()))?;
-                    self.got(blob, *got)?;
-                }
+                Some(fetched) = self.fetching.ended() => self.got(fetched)?,
                 Some(trained) = self.client.results.1.recv() => self.trained(*trained),
                 _ = self.beat.tick() => {
                     if let Some(id) = self.client.agent.training() {
@@ -177,26 +182,32 @@ impl Conversation<'_> {
             folder: client.folder.clone(),
             meter: Arc::clone(&client.meter),
         };
-        let connection = Arc::clone(self.connection);
-        self.fetching = JoinSet::new();
-        self.fetching
-            .spawn(async move { (blob, Box::new(errand.run(connection.as_ref()).await)) });
+        self.fetching.begin(errand, self.connection);
     }
 
     /// Takes in what has come of a blob.
-    fn got(
-        &mut self,
-        blob: Digest,
-        got: Result<Input, TransportError>,
-    ) -> Result<(), TransportError> {
+    fn got(&mut self, fetched: Fetched) -> Result<(), TransportError> {
+        let Fetched {
+            blob,
+            bytes,
+            again,
+            got,
+        } = fetched;
         let agent = &mut self.client.agent;
-        match got {
-            Ok(input) => agent.handle(input),
-            // What nobody wants any more may have been withdrawn.
-            Err(error) if agent.wanted(blob).is_none() => {
+        match (got, agent.wanted(blob)) {
+            (Ok(input), _) => agent.handle(input),
+            (Err(error), None) => {
                 tracing::debug!("a blob that is not wanted any more: {error}");
             }
-            Err(error) => return Err(error),
+            (Err(TransportError::NotOffered(_)), Some(_)) if again => self.fetch(blob, bytes),
+            // Its round is over. The transfer set is offered in each: it may be there on another connection.
+            (Err(error @ TransportError::NotOffered(_)), Some(wanted))
+                if wanted != Wanted::Transfer =>
+            {
+                tracing::info!(client = %self.client.name, "waits for the next plan: {error}");
+                agent.handle(Input::NotOffered(blob));
+            }
+            (Err(error), Some(_)) => return Err(error),
         }
         Ok(())
     }

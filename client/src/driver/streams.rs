@@ -1,5 +1,6 @@
 //! What crosses on a connection's streams.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fedistill_protocol::blob::Assembler;
@@ -19,26 +20,33 @@ pub(super) type Shelf = Arc<Mutex<Vec<Blob>>>;
 /// A message, and the bytes that had come until its end.
 pub(super) type Heard = Box<Result<(Message, u64), TransportError>>;
 
-/// Where a blob waits that broke off, so that the next connection goes on with it.
-pub(super) type Parking = Arc<Mutex<Option<Assembler>>>;
+/// Where blobs wait that broke off, one of each kind, so that the next connection goes on with them.
+pub(super) type Parking = Arc<Mutex<HashMap<Payload, Assembler>>>;
 
 /// A blob under way: what has come of it is parked when it is dropped before its end.
 struct UnderWay {
     parking: Parking,
+    payload: Payload,
     assembler: Option<Assembler>,
 }
 
 impl UnderWay {
     /// Goes on with what is parked, if it is of this blob.
-    fn new(parking: Parking, blob: Digest, bytes: u64) -> Result<Self, TransportError> {
+    fn new(
+        parking: Parking,
+        payload: Payload,
+        blob: Digest,
+        bytes: u64,
+    ) -> Result<Self, TransportError> {
         let fresh = Assembler::new(blob, bytes, bytes)?;
         let parked = parking
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take();
+            .remove(&payload);
         let parked = parked.filter(|parked| (parked.digest(), parked.length()) == (blob, bytes));
         Ok(Self {
             parking,
+            payload,
             assembler: Some(parked.unwrap_or(fresh)),
         })
     }
@@ -46,11 +54,11 @@ impl UnderWay {
     async fn fetch(
         mut self,
         connection: &dyn Connection,
-        crossed: impl Fn(u64) + Send,
+        came: impl FnMut(&[u8]) + Send,
     ) -> Result<Vec<u8>, TransportError> {
         if let Some(assembler) = &mut self.assembler {
             let blob = assembler.digest();
-            blobs::fetch(connection, blob, assembler, crossed).await?;
+            blobs::fetch(connection, blob, assembler, came).await?;
         }
         // It is there until it is taken.
         let whole = self.assembler.take().map(Assembler::finish).transpose()?;
@@ -61,7 +69,8 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if let Some(assembler) = self.assembler.take() {
-            *self.parking.lock().unwrap_or_else(PoisonError::into_inner) = Some(assembler);
+            let mut parking = self.parking.lock().unwrap_or_else(PoisonError::into_inner);
+            parking.insert(self.payload, assembler);
         }
     }
 }
@@ -134,8 +143,9 @@ impl Errand {
         }
         let crossed = |bytes| meter.carried(Direction::Received, payload, bytes);
         let fetch = async {
-            let under_way = UnderWay::new(parking, blob, bytes)?;
-            let got = under_way.fetch(connection, crossed).await?;
+            let under_way = UnderWay::new(parking, payload, blob, bytes)?;
+            let came = |bytes: &[u8]| crossed(bytes.len() as u64);
+            let got = under_way.fetch(connection, came).await?;
             if let Some(Err(error)) = folder.map(|folder| folder.put(blob, &got)) {
                 tracing::warn!("the transfer set is not kept for the next start: {error}");
             }

@@ -165,12 +165,7 @@ impl Assembler {
     /// # Errors
     /// A chunk out of place, of another length than its header says, or past the blob's end.
     pub fn push(&mut self, header: ChunkHeader, chunk: &[u8]) -> Result<(), ProtocolError> {
-        if header.offset != self.offset() {
-            return Err(ProtocolError::WrongOffset {
-                actual: header.offset,
-                expected: self.offset(),
-            });
-        }
+        self.expect(header)?;
         if chunk.len() != header.length() {
             return Err(ProtocolError::WrongLength {
                 what: "chunk",
@@ -178,7 +173,36 @@ impl Assembler {
                 expected: header.length.into(),
             });
         }
-        let end = self.offset() + chunk.len() as u64;
+        self.append(chunk)
+    }
+
+    /// Whether the chunk of this header is the next one, and has its place in the blob.
+    ///
+    /// # Errors
+    /// A chunk out of place, or past the blob's end.
+    pub fn expect(&self, header: ChunkHeader) -> Result<(), ProtocolError> {
+        if header.offset != self.offset() {
+            return Err(ProtocolError::WrongOffset {
+                actual: header.offset,
+                expected: self.offset(),
+            });
+        }
+        self.fits(header.length())
+    }
+
+    /// Takes in the next bytes, which may be a part of a chunk: they are there once they have come, whatever
+    /// becomes of the rest of it.
+    ///
+    /// # Errors
+    /// Bytes past the blob's end.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        self.fits(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn fits(&self, more: usize) -> Result<(), ProtocolError> {
+        let end = self.offset().saturating_add(more as u64);
         if end > self.length {
             return Err(ProtocolError::TooLong {
                 what: "blob",
@@ -186,7 +210,6 @@ impl Assembler {
                 limit: self.length,
             });
         }
-        self.bytes.extend_from_slice(chunk);
         Ok(())
     }
 

@@ -10,7 +10,8 @@ use crate::{NetworkBytes, TransportError};
 
 /// A future on the heap, so that transports are object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// The half of a stream that is written.
+/// The half of a stream that is written. Its shutdown ends the stream and may wait until the peer has all of it, or
+/// wants no more; who drops it ends the stream too, and waits for nothing.
 pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 /// The half of a stream that is read.
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fedistill_protocol::ProtocolError;
+use fedistill_protocol::{Digest, ProtocolError};
 use thiserror::Error;
 
 use crate::CloseCode;
@@ -78,6 +78,9 @@ pub enum TransportError {
         /// Over TCP.
         tcp: Box<Self>,
     },
+    /// The peer does not have a blob, or not any more: what a round needs may be withdrawn while it is asked for.
+    #[error("the other side does not offer blob {0}")]
+    NotOffered(Digest),
     /// The peer takes too long.
     #[error("the other side has not {0} in time")]
     Timeout(&'static str),

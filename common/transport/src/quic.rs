@@ -1,6 +1,7 @@
 //! QUIC by quinn, TLS 1.3 by rustls, both sides with certificates of the federation's own root.
 
 mod settings;
+mod writing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
+use self::writing::Writing;
 use crate::address::Address;
 use crate::identity::{Identity, peer_of};
 use crate::limits::{FAREWELL, HANDSHAKE};
@@ -313,7 +315,7 @@ impl Connection for QuicConnection {
     fn open(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {
         Box::pin(async {
             let (writer, reader) = self.inner.open_bi().await.map_err(|e| explain(&e))?;
-            let stream: Stream = (Box::new(writer), Box::new(reader));
+            let stream: Stream = (Box::new(Writing::new(writer)), Box::new(reader));
             Ok(stream)
         })
     }
@@ -321,7 +323,7 @@ impl Connection for QuicConnection {
     fn accept(&self) -> BoxFuture<'_, Result<Stream, TransportError>> {
         Box::pin(async {
             let (writer, reader) = self.inner.accept_bi().await.map_err(|e| explain(&e))?;
-            let stream: Stream = (Box::new(writer), Box::new(reader));
+            let stream: Stream = (Box::new(Writing::new(writer)), Box::new(reader));
             Ok(stream)
         })
     }

@@ -33,9 +33,9 @@ async fn fetch(ends: &Ends, payload: Payload, length: usize, breaks: Option<usiz
     let bytes: Vec<u8> = (0..length).map(|at| ((at * 31) >> 3) as u8).collect();
     let blob = Digest::of(&bytes);
     let mut assembler = Assembler::new(blob, length as u64, length as u64).unwrap();
-    let crossed = |bytes| {
+    let crossed = |bytes: &[u8]| {
         let meter: &Meter = ends.near.meter();
-        meter.carried(Direction::Received, payload, bytes);
+        meter.carried(Direction::Received, payload, bytes.len() as u64);
     };
     for most in breaks.into_iter().chain([length]) {
         let give = async {

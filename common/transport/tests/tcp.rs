@@ -362,7 +362,7 @@ async fn a_transfer_goes_on_where_the_line_was_cut() {
     };
     let (address, passing) = line(listener.address()).await;
     let (near, far) = pair(&listener, &dialer_to(address, &bundle)).await;
-    let cut = |_| {
+    let cut = |_: &[u8]| {
         if !passing.is_finished() {
             passing.abort();
         }

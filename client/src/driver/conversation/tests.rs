@@ -4,7 +4,6 @@ use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::{Elements, Name, TransferManifest, Welcome};
 use fedistill_transport::memory::{Door, MemoryListener};
 use fedistill_transport::{Listen, Peer, memory};
-use tokio::time::timeout;
 
 use super::*;
 use crate::Policy;
