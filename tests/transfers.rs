@@ -15,7 +15,7 @@ use fedistill_protocol::{
 };
 use fedistill_tests::clinic::{self, classes, ward};
 use fedistill_transport::memory::{self, Door, MemoryListener};
-use fedistill_transport::{Connection, Frames, Listen, blobs};
+use fedistill_transport::{CloseCode, Connection, Frames, Listen, TransportError, blobs};
 
 /// Several chunks.
 fn set() -> TransferSet {
@@ -205,4 +205,59 @@ async fn lessons_of_a_round_that_is_over_are_no_breach() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_starts_again_in_mid_transfer_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = folder.path().join("blobs");
+    let (listener, door) = memory::listen();
+    let part = blobs.join(format!("{}.part", Digest::of(&set().pack())));
+    for (from, until) in [(0, 70_000), (70_000, 140_000)] {
+        let coordinator = async {
+            let (connection, _frames) = greet(&listener).await;
+            assert_eq!(give(&connection, until as usize).await, from);
+            while std::fs::metadata(&part).map_or(0, |part| part.len()) < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        in_time(async {
+            tokio::select! {
+                ended = client(&door).caching(BlobFolder::new(blobs.clone())).run() => panic!("{ended:?}"),
+                () = coordinator => {}
+            }
+        })
+        .await;
+    }
+    // What is damaged costs what had come, and nothing else.
+    for damaged in [false, true] {
+        if damaged {
+            std::fs::remove_dir_all(&blobs).unwrap();
+            std::fs::create_dir(&blobs).unwrap();
+            std::fs::write(&part, [1; 140_000]).unwrap();
+        }
+        let coordinator = async {
+            let (connection, mut frames) = greet(&listener).await;
+            assert_eq!(give(&connection, usize::MAX).await, 140_000);
+            if damaged {
+                let why = connection.closed().await;
+                let TransportError::Closed { code, .. } = why else {
+                    panic!("{why:?}");
+                };
+                assert_eq!(code, CloseCode::Done);
+                let (connection, mut frames) = greet(&listener).await;
+                assert_eq!(give(&connection, usize::MAX).await, 0);
+                return round(&mut frames).await;
+            }
+            round(&mut frames).await;
+        };
+        in_time(async {
+            tokio::select! {
+                ended = client(&door).caching(BlobFolder::new(blobs.clone())).run() => panic!("{ended:?}"),
+                () = coordinator => {}
+            }
+        })
+        .await;
+        assert!(!part.exists());
+    }
 }

@@ -56,7 +56,7 @@ mod tests {
         let round = |round| RoundId { round, attempt: 0 };
         let (said, other) = (b"said".as_slice(), b"other".as_slice());
         let mut parked = Parked::default();
-        let mut take = |parked: &mut Parked, id, of: &[u8]| {
+        let take = |parked: &mut Parked, id, of: &[u8]| {
             let taken = parked.take(&ward, id, Digest::of(of), of.len() as u64);
             taken.map(|part| part.offset())
         };

@@ -11,6 +11,7 @@ use fedistill_transport::{
 use tokio::sync::mpsc;
 
 use crate::agent::{Blob, Input};
+use crate::blob_folder::Part;
 use crate::held::Unshared;
 use crate::{BlobFolder, Blobs, Wanted};
 
@@ -28,6 +29,8 @@ struct UnderWay {
     parking: Parking,
     payload: Payload,
     assembler: Option<Assembler>,
+    /// Where it waits for the next process.
+    part: Option<Part>,
 }
 
 impl UnderWay {
@@ -48,21 +51,54 @@ impl UnderWay {
             parking,
             payload,
             assembler: Some(parked.unwrap_or(fresh)),
+            part: None,
         })
+    }
+
+    /// Goes on with what an earlier process has got, and keeps what comes for the next one.
+    fn kept_in(mut self, folder: Option<&BlobFolder>) -> Self {
+        if let Some((folder, assembler)) = folder.zip(self.assembler.as_mut()) {
+            match folder.part(assembler) {
+                Ok(part) => self.part = Some(part),
+                Err(error) => {
+                    tracing::debug!("what comes is not kept for the next start: {error}");
+                }
+            }
+        }
+        self
     }
 
     async fn fetch(
         mut self,
         connection: &dyn Connection,
-        came: impl FnMut(&[u8]) + Send,
+        mut came: impl FnMut(&[u8]) + Send,
     ) -> Result<Vec<u8>, TransportError> {
         if let Some(assembler) = &mut self.assembler {
             let blob = assembler.digest();
+            let part = &mut self.part;
+            let came = |bytes: &[u8]| {
+                if let Some(part) = part.as_mut() {
+                    part.push(bytes);
+                }
+                came(bytes);
+            };
             blobs::fetch(connection, blob, assembler, came).await?;
         }
         // It is there until it is taken.
-        let whole = self.assembler.take().map(Assembler::finish).transpose()?;
-        Ok(whole.unwrap_or_default())
+        let whole = self.assembler.take().map(Assembler::finish).transpose();
+        let resumed = self.part.as_ref().is_some_and(Part::is_resumed);
+        if whole.is_err()
+            && let Some(part) = self.part.take()
+        {
+            part.remove();
+        }
+        match whole {
+            // Who has sent the rest of it is not to blame.
+            Err(error) if resumed => Err(TransportError::Lost(format!(
+                "what an earlier process has left of a blob cannot be used: {error}"
+            ))),
+            whole => Ok(whole?.unwrap_or_default()),
+        }
     }
 }
 
@@ -144,6 +180,7 @@ impl Errand {
         let crossed = |bytes| meter.carried(Direction::Received, payload, bytes);
         let fetch = async {
             let under_way = UnderWay::new(parking, payload, blob, bytes)?;
+            let under_way = under_way.kept_in(folder.as_deref());
             let came = |bytes: &[u8]| crossed(bytes.len() as u64);
             let got = under_way.fetch(connection, came).await?;
             if let Some(Err(error)) = folder.map(|folder| folder.put(blob, &got)) {
