@@ -211,9 +211,9 @@ async fn lessons_of_a_round_that_is_over_are_no_breach() {
 async fn a_client_that_starts_again_in_mid_transfer_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let blobs = folder.path().join("blobs");
-    let (listener, door) = memory::listen();
     let part = blobs.join(format!("{}.part", Digest::of(&set().pack())));
     for (from, until) in [(0, 70_000), (70_000, 140_000)] {
+        let (listener, door) = memory::listen();
         let coordinator = async {
             let (connection, _frames) = greet(&listener).await;
             assert_eq!(give(&connection, until as usize).await, from);
@@ -231,6 +231,7 @@ async fn a_client_that_starts_again_in_mid_transfer_goes_on_where_it_stopped() {
     }
     // What is damaged costs what had come, and nothing else.
     for damaged in [false, true] {
+        let (listener, door) = memory::listen();
         if damaged {
             std::fs::remove_dir_all(&blobs).unwrap();
             std::fs::create_dir(&blobs).unwrap();
