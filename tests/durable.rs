@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fedistill_client::journal::{Entry, Finished, Journal, JournalError, Kept, Line, Progress};
 use fedistill_coordinator::{
@@ -199,6 +199,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
             given: BTreeMap::from([(name("ward-1"), (Digest::of(b"given"), b"given"[..].into()))]),
         },
         teacher: Some(vec![1.5, -2.5]),
+        opens: Some(UNIX_EPOCH + Duration::from_millis(1_800_000_000_123)),
         open: None,
     };
     let outcome = Outcome {
@@ -228,6 +229,7 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     let next = Saved {
         round: 2,
         over: true,
+        opens: None,
         state: State::default(),
         exchange: Exchange::default(),
         ..next

@@ -1,9 +1,9 @@
 //! Federations of real processes over loopback: to the end, with crashes, and with restarts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use fedistill_tests::{Deployment, Quiet, run, write_labels};
+use fedistill_tests::{Deployment, Quiet, Running, run, write_labels};
 use serde_json::Value;
 
 /// Rounds in which nobody is waited for that is silent for a second and a half.
@@ -191,6 +191,39 @@ fn between_rounds_clients_are_away_and_come_back_in_time() {
         let ended = process.end();
         assert_eq!(ended.code, Some(0), "{}", ended.told);
     }
+}
+
+/// Whoever sleeps on its word is waited for as if it had not died: it neither loses its patience nor opens a round
+/// with those alone who come first, though one client is enough.
+#[test]
+fn a_coordinator_that_dies_between_rounds_goes_on_in_the_pause() {
+    let round = "[round]\nleast = 1\nopen-with = 1\nmost-seconds = 60\nsamples = 100\npause-seconds = 12\npatience-seconds = 2\n";
+    let deployment = Deployment::new(2, 20, round);
+    let config = deployment.coordinator_config();
+    let patient = std::fs::read_to_string(&config).unwrap();
+    // The first round waits for its client.
+    let endless = patient.replace("patience-seconds = 2\n", "");
+    std::fs::write(&config, endless).unwrap();
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let mut clients = vec![deployment.join(0, &address)];
+    coordinator.wait_for("the next round opens in 12 s");
+    let begun = Instant::now();
+    clients.push(deployment.join(1, &address));
+    for client in &mut clients {
+        client.wait_for("the coordinator is away: the next round opens in ");
+    }
+    coordinator.kill();
+    std::fs::write(&config, patient).unwrap();
+    let quiet = Quiet::begins(Duration::from_secs(120));
+    let (mut coordinator, _) = deployment.start(&address);
+    let told = coordinator.wait_for("the next round opens in ");
+    let (_, left) = told.rsplit_once("opens in ").unwrap();
+    let left: f64 = left.strip_suffix(" s").unwrap().parse().unwrap();
+    assert!(left <= 12.0 - begun.elapsed().as_secs_f64() + 1.0, "{told}");
+    coordinator.wait_for("round 1.0 is over, with 2 contributions");
+    clients.push(coordinator);
+    Running::stop(clients);
+    deployment.sound(2, Some(quiet));
 }
 
 /// Labelled samples of the coordinator's own travel with the transfer set; what it makes of them is in

@@ -9,7 +9,7 @@ mod missed;
 mod pause;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fedistill_federation::{Ask, Probes, State};
 use fedistill_learning::Samples;
@@ -22,6 +22,7 @@ use self::attempt::{Opened, Topic};
 use self::between::Work;
 use self::counted::Counted;
 use self::late::Behind;
+use self::pause::Pause;
 use crate::hub::{Arrival, Hub};
 use crate::plan::Planner;
 use crate::probes::Hidden;
@@ -198,6 +199,7 @@ impl Coordinator {
             mut state,
             mut exchange,
             teacher,
+            opens,
             mut open,
         } = self.writer.load().await.map_err(CoordinatorError::State)?;
         if let (Some(teacher), Some(snapshot)) = (&mut self.teacher, &teacher) {
@@ -226,7 +228,13 @@ impl Coordinator {
             state = self.between(u32::MAX, state, begin).await?;
         }
         let mut ahead = None;
+        let opens = opens.filter(|_| open.is_none());
+        let length = self.settings.pause;
+        let mut pause = opens.and_then(|opens| Pause::goes_on(length, opens, SystemTime::now()));
         while let Some(ask) = self.ask(round, &state) {
+            if let Some(pause) = pause.take() {
+                self.pause(hub, incoming, &pause).await;
+            }
             let mut attempt = open.as_ref().map_or(0, |open| open.plan.id.attempt);
             let mut begun = None;
             if let Some(saved) = open.take() {
@@ -290,9 +298,11 @@ impl Coordinator {
                 };
                 self.ahead(hub, incoming, topic)
             });
+            pause = Pause::begin(length).filter(|_| !over);
             let next = Saved {
                 round,
                 over,
+                opens: pause.as_ref().map(Pause::opens),
                 state: state.clone(),
                 exchange: exchange.clone(),
                 teacher,
@@ -309,9 +319,6 @@ impl Coordinator {
             let teacher = self.teacher.as_deref_mut().map(|t| t as &mut dyn Teacher);
             self.observer.round_done(id, &contributors, teacher);
             self.observer.before_next(id).await?;
-            if !over {
-                self.pause(hub, incoming).await;
-            }
         }
         Ok(())
     }

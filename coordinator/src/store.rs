@@ -11,6 +11,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use fedistill_federation::{Event, State};
 use fedistill_protocol::{Digest, Name, RoundId, RoundPlan};
@@ -38,6 +39,8 @@ pub struct Saved {
     pub exchange: Exchange,
     /// The teacher's snapshot.
     pub teacher: Option<Vec<f32>>,
+    /// When this round may open, by the wall clock, where a pause comes before it.
+    pub opens: Option<SystemTime>,
     /// The try at this round that was under way.
     pub open: Option<OpenRound>,
 }

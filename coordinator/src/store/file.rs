@@ -3,6 +3,7 @@ mod open_try;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fedistill_federation::Event;
 use fedistill_program::database::{DatabaseError, Handle, lacks_room};
@@ -50,6 +51,21 @@ struct Head {
     over: bool,
     #[serde(default)]
     state: StateRecord,
+    /// The end of a pause, in milliseconds since 1970. Older versions write none, and read past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    opens: Option<u64>,
+}
+
+impl Head {
+    /// A time before 1970 is over.
+    fn millis(at: SystemTime) -> Option<u64> {
+        u64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    }
+
+    /// A time that this system cannot tell is none.
+    fn time(millis: u64) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+    }
 }
 
 impl FileStore {
@@ -153,6 +169,7 @@ impl FileStore {
             let head: Head = serde_json::from_slice(&head)?;
             saved.round = head.round;
             saved.over = head.over;
+            saved.opens = head.opens.and_then(Head::time);
             let bytes = value("lessons")?.unwrap_or_default();
             (saved.state, saved.exchange) = head.state.restore(&bytes)?;
             saved.teacher = value("teacher")?.map(|bytes| {
@@ -181,6 +198,7 @@ impl FileStore {
             round: next.round,
             over: next.over,
             state,
+            opens: next.opens.and_then(Head::millis),
         };
         self.transact(|this, transaction| {
             open_try::end(transaction, this.epoch, Some(outcome))?;

@@ -150,6 +150,7 @@ impl Stage {
             state,
             exchange,
             teacher: self.value("teacher")?.map(|bytes| floats(&bytes)),
+            opens: None,
             open: None,
         };
         let mut seen = Seen::after(rows, students.len());

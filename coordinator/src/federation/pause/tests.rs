@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use super::*;
 use crate::hub::tests::{hub, name};
-use crate::{MemoryStore, Settings, Store};
+use crate::{CoordinatorError, MemoryStore, Outcome, Saved, Settings, Store};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -113,10 +113,7 @@ struct Course {
 
 async fn pause(at: u64, arrival: Option<Arrival>) -> Course {
     let (hub, mut mailboxes, mut incoming) = hub(&["a", "b"]).await;
-    let mut coordinator = coordinator(Settings {
-        pause: 100 * SECOND,
-        ..settings()
-    });
+    let mut coordinator = coordinator(settings());
     let begun = Instant::now();
     let meanwhile = async {
         sleep_until(begun + SECOND).await;
@@ -127,7 +124,8 @@ async fn pause(at: u64, arrival: Option<Arrival>) -> Course {
         }
         at_first
     };
-    let pausing = coordinator.pause(&hub, &mut incoming);
+    let pause = Pause::begin(100 * SECOND).unwrap();
+    let pausing = coordinator.pause(&hub, &mut incoming, &pause);
     let (at_first, ()) = tokio::join!(meanwhile, pausing);
     Course {
         at_first,
@@ -166,14 +164,87 @@ async fn who_gives_an_answer_is_told_that_its_round_is_over() {
     assert_eq!(course.took, 100 * SECOND);
 }
 
+#[test]
+fn where_no_pause_is_asked_for_none_is_made() {
+    assert!(Pause::begin(Duration::ZERO).is_none());
+}
+
+/// Written, it takes as long as the disk does; the round opens when it was said to.
 #[tokio::test(start_paused = true)]
-async fn where_no_pause_is_asked_for_none_is_made() {
+async fn a_pause_begins_when_its_round_ends() {
     let (hub, mut mailboxes, mut incoming) = hub(&["a"]).await;
+    let mut coordinator = coordinator(settings());
+    for (written, left) in [(40, 60), (100, 0), (200, 0)] {
+        let pause = Pause::begin(100 * SECOND).unwrap();
+        tokio::time::advance(written * SECOND).await;
+        let begun = Instant::now();
+        coordinator.pause(&hub, &mut incoming, &pause).await;
+        assert_eq!(begun.elapsed(), left * SECOND);
+        let told = heard(&mut mailboxes[0]);
+        assert_eq!(away(&told), (left > 0).then_some(left * 3 / 5), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_pause_is_what_the_wall_clock_says_and_never_more_than_a_whole_one() {
+    let length = 100 * SECOND;
+    let now = SystemTime::now();
+    let left = |length, opens| Pause::goes_on(length, opens, now).map(|pause| pause.left());
+    assert_eq!(left(length, now + 30 * SECOND), Some(30 * SECOND));
+    assert_eq!(left(length, now), None);
+    // Set to an hour later or earlier; and a pause that was made shorter meanwhile, or taken out.
+    assert_eq!(left(length, now - 3600 * SECOND), None);
+    assert_eq!(left(length, now + 3600 * SECOND), Some(length));
+    assert_eq!(left(10 * SECOND, now + 30 * SECOND), Some(10 * SECOND));
+    assert_eq!(left(Duration::ZERO, now + 30 * SECOND), None);
+    // The next process is told the same end.
+    let pause = Pause::goes_on(length, now + 30 * SECOND, now).unwrap();
+    let again = Pause::goes_on(length, pause.opens(), now).unwrap();
+    assert!(again.left() >= 30 * SECOND && again.left() < 40 * SECOND);
+}
+
+/// How long a coordinator takes to lose its patience where nobody comes, after a process before it has left this.
+async fn alone(pause: Duration, saved: Saved) -> Duration {
+    let mut store = MemoryStore::default();
+    let outcome = Outcome {
+        contributors: Vec::new(),
+        aggregate: Digest::of(b"sum"),
+        teacher: None,
+    };
+    store.close(&saved, &outcome).unwrap();
+    let settings = Settings {
+        rounds: 3,
+        pause,
+        patience: Some(SECOND / 10),
+        ..settings()
+    };
+    let mut coordinator = coordinator_with(settings, Box::new(store));
+    let (hub, _mailboxes, mut incoming) = hub(&[]).await;
     let begun = Instant::now();
-    // Nobody is heard either: it is left to the round that opens.
-    hub.arrivals.send(Arrival::Joined(name("a"))).await.unwrap();
-    coordinator(settings()).pause(&hub, &mut incoming).await;
-    assert_eq!(begun.elapsed(), Duration::ZERO);
-    assert!(heard(&mut mailboxes[0]).is_empty());
-    assert!(incoming.try_recv().is_ok());
+    let error = coordinator.rounds(&hub, &mut incoming).await.unwrap_err();
+    assert!(
+        matches!(error, CoordinatorError::TooFewClients { .. }),
+        "{error}"
+    );
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_begins_in_a_pause_lets_it_pass_before_it_loses_patience() {
+    let minute = 60 * SECOND;
+    let within = |opens: Option<SystemTime>| Saved {
+        round: 1,
+        opens,
+        ..Saved::default()
+    };
+    let took = alone(2 * minute, within(Some(SystemTime::now() + minute))).await;
+    assert!(took > 50 * SECOND && took < 70 * SECOND, "{took:?}");
+    // What an older version has written says nothing, and where the pause was taken out there is none.
+    for (pause, opens) in [
+        (2 * minute, None),
+        (Duration::ZERO, Some(SystemTime::now() + minute)),
+    ] {
+        let took = alone(pause, within(opens)).await;
+        assert!(took < 10 * SECOND, "{took:?}");
+    }
 }

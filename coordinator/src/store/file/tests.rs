@@ -89,6 +89,24 @@ fn a_store_says_of_which_format_it_is() {
     assert_eq!(format, Some(FORMAT));
 }
 
+/// It opens its round at once, and one of this version is no riddle to it where there is no pause.
+#[test]
+fn a_state_that_an_older_version_has_written_says_nothing_of_a_pause() {
+    let older = serde_json::json!({ "round": 3, "over": false });
+    let head: Head = serde_json::from_value(older).unwrap();
+    assert_eq!((head.round, head.opens), (3, None));
+    assert!(serde_json::to_value(&head).unwrap().get("opens").is_none());
+    // Not even a time that no system has makes a state that cannot be opened.
+    for opens in [0, 1_800_000_000_123, u64::MAX] {
+        let at = Head::time(opens);
+        assert!(
+            at.is_none_or(|at| Head::millis(at) == Some(opens)),
+            "{at:?}"
+        );
+    }
+    assert_eq!(Head::millis(UNIX_EPOCH - Duration::from_secs(1)), None);
+}
+
 fn events(store: &FileStore) -> u64 {
     use redb::ReadableTableMetadata;
 
