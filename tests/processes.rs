@@ -226,6 +226,32 @@ fn a_coordinator_that_dies_between_rounds_goes_on_in_the_pause() {
     deployment.sound(2, Some(quiet));
 }
 
+/// They would find nobody, and try for ever.
+#[test]
+fn clients_that_come_after_the_end_are_told_of_it() {
+    let round = "[round]\nleast = 1\nopen-with = 1\nsamples = 40\nfarewell-seconds = 3600\n";
+    let deployment = Deployment::new(2, 1, round);
+    let (mut coordinator, address) = deployment.start("127.0.0.1:0");
+    let late = |index: usize| {
+        let ended = deployment.join(index, &address).end();
+        assert_eq!(ended.code, Some(0), "{}", ended.told);
+        let done = "done: the federation is over";
+        assert!(ended.told.contains(done), "{}", ended.told);
+    };
+    late(0);
+    coordinator.wait_for("all rounds are done: for 3600 s whoever comes is told so");
+    late(1);
+    Running::stop(vec![coordinator]);
+    assert_eq!(status(&deployment)["stage"], "finished");
+    // Also one that has nothing else to do.
+    let (coordinator, _) = deployment.start(&address);
+    late(1);
+    coordinator.terminate();
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    assert!(!ended.told.contains(" is over, with"), "{}", ended.told);
+}
+
 /// Labelled samples of the coordinator's own travel with the transfer set; what it makes of them is in
 /// its log, and their shape is held against the set's before anybody is let in.
 #[test]

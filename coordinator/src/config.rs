@@ -177,6 +177,7 @@ impl Config {
             silence: self.round.silence()?,
             patience: self.round.patience()?,
             pause: self.round.pause()?,
+            farewell: self.round.farewell()?,
             attempts: self.round.attempts,
             rows: self.round.samples.min(samples),
             precision: self.round.packing.map_or(usual, Into::into),
@@ -332,6 +333,7 @@ missed = "reopen"                   # where it is not: `reopen` gives it up and 
 silence-seconds = 60                # a client at work that is silent for so long is not waited for
 # pause-seconds = 86400             # between two rounds: a round a day; clients are sent away and come back in time for the next
 # patience-seconds = 3600           # give up when too few clients come for so long
+# farewell-seconds = 86400          # once all rounds are done, or started again then, stay for so long and tell who comes that it is over
 # attempts = 10                     # give up when a round misses its quorum so often
 samples = 1000                      # transfer samples that a round speaks about
 # packing = "f16"                   # f32, f16, u8, u4, u2, u1, or top-1 to top-255; by default u8 with adaptive, f16 with others

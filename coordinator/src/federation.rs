@@ -182,6 +182,15 @@ impl Coordinator {
                 }
             }
         };
+        let farewell = self.settings.farewell;
+        if matches!(result, Ok(Ended::Finished)) && !farewell.is_zero() {
+            let seconds = farewell.as_secs_f64();
+            tracing::info!("all rounds are done: for {seconds} s whoever comes is told so");
+            tokio::select! {
+                () = hub.farewell(&mut incoming, &goodbye, farewell) => {}
+                () = stop.cancelled() => {}
+            }
+        }
         hub.empty(&mut incoming, goodbye, QUIET, ENDING).await;
         door.abort();
         listener.shut().await;

@@ -235,6 +235,22 @@ impl Hub {
         }
     }
 
+    /// Says `goodbye` to everyone who is there, and for so long to everyone who comes.
+    pub(crate) async fn farewell(
+        &self,
+        incoming: &mut mpsc::Receiver<Arrival>,
+        goodbye: &Goodbye,
+        length: Duration,
+    ) {
+        self.goodbye(goodbye);
+        let end = Instant::now() + length;
+        while let Ok(Some(arrival)) = timeout_at(end, incoming.recv()).await {
+            if let Arrival::Joined(name) = arrival {
+                self.send(&name, &goodbye.clone().into());
+            }
+        }
+    }
+
     /// Says `goodbye` to everyone, and waits until all clients have hung up, as they do once they have read
     /// it: as long as one more does within `quiet`, but no longer than `ending`, whatever the others say.
     /// Where nobody is to come `back`, it takes until `ending`, if need be: nobody would tell later who has yet to hear of

@@ -38,8 +38,10 @@ pub struct Settings {
     pub silence: Duration,
     /// Longest wait for enough clients to open a round with; `None` waits for ever.
     pub patience: Option<Duration>,
-    /// Time between the end of a round and the opening of the next, in which clients need not be connected.
+    /// Time between the end of a round and the opening of the next, in which clients need not be connected; a month at most.
     pub pause: Duration,
+    /// How long the coordinator stays once all rounds are done, to tell who comes that the federation is over.
+    pub farewell: Duration,
     /// Tries at a round, after which the run ends if none has met its quorum; `None` tries for ever.
     pub attempts: Option<u32>,
     /// Transfer samples that a round speaks about.

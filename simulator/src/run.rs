@@ -240,6 +240,7 @@ async fn run(
         silence: patience,
         patience: None,
         pause: Duration::ZERO,
+        farewell: Duration::ZERO,
         // The same seed would fail in the same way again.
         attempts: Some(1),
         rows: plan.rows.min(world.transfer.len() as u32),

@@ -143,6 +143,7 @@ pub fn settings(federation: Name, classes: Vec<String>, rows: u32) -> Settings {
         silence: MINUTE,
         patience: Some(MINUTE),
         pause: Duration::ZERO,
+        farewell: Duration::ZERO,
         attempts: Some(1),
         rows,
         precision: Precision::F32,

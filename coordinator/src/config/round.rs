@@ -50,6 +50,10 @@ pub struct RoundConfig {
     /// Time between two rounds, in which clients need not be connected.
     #[serde(default)]
     pub pause_seconds: f64,
+    /// How long to stay once all rounds are done, also where they were before this start, and tell clients
+    /// that come that the federation is over.
+    #[serde(default)]
+    pub farewell_seconds: f64,
     /// Tries at a round before giving up; by default, for ever.
     pub attempts: Option<u32>,
     /// Transfer samples that a round speaks about.
@@ -172,14 +176,11 @@ impl RoundConfig {
     }
 
     pub(super) fn pause(&self) -> Result<Duration, CoordinatorError> {
-        // What a client can be told to stay away.
-        match self.pause_seconds <= LONGEST_PAUSE {
-            true => seconds("pause-seconds", self.pause_seconds),
-            false => wrong(format!(
-                "round.pause-seconds is {}: write seconds, {LONGEST_PAUSE} (a month) at most",
-                self.pause_seconds
-            )),
-        }
+        a_month_at_most("pause-seconds", self.pause_seconds)
+    }
+
+    pub(super) fn farewell(&self) -> Result<Duration, CoordinatorError> {
+        a_month_at_most("farewell-seconds", self.farewell_seconds)
     }
 
     pub(super) fn patience(&self) -> Result<Option<Duration>, CoordinatorError> {
@@ -193,7 +194,16 @@ impl RoundConfig {
 const MOST_OVER_SELECTION: f64 = 10.0;
 
 /// In seconds.
-const LONGEST_PAUSE: f64 = 2_678_400.0;
+const A_MONTH: f64 = 2_678_400.0;
+
+fn a_month_at_most(key: &str, value: f64) -> Result<Duration, CoordinatorError> {
+    match value <= A_MONTH {
+        true => seconds(key, value),
+        false => wrong(format!(
+            "round.{key} is {value}: write seconds, {A_MONTH} (a month) at most"
+        )),
+    }
+}
 
 fn seconds(key: &str, value: f64) -> Result<Duration, CoordinatorError> {
     let seconds = Duration::try_from_secs_f64(value);
@@ -253,15 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_a_month_at_most() {
-        let pause = |keys: &str| round(keys).pause();
-        assert_eq!(pause("").unwrap(), Duration::ZERO);
-        let day = Duration::from_secs(86_400);
-        assert_eq!(pause("pause-seconds = 86400").unwrap(), day);
-        for seconds in ["-1", "nan", "inf", "1e9"] {
-            let error = pause(&format!("pause-seconds = {seconds}")).unwrap_err();
-            let error = error.to_string();
-            assert!(error.contains("round.pause-seconds is"), "{error}");
+    fn a_pause_and_a_farewell_are_a_month_at_most() {
+        type Read = fn(&RoundConfig) -> Result<Duration, CoordinatorError>;
+        for (key, read) in [
+            ("pause-seconds", RoundConfig::pause as Read),
+            ("farewell-seconds", RoundConfig::farewell),
+        ] {
+            assert_eq!(read(&round("")).unwrap(), Duration::ZERO);
+            let day = Duration::from_secs(86_400);
+            let said = |seconds: &str| read(&round(&format!("{key} = {seconds}")));
+            assert_eq!(said("86400").unwrap(), day);
+            for seconds in ["-1", "nan", "inf", "1e9"] {
+                let error = said(seconds).unwrap_err().to_string();
+                assert!(error.contains(&format!("round.{key} is")), "{error}");
+            }
         }
     }
 

@@ -125,6 +125,43 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
     timeout(Duration::from_secs(20), emptied).await.unwrap();
 }
 
+/// The federation may be over for long, and nobody known to have missed that.
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_within_the_farewell_hears_of_the_end() {
+    let (hub, mut mailboxes, mut incoming) = hub(&["a", "b"]).await;
+    let minute = Duration::from_secs(60);
+    assert!(hub.leave(&name("b"), 2, Traffic::default(), Parting::Meant));
+    let late = async {
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            tokio::time::sleep(minute).await;
+            let (listener, door) = memory::listen();
+            let peer = Peer::Client {
+                federation: name("clinic"),
+                name: name("b"),
+            };
+            let _theirs = door.dialer(peer).dial().await.unwrap();
+            let ours = listener.accept().await.unwrap();
+            let ours = Arc::new(Metered::new(ours, Arc::default()));
+            let (serial, mut mailbox) = hub.join(&name("b"), ours, 0);
+            hub.arrivals.send(Arrival::Joined(name("b"))).await.unwrap();
+            told.push(mailbox.recv().await);
+            assert!(hub.leave(&name("b"), serial, Traffic::default(), Parting::Meant));
+            hub.arrivals.send(Arrival::Left(name("b"))).await.unwrap();
+        }
+        told
+    };
+    let begun = Instant::now();
+    let over = over();
+    let farewell = hub.farewell(&mut incoming, &over, 5 * minute);
+    let ((), told) = tokio::join!(farewell, late);
+    // It stays for whoever else may come.
+    assert_eq!(begun.elapsed(), 5 * minute);
+    let frame = encode(&over.into());
+    assert_eq!(told, [frame.clone(), frame.clone()]);
+    assert_eq!(mailboxes[0].try_recv().ok(), frame);
+}
+
 /// It was killed, or its network is away for a moment, and it will find nobody.
 #[tokio::test(start_paused = true)]
 async fn whose_connection_broke_off_lately_hears_of_the_end() {

@@ -41,6 +41,7 @@ pub(in crate::federation) fn settings() -> Settings {
         silence: MINUTE,
         patience: Some(MINUTE),
         pause: Duration::ZERO,
+        farewell: Duration::ZERO,
         attempts: Some(1),
         rows: 2,
         precision: Precision::F32,
