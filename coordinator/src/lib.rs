@@ -31,6 +31,7 @@ pub mod stand_ins;
 pub mod status;
 mod store;
 mod teacher;
+mod trouble;
 
 pub use drift::Drift;
 pub use error::CoordinatorError;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use fedistill_learning::checkpoint::write_whole;
 use fedistill_learning::{Dataset, Evaluation};
@@ -12,6 +12,7 @@ use fedistill_protocol::{Name, RejectReason, RoundId};
 use fedistill_transport::Traffic;
 use serde::{Deserialize, Serialize};
 
+use crate::trouble::Trouble;
 use crate::{Ledger, Observer, Teacher};
 
 /// Where a coordinator's life is.
@@ -83,6 +84,14 @@ pub struct Bookkeeper {
     folder: PathBuf,
     held_out: Option<Dataset>,
     status: Status,
+    /// What keeps each of the two from being written.
+    troubles: Troubles,
+}
+
+#[derive(Default)]
+struct Troubles {
+    status: Trouble,
+    teacher: Trouble,
 }
 
 impl Bookkeeper {
@@ -106,6 +115,7 @@ impl Bookkeeper {
                 updated: 0,
                 process: std::process::id(),
             },
+            troubles: Troubles::default(),
         }
     }
 
@@ -121,20 +131,34 @@ impl Bookkeeper {
             tracing::info!("teacher, held-out: {evaluation}");
             self.status.teacher = Some(evaluation);
         }
-        if let Err(error) = teacher.save(&self.folder.join(TEACHER)) {
-            tracing::error!("{error}");
-        }
+        let path = self.folder.join(TEACHER);
+        note(&mut self.troubles.teacher, &path, teacher.save(&path));
         self.write();
     }
 
     fn write(&mut self) {
         self.status.updated = now();
-        if let Err(error) = write(&self.folder, &self.status) {
-            tracing::error!(
-                "cannot write {}: {error}",
-                self.folder.join(STATUS).display()
-            );
+        let path = self.folder.join(STATUS);
+        let written = write(&self.folder, &self.status)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()));
+        note(&mut self.troubles.status, &path, written);
+    }
+}
+
+/// Tells what came of writing this file, where that is news.
+fn note(trouble: &mut Trouble, path: &Path, written: Result<(), impl std::fmt::Display>) {
+    let now = Instant::now();
+    match written {
+        Ok(()) => {
+            if let Some(failed) = trouble.passed(now) {
+                let (path, seconds) = (path.display(), failed.as_secs());
+                tracing::info!("{path} is written again, after {seconds} s");
+            }
         }
+        Err(error) if trouble.failed(now) => {
+            tracing::error!("{error}: tried again after each round");
+        }
+        Err(_) => {}
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fedistill_tests::{Deployment, Faults, Quiet, Running};
 
@@ -88,6 +88,43 @@ fn a_client_whose_disk_is_full_says_nothing_and_goes_on_when_there_is_room() {
     next_round(&mut coordinator);
     Running::stop(vec![client, other, coordinator]);
     deployment.sound(2, Some(quiet));
+}
+
+/// What people look at is no part of a round: rounds go on, and the log does not grow with them.
+#[test]
+fn files_beside_the_state_that_cannot_be_written_are_told_of_once() {
+    let (deployment, running, address) = pair();
+    running.kill();
+    let names = ["status.json", "teacher.safetensors"];
+    let paths = names.map(|name| deployment.path("federation/state").join(name));
+    for path in &paths {
+        // The process may have been killed before it wrote it.
+        let _ = fs::remove_file(path);
+        fs::create_dir(path).unwrap();
+    }
+    let begun = Instant::now();
+    let (mut coordinator, _) = deployment.start(&address);
+    let client = deployment.join(0, &address);
+    for _ in 0..4 {
+        coordinator.wait_for(" is over, with");
+    }
+    let minutes = begun.elapsed().as_secs() as usize / 60;
+    for path in &paths {
+        fs::remove_dir(path).unwrap();
+    }
+    next_round(&mut coordinator);
+    next_round(&mut coordinator);
+    Running::stop(vec![client]);
+    coordinator.terminate();
+    let ended = coordinator.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.told);
+    for name in names {
+        let lines = ended.told.lines().filter(|line| line.contains(name));
+        let count = |part| lines.clone().filter(|line| line.contains(part)).count();
+        let failed = count("tried again after each round");
+        assert!((1..=1 + minutes).contains(&failed), "{}", ended.told);
+        assert_eq!(count("is written again"), 1, "{}", ended.told);
+    }
 }
 
 /// Three clients, all of whom a round waits for; they train for long enough to be frozen before they answer.

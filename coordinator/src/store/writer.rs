@@ -11,11 +11,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::{Closed, Epoch, Outcome, Saved, Store, StoreError};
+use crate::trouble::Trouble;
 
 /// Time after which a disk that was full is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Time after which it is said again that it is.
-const REMIND: Duration = Duration::from_secs(60);
 /// Bytes of contributions that wait to be written, above which no more should be taken in.
 const BACKLOG: usize = 64 << 20;
 
@@ -73,7 +72,7 @@ impl Writer {
             store,
             todo,
             waiting: VecDeque::new(),
-            full: None,
+            full: Trouble::default(),
         };
         let running = std::thread::Builder::new()
             .name("store".to_owned())
@@ -253,13 +252,8 @@ struct Desk {
     todo: Receiver<Job>,
     /// What has come in and is not begun.
     waiting: VecDeque<Job>,
-    full: Option<Full>,
-}
-
-/// A disk that is full.
-struct Full {
-    since: Instant,
-    told: Instant,
+    /// A disk that is full.
+    full: Trouble,
 }
 
 impl Desk {
@@ -333,8 +327,9 @@ impl Desk {
                     }
                 }
                 done => {
-                    if let Some(full) = self.full.take().filter(|_| done.is_ok()) {
-                        let seconds = full.since.elapsed().as_secs();
+                    let full = self.full.passed(Instant::now());
+                    if let Some(full) = full.filter(|_| done.is_ok()) {
+                        let seconds = full.as_secs();
                         tracing::info!("there is room again after {seconds} s: rounds go on");
                     }
                     return Some(done);
@@ -344,17 +339,10 @@ impl Desk {
     }
 
     fn remind(&mut self, error: &StoreError) {
-        let now = Instant::now();
-        let since = self.full.as_ref().map_or(now, |full| full.since);
-        if self
-            .full
-            .as_ref()
-            .is_none_or(|full| now - full.told >= REMIND)
-        {
+        if self.full.failed(Instant::now()) {
             tracing::error!(
                 "{error}: no contribution is acknowledged and no round goes on until there is; tried again each second"
             );
-            self.full = Some(Full { since, told: now });
         }
     }
 
