@@ -63,7 +63,7 @@ pub(crate) enum Command {
         #[arg(long, env = "FEDISTILL_LISTEN")]
         listen: Option<std::net::SocketAddr>,
         /// The state was put back on purpose to what it had been before: run under this epoch, above all that
-        /// clients have seen. They take no part in rounds that they have answered, unless told so.
+        /// clients have seen, or a later one. They take no part in rounds that they have answered, unless told so.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..1 << 48))]
         epoch: Option<u64>,
     },

@@ -158,16 +158,14 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     })?;
     let _lock = lock::take(folder)?;
     let mut store = FileStore::open_at(&folder.join("rounds.redb")).map_err(unusable)?;
-    if let Some(epoch) = epoch {
-        store.roll_back(epoch).map_err(unusable)?;
-    }
-    let now = store.epoch().number;
-    if let Some(asked) = epoch.filter(|asked| *asked < now) {
+    let rolled_back = epoch.map(|named| Ok((named, store.roll_back(named)?)));
+    let rolled_back = rolled_back.transpose().map_err(unusable)?;
+    let epoch = store.epoch().number;
+    if let Some((named, false)) = rolled_back {
         tracing::info!(
-            "--epoch {asked} changes nothing: epoch {now} has come; a rollback that is meant takes a later one"
+            "--epoch {named} changes nothing: epoch {epoch} has come; a rollback that is meant takes a later one"
         );
     }
-    let epoch = now;
     let bookkeeper = Bookkeeper::new(folder, &settings.federation, settings.rounds, held_out);
     let mut coordinator = Coordinator::new(settings, transfer, teacher, Box::new(store))
         .map_err(failure)?

@@ -9,7 +9,7 @@ use redb::{Database, TableDefinition};
 
 use crate::pair::pair;
 
-/// Its epoch is the clients' own, so rounds alone tell that it is old.
+/// Its epoch is later than any that clients have seen, so rounds alone tell that it is old.
 #[test]
 fn a_copy_of_the_state_is_left_by_clients_until_it_is_said_to_be_meant() {
     let (deployment, coordinator, address) = pair();

@@ -38,6 +38,8 @@ const FORMAT: u64 = 1;
 pub struct FileStore {
     database: Handle,
     epoch: Epoch,
+    /// The number of the process that had it before this one.
+    before: u64,
     /// How many transactions the file had when this process last saw one of its own come about.
     writes: u64,
     /// Whether the one that was tried last may have come about though it failed.
@@ -75,6 +77,8 @@ impl FileStore {
     /// A file that another process has open, or that cannot be used.
     pub fn open_at(path: &Path) -> Result<Self, StoreError> {
         let mut this = Self::open_as_it_is(path)?;
+        let last = this.last_epoch().map_err(|error| this.failed(error))?;
+        this.before = last.number;
         (this.epoch, this.writes) = this.claim(None).map_err(|error| this.failed(error))?;
         Ok(this)
     }
@@ -110,6 +114,7 @@ impl FileStore {
         Ok(Self {
             database,
             epoch,
+            before: 0,
             writes: 0,
             unsure: false,
         })

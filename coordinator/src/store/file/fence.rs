@@ -31,20 +31,22 @@ impl FileStore {
         }
     }
 
-    /// Goes on under this epoch, as a store that was put back on purpose to what it had been before; where
-    /// others have had the store under it or a later one since, that was done, and nothing changes.
+    /// Goes on under this epoch or, where the clock has gone past it, its own, as a store that was put back on purpose to
+    /// what it had been before; where a process before this one has had the store under it or a later one, that was done,
+    /// and nothing changes. Whether that is news.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn roll_back(&mut self, epoch: u64) -> Result<(), StoreError> {
-        if epoch >= self.epoch.number {
+    pub fn roll_back(&mut self, epoch: u64) -> Result<bool, StoreError> {
+        let is_news = epoch > self.before;
+        if is_news {
             let claimed = self.claim(Some(epoch));
             (self.epoch, self.writes) = claimed.map_err(|error| self.failed(error))?;
         }
-        Ok(())
+        Ok(is_news)
     }
 
-    /// The next epoch, or the one that a rollback names, on disk before anything is done in it.
+    /// The next epoch, or one that is not below what a rollback names, on disk before anything is done in it.
     pub(super) fn claim(&self, rollback: Option<u64>) -> Result<(Epoch, u64), Fail> {
         let transaction = self.database.write()?;
         let is_new = transaction.list_tables()?.next().is_none();
@@ -52,11 +54,14 @@ impl FileStore {
         let claimed = {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let before = epoch_in(&numbers)?;
-            let number = rollback.unwrap_or_else(|| before.next(SystemTime::now()));
+            let number = match rollback {
+                Some(named) => named.max(before.number),
+                None => before.next(SystemTime::now()),
+            };
             let epoch = Epoch {
                 number,
                 first: if is_new { number } else { before.first },
-                rolled_back: rollback.unwrap_or(before.rolled_back),
+                rolled_back: rollback.unwrap_or(0).max(before.rolled_back),
             };
             numbers.insert("epoch", epoch.number)?;
             numbers.insert("first", epoch.first)?;

@@ -45,37 +45,64 @@ fn a_process_writes_no_more_once_another_one_has_had_its_store() {
 fn a_store_says_who_made_it_and_for_whom_it_was_put_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rounds.redb");
-    let mut first = FileStore::open_at(&path).unwrap();
+    let first = FileStore::open_at(&path).unwrap();
     let made = first.epoch();
     assert_eq!((made.first, made.rolled_back), (made.number, 0));
-    // One that was before is no news: this process may have promised things since.
-    first.roll_back(made.number - 1).unwrap();
-    assert_eq!(first.epoch(), made);
-    // Its own may be the one that is meant: clients are told of it as of any other.
-    first.roll_back(made.number).unwrap();
-    let own = Epoch {
-        rolled_back: made.number,
-        ..made
-    };
-    assert_eq!(first.epoch(), own);
-    first.append(ID, &[Event::Opened(ID)]).unwrap();
-    first.roll_back(made.number + 7).unwrap();
-    let later = made.number + 7;
+    drop(first);
+    let mut second = FileStore::open_at(&path).unwrap();
+    let own = second.epoch();
+    assert!(own.number > made.number, "{own:?}");
+    // One that has been before is no news: its process may have promised things since.
+    assert!(!second.roll_back(made.number).unwrap());
+    assert_eq!(second.epoch(), own);
+    // Its own may be the one that is meant, or be past it: clients are told of it as of any other.
+    for named in [made.number + 1, own.number] {
+        assert!(second.roll_back(named).unwrap());
+        let rolled_back = Epoch {
+            rolled_back: named,
+            ..own
+        };
+        assert_eq!(second.epoch(), rolled_back);
+        second.append(ID, &[Event::Opened(ID)]).unwrap();
+    }
+    // Longer than this test takes.
+    let later = own.number + 3_600_000;
+    assert!(second.roll_back(later).unwrap());
     let put_back = Epoch {
         number: later,
         rolled_back: later,
-        ..made
+        ..own
     };
-    assert_eq!(first.epoch(), put_back);
-    first.append(ID, &[Event::Opened(ID)]).unwrap();
-    drop(first);
-    // Both outlive it.
+    assert_eq!(second.epoch(), put_back);
+    second.append(ID, &[Event::Opened(ID)]).unwrap();
+    drop(second);
+    // Both outlive it, and are done once.
     assert_eq!(FileStore::look_at(&path).unwrap().epoch(), put_back);
+    let mut third = FileStore::open_at(&path).unwrap();
     let next = Epoch {
         number: later + 1,
         ..put_back
     };
-    assert_eq!(FileStore::open_at(&path).unwrap().epoch(), next);
+    assert!(!third.roll_back(later).unwrap());
+    assert_eq!(third.epoch(), next);
+}
+
+/// Neither knows of the other; whoever has seen one of them knows the other from it.
+#[test]
+fn a_copy_that_was_put_back_is_no_second_process_of_one_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, copy] = ["rounds.redb", "copy"].map(|name| folder.path().join(name));
+    drop(FileStore::open_at(&path).unwrap());
+    std::fs::copy(&path, &copy).unwrap();
+    let replaced = FileStore::open_at(&path).unwrap().epoch();
+    std::thread::sleep(Duration::from_millis(3));
+    let mut put_back = FileStore::open_at(&copy).unwrap();
+    assert!(put_back.epoch().number > replaced.number);
+    // What clients name that have met it, or only the one before it, is meant.
+    for seen in [replaced.number, put_back.epoch().number] {
+        assert!(put_back.roll_back(seen + 1).unwrap());
+        assert!(put_back.epoch().rolled_back > seen);
+    }
 }
 
 #[test]
@@ -135,7 +162,7 @@ fn what_was_said_to_have_failed_is_written_once() {
     assert_eq!(events(&store), 4);
 }
 
-/// Where a copy is put back, two processes can have come to the same epoch: the transactions tell them apart.
+/// Where a copy is put back and the clock is behind, two processes come to the same epoch: the transactions tell them apart.
 #[test]
 fn a_process_writes_no_more_to_a_copy_that_another_one_has_had_under_its_epoch() {
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +171,9 @@ fn a_process_writes_no_more_to_a_copy_that_another_one_has_had_under_its_epoch()
     let append = |store: &mut FileStore| store.append(ID, &[Event::Opened(ID)]);
     // The other one has written as often as the first may have without knowing, or more often.
     for (unsure, theirs) in [(false, 1), (true, 2)] {
-        drop(FileStore::open_at(&path).unwrap());
+        let mut ahead = FileStore::open_at(&path).unwrap();
+        assert!(ahead.roll_back(1 << 47).unwrap());
+        drop(ahead);
         std::fs::copy(&path, &copy).unwrap();
         let mut first = FileStore::open_at(&path).unwrap();
         append(&mut first).unwrap();
