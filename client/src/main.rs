@@ -12,7 +12,8 @@ use fedistill_client::journal::{Journal, JournalError};
 use fedistill_client::{BlobFolder, Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
-use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print, told_to_stop};
+use fedistill_program::lock::{self, Lock};
+use fedistill_program::{Exit, Failure, OrExit, finish, log, print, told_to_stop};
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::{Manner, QuicDialer};
 use fedistill_transport::tcp::TcpDialer;
@@ -55,6 +56,50 @@ fn read(flag: &ConfigFlag) -> Result<Config, Failure> {
 }
 
 fn run(config: Config) -> Result<(), Failure> {
+    // One thread talks, one trains.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .or_exit(Exit::Failed)?;
+    let stop = CancellationToken::new();
+    let told = {
+        let _within = runtime.enter();
+        told_to_stop().or_exit(Exit::Failed)?
+    };
+    let until = stop.clone();
+    runtime.spawn(async move {
+        told.await;
+        until.cancel();
+    });
+    let loading = runtime.spawn_blocking(move || prepare(config));
+    let loaded = runtime.block_on(async {
+        tokio::select! {
+            loaded = loading => Some(loaded),
+            () = stop.cancelled() => None,
+        }
+    });
+    let Some(loaded) = loaded else {
+        // What it is at is not waited for: on disk, everything is as after a crash at the worst.
+        runtime.shutdown_background();
+        tracing::info!("stopped before it had begun");
+        return Ok(());
+    };
+    let (client, _lock) = loaded.or_exit(Exit::Failed)??;
+    let ended = runtime.block_on(client.run_until(stop));
+    // Training that is under way is not waited for: the round counts without it.
+    runtime.shutdown_background();
+    match ended {
+        Ok(Ended::Finished(why)) => tracing::info!("done: {why}"),
+        Ok(Ended::Stopped) => tracing::info!("stopped; started again, it goes on from here"),
+        Err(error @ ClientError::NoData(_)) => return Err(Failure::new(Exit::Data, error)),
+        Err(error) => return Err(Failure::new(Exit::NotWelcome, error)),
+    }
+    Ok(())
+}
+
+/// The client that this configuration describes, and the lock of its state folder.
+fn prepare(config: Config) -> Result<(Client, Lock), Failure> {
     let identity = Identity::load(&config.bundle).or_exit(Exit::Identity)?;
     let Peer::Client { federation, name } = identity.peer().clone() else {
         let why = format!(
@@ -91,7 +136,7 @@ fn run(config: Config) -> Result<(), Failure> {
             format!("cannot make {}: {error}", state.display()),
         )
     })?;
-    let _lock = lock::take(state)?;
+    let lock = lock::take(state)?;
     let (keeper, student) =
         Keeper::open(state, about, config.model, drawn, card, held_out).or_exit(Exit::Data)?;
     tracing::info!(
@@ -120,31 +165,7 @@ fn run(config: Config) -> Result<(), Failure> {
             );
             Failure::new(Exit::Data, why)
         })?;
-    // One thread talks, one trains.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .or_exit(Exit::Failed)?;
-    let ended = runtime.block_on(async {
-        let told = told_to_stop().or_exit(Exit::Failed)?;
-        let stop = CancellationToken::new();
-        let until = stop.clone();
-        tokio::spawn(async move {
-            told.await;
-            until.cancel();
-        });
-        Ok::<_, Failure>(client.run_until(stop).await)
-    });
-    // Training that is under way is not waited for: the round counts without it.
-    runtime.shutdown_background();
-    match ended? {
-        Ok(Ended::Finished(why)) => tracing::info!("done: {why}"),
-        Ok(Ended::Stopped) => tracing::info!("stopped; started again, it goes on from here"),
-        Err(error @ ClientError::NoData(_)) => return Err(Failure::new(Exit::Data, error)),
-        Err(error) => return Err(Failure::new(Exit::NotWelcome, error)),
-    }
-    Ok(())
+    Ok((client, lock))
 }
 
 /// The ways to the coordinator that the configuration names.

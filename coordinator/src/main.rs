@@ -20,7 +20,8 @@ use fedistill_coordinator::{
 use fedistill_federation::MethodError;
 use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
-use fedistill_program::{Exit, Failure, OrExit, finish, heap, lock, log, print, told_to_stop};
+use fedistill_program::lock::{self, Lock};
+use fedistill_program::{Exit, Failure, OrExit, finish, heap, log, print, told_to_stop};
 use fedistill_protocol::Name;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
@@ -129,7 +130,72 @@ fn show(config: &Path, json: bool) -> Result<(), Failure> {
     }
 }
 
+/// What a run needs, as it was found on disk.
+struct Loaded {
+    config: Config,
+    identity: Identity,
+    coordinator: Coordinator,
+    epoch: u64,
+    /// Of the state folder.
+    _lock: Lock,
+}
+
 fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new().or_exit(Exit::Failed)?;
+    let stop = CancellationToken::new();
+    let told = {
+        let _within = runtime.enter();
+        told_to_stop().or_exit(Exit::Failed)?
+    };
+    let until = stop.clone();
+    runtime.spawn(async move {
+        told.await;
+        tracing::info!("told to stop");
+        until.cancel();
+    });
+    let loading = runtime.spawn_blocking(move || prepare(config, epoch));
+    let loaded = runtime.block_on(async {
+        tokio::select! {
+            loaded = loading => Some(loaded),
+            () = stop.cancelled() => None,
+        }
+    });
+    let Some(loaded) = loaded else {
+        // What it is at is not waited for: on disk, everything is as after a crash at the worst.
+        runtime.shutdown_background();
+        tracing::info!("stopped before it had begun");
+        return Ok(());
+    };
+    let Loaded {
+        config,
+        identity,
+        coordinator,
+        epoch,
+        _lock,
+    } = loaded.or_exit(Exit::Failed)??;
+    let ended = runtime.block_on(async {
+        let listener = doors(&config, &identity, epoch)?;
+        coordinator.run(listener, stop).await.map_err(failure)
+    });
+    // What the teacher was learning is learnt again from what is on disk: nobody waits for it.
+    runtime.shutdown_background();
+    let (stage, told) = match &ended {
+        Ok(Ended::Finished) => (Stage::Finished, "all rounds are done"),
+        Ok(Ended::Stopped) => (
+            Stage::Stopped,
+            "stopped; started again, it goes on from here",
+        ),
+        Err(_) => (Stage::Failed, "ended early"),
+    };
+    tracing::info!("{told}");
+    if let Err(error) = status::end(&config.state, stage) {
+        tracing::warn!("{error}");
+    }
+    ended.map(|_| ())
+}
+
+/// Finds everything that a run needs.
+fn prepare(config: Config, epoch: Option<u64>) -> Result<Loaded, Failure> {
     let identity = identify(&config)?;
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
     let count = samples.len().try_into().unwrap_or(u32::MAX);
@@ -173,34 +239,13 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
     if let Some(probes) = probes {
         coordinator = coordinator.probing(probes).map_err(failure)?;
     }
-    let runtime = tokio::runtime::Runtime::new().or_exit(Exit::Failed)?;
-    let ended = runtime.block_on(async {
-        let told = told_to_stop().or_exit(Exit::Failed)?;
-        let stop = CancellationToken::new();
-        let until = stop.clone();
-        tokio::spawn(async move {
-            told.await;
-            tracing::info!("told to stop");
-            until.cancel();
-        });
-        let listener = doors(&config, &identity, epoch)?;
-        coordinator.run(listener, stop).await.map_err(failure)
-    });
-    // What the teacher was learning is learnt again from what is on disk: nobody waits for it.
-    runtime.shutdown_background();
-    let (stage, told) = match &ended {
-        Ok(Ended::Finished) => (Stage::Finished, "all rounds are done"),
-        Ok(Ended::Stopped) => (
-            Stage::Stopped,
-            "stopped; started again, it goes on from here",
-        ),
-        Err(_) => (Stage::Failed, "ended early"),
-    };
-    tracing::info!("{told}");
-    if let Err(error) = status::end(folder, stage) {
-        tracing::warn!("{error}");
-    }
-    ended.map(|_| ())
+    Ok(Loaded {
+        config,
+        identity,
+        coordinator,
+        epoch,
+        _lock,
+    })
 }
 
 /// Opens the doors that the configuration names, and says where they are.

@@ -1,6 +1,9 @@
 //! Processes that are told to stop.
 
 use std::fs;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fedistill_client::journal::{Journal, What};
@@ -92,4 +95,41 @@ fn a_coordinator_that_is_told_to_stop_does_not_wait_for_its_teacher() {
         (coordinator, address) = deployment.start(&address);
     }
     Running::stop(vec![client, coordinator]);
+}
+
+/// It reads its data from a pipe that nobody writes to.
+#[test]
+fn who_is_told_to_stop_while_it_loads_ends_as_told() {
+    let deployment = Deployment::new(1, 1, SHORT);
+    let (client, coordinator) = (
+        deployment.joining(0, "127.0.0.1:1"),
+        deployment.running("127.0.0.1:0"),
+    );
+    for (data, mut command) in [
+        ("data/client-0/images.gz", client),
+        ("data/transfer/images.gz", coordinator),
+    ] {
+        let pipe = deployment.path(data);
+        fs::remove_file(&pipe).unwrap();
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut process = Running::start(data, &mut command);
+        // This end can be had once the process reads at the other.
+        let (sender, opened) = mpsc::channel();
+        thread::spawn(move || sender.send(fs::File::options().write(true).open(pipe)));
+        let Ok(silent) = opened.recv_timeout(Duration::from_secs(30)) else {
+            panic!("{data} is not read: {}", process.said());
+        };
+        process.terminate();
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{data}: {}", ended.told);
+        let said = "stopped before it had begun";
+        assert!(ended.told.contains(said), "{}", ended.told);
+        drop(silent);
+    }
 }
