@@ -142,7 +142,7 @@ fn two_plans_of_one_number_are_told_from_two_answers() {
 
         // Started again, the second one has its state: whoever gives yet another answer has given two.
         let third = epoch_of(&state);
-        assert_eq!(third, second + 1);
+        assert!(third > second);
         let (journal, _) = Journal::open(&path, &federation, &name).unwrap();
         journal.keep(&Entry::Epoch(third)).unwrap();
         answer(&journal, b"another plan", third, b"a third answer");
