@@ -190,7 +190,7 @@ async fn raw_is_the_whole_lesson_and_packed_is_what_crossed() {
 
 /// Without a word: ours in 8 bits a value, with a range for each block of them, those of papers in 16.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ours_takes_half_the_bytes_of_others() {
+async fn ours_takes_a_quarter_of_what_values_take_and_others_more() {
     let folder = tempfile::tempdir().unwrap();
     let whole = 4 * ROWS * CLASSES;
     for (method, share) in [("adaptive", 4), ("ds-fl", 2)] {

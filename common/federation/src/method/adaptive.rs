@@ -51,7 +51,7 @@ pub(super) const ENTRY: Entry = Entry {
     down: "the pool on the N samples of the round before: 4NC; with `votes` its likeliest class",
     loss: "KL to what came down (with `votes` cross-entropy); then cross-entropy",
     good: "any teacher, any skew; `votes=0.75` where bytes are very few",
-    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; a weak teacher, 100 samples a round and clients of one class each, where `teacher-only` can be a point better",
+    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; a weak teacher, 100 samples a round and clients of one class each, where `teacher-only` can be a point better; no more than three rounds with a good teacher, which `teacher-only` is a point better with too, as it is measured in the fourth; no teacher and clients of one class each, where `selective`, or `votes=0.75`, are three points better",
     differs: "",
     parameters: &[
         Parameter {
