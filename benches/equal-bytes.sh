@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 table=${1:?usage: benches/equal-bytes.sh TABLE [arguments of compare]}
 shift
 
-# Whatever answers in f16 on the same samples sends the same bytes. cfd, scarlet, vote, selective and prototypes send
+# Whatever answers in f16 on the same samples sends the same values. cfd, scarlet, vote, selective and prototypes send
 # what their papers do. The default sends half of f16 without a word; it is there in f16 and with fewer bytes too, down to
 # votes, at those of vote.
 methods=local,teacher-only,fedavg,adaptive@packing=f16,adaptive,adaptive@packing=u1
