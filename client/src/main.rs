@@ -13,7 +13,7 @@ use fedistill_client::{BlobFolder, Client, ClientError, Ended, Keeper, ModelCard
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
 use fedistill_program::lock::{self, Lock};
-use fedistill_program::{Exit, Failure, OrExit, finish, log, print, told_to_stop};
+use fedistill_program::{Exit, Failure, OrExit, finish, log, print, told_to_stop, unless_stopped};
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::{Manner, QuicDialer};
 use fedistill_transport::tcp::TcpDialer;
@@ -72,13 +72,7 @@ fn run(config: Config) -> Result<(), Failure> {
         told.await;
         until.cancel();
     });
-    let loading = runtime.spawn_blocking(move || prepare(config));
-    let loaded = runtime.block_on(async {
-        tokio::select! {
-            loaded = loading => Some(loaded),
-            () = stop.cancelled() => None,
-        }
-    });
+    let loaded = unless_stopped(&runtime, stop.cancelled(), move || prepare(config));
     let Some(loaded) = loaded else {
         // What it is at is not waited for: on disk, everything is as after a crash at the worst.
         runtime.shutdown_background();

@@ -21,7 +21,9 @@ use fedistill_federation::MethodError;
 use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_program::lock::{self, Lock};
-use fedistill_program::{Exit, Failure, OrExit, finish, heap, log, print, told_to_stop};
+use fedistill_program::{
+    Exit, Failure, OrExit, finish, heap, log, print, told_to_stop, unless_stopped,
+};
 use fedistill_protocol::Name;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
 use fedistill_transport::quic::{Limits, QuicListener};
@@ -153,13 +155,7 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
         tracing::info!("told to stop");
         until.cancel();
     });
-    let loading = runtime.spawn_blocking(move || prepare(config, epoch));
-    let loaded = runtime.block_on(async {
-        tokio::select! {
-            loaded = loading => Some(loaded),
-            () = stop.cancelled() => None,
-        }
-    });
+    let loaded = unless_stopped(&runtime, stop.cancelled(), move || prepare(config, epoch));
     let Some(loaded) = loaded else {
         // What it is at is not waited for: on disk, everything is as after a crash at the worst.
         runtime.shutdown_background();

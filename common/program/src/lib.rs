@@ -7,7 +7,7 @@
 //! * [`print()`]: what is told on standard output; [`size()`]: bytes as people read them.
 //! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
-//! * [`told_to_stop()`]: SIGTERM and Ctrl-C.
+//! * [`told_to_stop()`], [`unless_stopped()`]: SIGTERM and Ctrl-C, from the first moment on.
 #![deny(unsafe_code)]
 
 pub mod config;
@@ -24,4 +24,4 @@ pub use config::ConfigError;
 pub use exit::{Exit, Failure, OrExit, finish};
 pub use output::print;
 pub use size::size;
-pub use stop::told_to_stop;
+pub use stop::{told_to_stop, unless_stopped};
