@@ -13,6 +13,8 @@ use thiserror::Error;
 pub struct CoordinatorRecord {
     /// Tries at rounds that are over, in the order of rounds and attempts.
     pub history: Vec<Closed>,
+    /// The first round of which its history has forgotten nothing.
+    pub begins: u32,
     /// The try that is under way, and whose contributions it has.
     pub open: Option<(RoundId, BTreeMap<Name, Digest>)>,
     /// Whose contribution to that try is written more than once: no coordinator goes on from there.
@@ -147,6 +149,7 @@ fn coordinator(path: &Path) -> Result<CoordinatorRecord, StoreError> {
     let epoch = store.epoch();
     Ok(CoordinatorRecord {
         history: store.history()?,
+        begins: store.begins()?,
         open,
         again,
         late,

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use self::round::{LateConfig, MissedConfig, RoundConfig};
 pub use self::training::TrainingConfig;
-use crate::{CoordinatorError, Settings};
+use crate::{CoordinatorError, FileStore, Settings};
 
 /// A coordinator, whole. Relative paths start from the folder of the file.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -36,6 +36,10 @@ pub struct Config {
     /// The folder of what outlives the process.
     #[serde(default = "state")]
     pub state: PathBuf,
+    /// Rounds that are over, their tries, and whose contributions each had, that are remembered: so many at most, all
+    /// told.
+    #[serde(default = "history")]
+    pub history: u64,
     /// Names of the classes, in the order of every model's outputs.
     pub classes: Vec<String>,
     /// Everything random follows from it.
@@ -110,6 +114,10 @@ fn bundle() -> PathBuf {
 
 fn state() -> PathBuf {
     "state".into()
+}
+
+fn history() -> u64 {
+    FileStore::REMEMBERED
 }
 
 fn default_method() -> String {
@@ -278,6 +286,7 @@ federation = "{federation}"
 listen = "0.0.0.0:4433"             # UDP
 bundle = "coordinator.pem"          # certificate, key and root
 state = "state"                     # rounds, teacher and status outlive the process here
+# history = 1000000                 # contributions to rounds that are over that are remembered, 180 bytes each
 classes = [{classes}]               # the same, in the same order, at every client
 seed = 1
 method = "{method}"                 # or another of docs/methods.md: logit-mean, ds-fl:era, cfd, teacher-only, ...

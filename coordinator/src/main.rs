@@ -219,7 +219,8 @@ fn prepare(config: Config, epoch: Option<u64>) -> Result<Loaded, Failure> {
         )
     })?;
     let _lock = lock::take(folder)?;
-    let mut store = FileStore::open_at(&folder.join("rounds.redb")).map_err(unusable)?;
+    let store = FileStore::open_at(&folder.join("rounds.redb")).map_err(unusable)?;
+    let mut store = store.remembering(config.history);
     let rolled_back = epoch.map(|named| Ok((named, store.roll_back(named)?)));
     let rolled_back = rolled_back.transpose().map_err(unusable)?;
     let epoch = store.epoch().number;

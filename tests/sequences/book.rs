@@ -200,6 +200,7 @@ impl Book {
         // So must do the checker, which knows of files alone.
         let records = Records {
             coordinator: Some(CoordinatorRecord {
+                begins: 0,
                 history: history.to_vec(),
                 open: None,
                 again: BTreeSet::new(),

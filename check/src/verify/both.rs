@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fedistill_client::journal::What;
-use fedistill_coordinator::Closed;
 use fedistill_protocol::{Digest, Name, RoundId};
 
 use super::covered::Covered;
@@ -15,53 +14,49 @@ use crate::{ClientRecord, CoordinatorRecord, Records};
 pub(super) fn receipts(
     client: &ClientRecord,
     coordinator: &CoordinatorRecord,
+    said: &Said<'_>,
     report: &mut Report,
 ) {
-    let closed: BTreeMap<(u32, u32), &Closed> = coordinator
-        .history
-        .iter()
-        .map(|closed| ((closed.id.round, closed.id.attempt), closed))
-        .collect();
+    let own = said.get(client.name.as_str()).into_iter().flatten();
+    let known: BTreeSet<(RoundId, String)> =
+        own.map(|(id, blob)| (*id, blob.to_string())).collect();
+    let tries: BTreeSet<RoundId> = known.iter().map(|(id, _)| *id).collect();
     let counted = client.lines.iter().filter(|l| l.what == What::Counted);
+    let mut forgotten = 0;
     for line in counted {
         let id = RoundId {
             round: line.round,
             attempt: line.attempt,
         };
-        let open = coordinator.open.as_ref();
-        let open = open.filter(|(open, _)| *open == id).map(|(_, taken)| taken);
-        let closed = closed.get(&(line.round, line.attempt));
-        let known = closed
-            .map(|closed| &closed.acknowledged)
-            .or(open)
-            .and_then(|taken| {
-                let own = taken.iter().find(|(name, _)| name.as_str() == client.name);
-                own.map(|(_, blob)| blob.to_string())
-            });
-        let history = coordinator.history.iter().map(|closed| &closed.late);
-        let late = history.chain([&coordinator.late]).find_map(|late| {
-            let own = late.iter().find(|(name, late)| {
-                (name.as_str(), late.of) == (client.name.as_str(), id)
-                    && line.blob == Some(late.blob.to_string())
-            });
-            own.map(|(_, late)| late.blob.to_string())
-        });
-        let known = late.or(known);
-        if known.as_deref() != line.blob.as_deref() {
-            let lost = match Between::of(Some(coordinator), line.epoch, coordinator.epoch) {
-                Between::OneState | Between::Unknown => String::new(),
-                lost => format!(": it was counted in epoch {}, {lost}", line.epoch),
-            };
-            let how = format!(
-                "{} has a receipt of round {id}, of which the coordinator {}{lost}",
-                client.name,
-                match known {
-                    None => "knows nothing",
-                    Some(_) => "has another contribution",
-                }
-            );
-            report.wrong(Invariant::Acknowledged, how);
+        let blob = line.blob.clone().unwrap_or_default();
+        if known.contains(&(id, blob)) {
+            continue;
         }
+        let has_another = tries.contains(&id);
+        let may_be_forgotten = !has_another && id.round < coordinator.begins;
+        let lost = match Between::of(Some(coordinator), line.epoch, coordinator.epoch) {
+            Between::OneState | Between::Unknown if may_be_forgotten => {
+                forgotten += 1;
+                continue;
+            }
+            Between::OneState | Between::Unknown => String::new(),
+            lost => format!(": it was counted in epoch {}, {lost}", line.epoch),
+        };
+        let how = format!(
+            "{} has a receipt of round {id}, of which the coordinator {}{lost}",
+            client.name,
+            match has_another {
+                false => "knows nothing",
+                true => "has another contribution",
+            }
+        );
+        report.wrong(Invariant::Acknowledged, how);
+    }
+    if forgotten > 0 {
+        report.unverified.push(format!(
+            "{forgotten} receipts of {} from before round {}, with which the coordinator's history begins",
+            client.name, coordinator.begins
+        ));
     }
 }
 

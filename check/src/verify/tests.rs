@@ -79,6 +79,7 @@ fn sound() -> Records {
     Records {
         coordinator: Some(CoordinatorRecord {
             history,
+            begins: 0,
             open: Some((id(2, 0), taken)),
             again: BTreeSet::new(),
             late: BTreeMap::new(),
@@ -107,6 +108,42 @@ fn a_sound_federation_with_crashes_is_found_sound() {
         report.to_string(),
         "not verified: 3 contributions of 1 clients whose folders are not here: ward-2\n2 rounds came about, 1 tries were given up; 7 contributions acknowledged, 4 receipts in the journals of 1 clients; nothing lost, nothing counted twice, as far as these folders tell"
     );
+}
+
+/// As a coordinator leaves it whose `history` was full.
+#[test]
+fn what_a_coordinator_has_forgotten_is_not_verified_and_what_it_remembers_is() {
+    let mut records = sound();
+    let coordinator = records.coordinator.as_mut().unwrap();
+    coordinator.history.remove(0);
+    coordinator.begins = 1;
+    let report = verify(&records, None);
+    assert_eq!(report.broken, []);
+    let told = report.to_string();
+    for unknown in [
+        "whether all rounds before round 1 came about: the coordinator's history begins with that one",
+        "1 receipts of ward-1 from before round 1, with which the coordinator's history begins",
+    ] {
+        assert!(told.contains(unknown), "{told}");
+    }
+    // A gap, and a receipt that is lost, are told from what was forgotten.
+    for (forgets, round, what) in [
+        (1, 2, "round 1.1, of which the coordinator knows nothing"),
+        (
+            0,
+            3,
+            "1 rounds came about from round 1 on, and round 3 is next",
+        ),
+    ] {
+        let mut records = records.clone();
+        let coordinator = records.coordinator.as_mut().unwrap();
+        coordinator.round = round;
+        for closed in coordinator.history.iter_mut().filter(|_| forgets > 0) {
+            closed.acknowledged.remove(&name("ward-1"));
+        }
+        let told = verify(&records, None).to_string();
+        assert!(told.contains(what), "{told}");
+    }
 }
 
 #[test]

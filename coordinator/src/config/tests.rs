@@ -45,6 +45,17 @@ fn the_second_door_is_shut_unless_it_is_named() {
 }
 
 #[test]
+fn a_million_contributions_are_remembered_unless_the_file_says_otherwise() {
+    let text = example();
+    assert_eq!(written(&text).unwrap().history, 1_000_000);
+    let less = text.replace("# history = 1000000 ", "history = 0 ");
+    assert_eq!(written(&less).unwrap().history, 0);
+    let wrong = text.replace("# history = 1000000 ", "history = -1 ");
+    let error = written(&wrong).unwrap_err().to_string();
+    assert!(error.contains("history") && error.contains("-1"), "{error}");
+}
+
+#[test]
 fn training_is_as_the_file_says() {
     let usual = written(&example()).unwrap().settings(500).unwrap().training;
     assert_eq!(

@@ -1,5 +1,6 @@
 mod fence;
 mod open_try;
+mod remembered;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +25,8 @@ const ANSWERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("answers")
 
 /// Tries that are over: round and attempt, and what became of each, as JSON.
 const HISTORY: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("history");
-/// `epoch`, `first` and `rolled-back`: see [`Epoch`]; `writes`: how many transactions there were.
+/// `epoch`, `first` and `rolled-back`: see [`Epoch`]; `writes`: how many transactions there were; `remembered`: how
+/// many tries and contributions the history has; `begins`: the first round of which it has forgotten nothing.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Bytes of the file that are held in memory: a round's contributions are written once and hardly
@@ -44,6 +46,8 @@ pub struct FileStore {
     writes: u64,
     /// Whether the one that was tried last may have come about though it failed.
     unsure: bool,
+    /// How many tries that are over, and contributions to them, are remembered.
+    remembered: u64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -71,6 +75,10 @@ impl Head {
 }
 
 impl FileStore {
+    /// Tries that are over, and contributions to them, that a store remembers if it is not told otherwise: some 180
+    /// bytes each.
+    pub const REMEMBERED: u64 = 1_000_000;
+
     /// Opens the store in `path`, or makes it, readable by its owner alone.
     ///
     /// # Errors
@@ -99,6 +107,33 @@ impl FileStore {
         Ok(this)
     }
 
+    /// Remembers so many tries that are over, and contributions to them, in place of [`Self::REMEMBERED`]; those of the
+    /// last round that came about always.
+    #[must_use]
+    pub fn remembering(mut self, most: u64) -> Self {
+        self.remembered = most;
+        self
+    }
+
+    /// The first round of which nothing is forgotten.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn begins(&self) -> Result<u32, StoreError> {
+        self.read_begins().map_err(|error| self.failed(error))
+    }
+
+    fn read_begins(&self) -> Result<u32, Fail> {
+        let transaction = self.database.read()?;
+        let numbers = match transaction.open_table(NUMBERS) {
+            Ok(numbers) => numbers,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        let begins = numbers.get("begins")?.map_or(0, |round| round.value());
+        Ok(begins.try_into()?)
+    }
+
     fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
         let opened = Handle::open(path, CACHE, FORMAT);
         let database = opened.map_err(|error| match error {
@@ -117,6 +152,7 @@ impl FileStore {
             before: 0,
             writes: 0,
             unsure: false,
+            remembered: Self::REMEMBERED,
         })
     }
 
@@ -188,7 +224,7 @@ impl FileStore {
 
     fn write_open(&mut self, plan: &RoundPlan, cohort: &BTreeMap<Name, u32>) -> Result<(), Fail> {
         self.transact(|this, transaction| {
-            open_try::end(transaction, this.epoch, None)?;
+            open_try::end(transaction, this.epoch, None, this.remembered)?;
             open_try::begin(transaction, plan, cohort, &[Event::Opened(plan.id)])
         })
     }
@@ -206,7 +242,7 @@ impl FileStore {
             opens: next.opens.and_then(Head::millis),
         };
         self.transact(|this, transaction| {
-            open_try::end(transaction, this.epoch, Some(outcome))?;
+            open_try::end(transaction, this.epoch, Some(outcome), this.remembered)?;
             {
                 let mut values = transaction.open_table(VALUES)?;
                 values.insert("state", serde_json::to_vec(&head)?.as_slice())?;

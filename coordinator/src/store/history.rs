@@ -123,6 +123,11 @@ impl From<&Closed> for ClosedRecord {
 }
 
 impl ClosedRecord {
+    /// What it takes of a store's memory: one, and one for each contribution.
+    pub(super) fn weight(&self) -> u64 {
+        1 + (self.acknowledged.len() + self.late.len()) as u64
+    }
+
     /// The try that this is about.
     pub(super) fn closed(self, id: RoundId) -> Result<Closed, Fail> {
         let acknowledged = self.acknowledged.iter();

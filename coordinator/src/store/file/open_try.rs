@@ -6,7 +6,8 @@ use fedistill_federation::{Event, Folded};
 use fedistill_protocol::{Message, Name, RoundId, RoundPlan, frame};
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{ANSWERS, EVENTS, HISTORY, VALUES};
+use super::remembered::remember;
+use super::{ANSWERS, EVENTS, VALUES};
 use crate::store::history::{ClosedRecord, now};
 use crate::store::line::{Line, read_plan};
 use crate::store::record::Fail;
@@ -44,11 +45,13 @@ pub(super) fn write_events(transaction: &WriteTransaction, more: &[Event]) -> Re
     Ok(())
 }
 
-/// The open try goes into the history, as of a process of this epoch, and is no longer open.
+/// The open try goes into the history, as of a process of this epoch, and is no longer open. So much at `most` is
+/// remembered: see [`remember`].
 pub(super) fn end(
     transaction: &WriteTransaction,
     epoch: Epoch,
     outcome: Option<&Outcome>,
+    most: u64,
 ) -> Result<(), Fail> {
     let mut values = transaction.open_table(VALUES)?;
     let plan = values.remove("plan")?.map(|plan| plan.value().to_vec());
@@ -85,9 +88,7 @@ pub(super) fn end(
             late,
             outcome: outcome.cloned(),
         });
-        let mut history = transaction.open_table(HISTORY)?;
-        let closed = serde_json::to_vec(&closed)?;
-        history.insert((id.round, id.attempt), closed.as_slice())?;
+        remember(transaction, id, &closed, most)?;
     }
     events.retain(|_, _| false)?;
     transaction.open_table(ANSWERS)?.retain(|_, _| false)?;
