@@ -2,22 +2,23 @@
 //! device, so these go through no protocol and exist in the simulator alone.
 
 mod fusion;
+mod local;
+mod sum;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use fedistill_client::PrivateData;
 use fedistill_coordinator::Saved;
 use fedistill_federation::method::Given;
 use fedistill_federation::{MethodError, Setting, select};
-use fedistill_learning::{LearnError, Learner, Model, Objective, Samples, Schedule, Targets, seed};
-use fedistill_protocol::{Digest, Loss, LossTerm, Name, Toward};
+use fedistill_learning::{LearnError, Learner, Model, Samples, seed};
+use fedistill_protocol::Digest;
 use fedistill_transport::{Flow, Traffic};
 
 use self::fusion::Lesson;
 pub use self::fusion::{FEDDF, Fusion};
+use self::local::Work;
 use crate::board::Seen;
 use crate::journal::Stage;
 use crate::metrics::{ClientScore, Measure, ServerScore};
@@ -258,102 +259,6 @@ pub(crate) fn average_kept(
     Ok(outcome)
 }
 
-/// What clients do in one round.
-struct Work<'a> {
-    world: &'a World,
-    plan: &'a Plan,
-    /// What they begin with.
-    parameters: &'a [f32],
-    /// The transfer samples on which they are asked for logits.
-    rows: &'a [usize],
-    seed: u64,
-}
-
-impl Work<'_> {
-    /// Means of the parameters, by number of samples, and of the logits of all asked clients.
-    fn train(
-        &self,
-        asked: &[usize],
-        names: &[Name],
-        desks: &[Mutex<Learner>],
-    ) -> Result<(Vec<f32>, Vec<f32>), SimulationError> {
-        let classes = self.world.test.classes().len();
-        let sums = Mutex::new((
-            Sum::new(self.parameters.len()),
-            Sum::new(self.rows.len() * classes),
-        ));
-        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-        // The most work first, so that no worker is left alone with it at the end.
-        let mut asked = asked.to_vec();
-        asked.sort_by_key(|&client| std::cmp::Reverse(self.world.private[client].len()));
-        let asked = &asked;
-        std::thread::scope(|scope| {
-            for desk in desks {
-                let (sums, next, failed) = (&sums, &next, &failed);
-                scope.spawn(move || {
-                    let mut learner = lock(desk);
-                    while let Some(&client) = asked.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let done = self.train_one(&mut learner, client, &names[client]);
-                        let added = done.and_then(|logits| {
-                            let mut sums = lock(sums);
-                            let samples = self.world.private[client].len() as i64;
-                            sums.0.add(samples, learner.model().weights())?;
-                            sums.1.add(1, &logits)
-                        });
-                        if let Err(error) = added {
-                            // The first client's, whoever comes first.
-                            let mut failed = lock(failed);
-                            if failed.as_ref().is_none_or(|(other, _)| client < *other) {
-                                *failed = Some((client, error));
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        if let Some((client, error)) = lock(&failed).take() {
-            let why = format!("client {}: {error}", names[client]);
-            return Err(SimulationError::Settings(why));
-        }
-        let sums = lock(&sums);
-        Ok((sums.0.mean(), sums.1.mean()))
-    }
-
-    fn train_one(
-        &self,
-        learner: &mut Learner,
-        client: usize,
-        name: &Name,
-    ) -> Result<Vec<f32>, SimulationError> {
-        let data = &self.world.private[client];
-        let training = &self.plan.training;
-        learner.set_weights(self.parameters)?;
-        learner.begin(training.optimiser);
-        let schedule = Schedule {
-            epochs: training.private_epochs.into(),
-            batch: training.batch.into(),
-        };
-        let mut order = seed::stream(self.seed, &format!("order/{name}"));
-        let mut noise = seed::stream(self.seed, &format!("noise/{name}"));
-        let terms = [LossTerm::new(
-            Loss::CrossEntropy {
-                smoothing: training.label_smoothing,
-            },
-            Toward::Labels,
-        )];
-        let (mut samples, mut labels) = (Vec::new(), Vec::new());
-        for batch in schedule.batches(data.len(), &mut order) {
-            samples.clear();
-            labels.clear();
-            data.batch(&batch, &mut samples, &mut labels)
-                .map_err(|error| SimulationError::Internal(error.to_string()))?;
-            let objective = Objective::new(&terms, Targets::hard(&labels));
-            learner.step(&samples, &objective, &mut noise)?;
-        }
-        Ok(learner.logits_of(&self.world.transfer, self.rows)?)
-    }
-}
-
 /// Samples that a worker takes at a time.
 const CHUNK: usize = 256;
 
@@ -416,71 +321,6 @@ fn answer(
     Ok(logits)
 }
 
-/// A weighted sum in fixed point, so that it does not depend on who comes first.
-struct Sum {
-    weight: i64,
-    values: Vec<i128>,
-}
-
-impl Sum {
-    /// A step of fixed point is 2^-44, finer than an f32 above 2^-20.
-    const SCALE: f64 = (1u64 << 44) as f64;
-    /// Values below this (2^60), times weights that add up to 2^20, stay within 124 bits.
-    const BOUND: f32 = (1u64 << 60) as f32;
-    const MOST_WEIGHT: i64 = 1 << 20;
-
-    fn new(values: usize) -> Self {
-        Self {
-            weight: 0,
-            values: vec![0; values],
-        }
-    }
-
-    fn add(&mut self, weight: i64, values: &[f32]) -> Result<(), SimulationError> {
-        self.weight += weight;
-        if self.weight > Self::MOST_WEIGHT {
-            let most = Self::MOST_WEIGHT;
-            let why = format!("a cohort of more than {most} samples cannot be averaged");
-            return Err(SimulationError::Settings(why));
-        }
-        if !values.iter().all(|value| value.abs() < Self::BOUND) {
-            return Err(LearnError::Diverged.into());
-        }
-        for (sum, &value) in self.values.iter_mut().zip(values) {
-            *sum += i128::from(weight) * (f64::from(value) * Self::SCALE).round() as i128;
-        }
-        Ok(())
-    }
-
-    fn mean(&self) -> Vec<f32> {
-        let divisor = self.weight.max(1) as f64 * Self::SCALE;
-        let values = self.values.iter();
-        values.map(|&sum| (sum as f64 / divisor) as f32).collect()
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mean_is_weighted_and_bounded() {
-        let mut sum = Sum::new(2);
-        sum.add(3, &[1.0, -0.5]).unwrap();
-        sum.add(1, &[5.0, 0.5]).unwrap();
-        assert_eq!(sum.mean(), [2.0, -0.25]);
-        // Variances that a batch normalisation gathers may well be large.
-        sum.add(4, &[6.0e6, -0.25]).unwrap();
-        assert_eq!(sum.mean(), [3_000_001.0, -0.25]);
-        assert!(sum.add(1, &[f32::NAN, 0.0]).is_err());
-        // Of one client, a mean is what it is.
-        let mut one = Sum::new(2);
-        one.add(7, &[1.0e-3, -123.456]).unwrap();
-        assert_eq!(one.mean(), [1.0e-3, -123.456]);
-        assert!(sum.add(i64::from(u32::MAX), &[0.0, 0.0]).is_err());
-    }
 }
