@@ -1,6 +1,7 @@
 //! Configuration files: TOML, in which a key that is not known is an error.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +43,10 @@ pub enum ConfigError {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text = fs::read_to_string(path).map_err(|error| ConfigError::Read {
         path: path.to_owned(),
-        why: error.to_string(),
+        why: match error.kind() {
+            ErrorKind::NotFound => "there is no such file: name another with --config".to_owned(),
+            _ => error.to_string(),
+        },
     })?;
     parse(path, &text)
 }
