@@ -240,6 +240,7 @@ fn clients_that_come_after_the_end_are_told_of_it() {
     };
     late(0);
     coordinator.wait_for("all rounds are done: for 3600 s whoever comes is told so");
+    assert_eq!(status(&deployment)["stage"], "finished");
     late(1);
     Running::stop(vec![coordinator]);
     assert_eq!(status(&deployment)["stage"], "finished");

@@ -184,6 +184,7 @@ impl Coordinator {
         };
         let farewell = self.settings.farewell;
         if matches!(result, Ok(Ended::Finished)) && !farewell.is_zero() {
+            self.observer.finished();
             let seconds = farewell.as_secs_f64();
             tracing::info!("all rounds are done: for {seconds} s whoever comes is told so");
             tokio::select! {

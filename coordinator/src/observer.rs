@@ -80,6 +80,9 @@ pub trait Observer: Send {
         let _ = (client, reason);
     }
 
+    /// All rounds are done; the process may stay for a while, to tell whoever comes.
+    fn finished(&mut self) {}
+
     /// A try at a round has missed its quorum and is given up.
     fn round_aborted(&mut self, id: RoundId) {
         let _ = id;

@@ -178,6 +178,11 @@ impl Observer for Bookkeeper {
         self.update(teacher);
     }
 
+    fn finished(&mut self) {
+        self.status.stage = Stage::Finished;
+        self.write();
+    }
+
     fn models(&mut self, parameters: &BTreeMap<Name, u64>) {
         self.status.ledger.models(parameters);
     }
