@@ -259,7 +259,7 @@ impl Coordinator {
                 }
             }
         };
-        hub.open(None);
+        // Who is late meets either the open round or what is left behind of it.
         match &outcome {
             Some(_) => {
                 self.leave_behind(hub, &planned.plan, &cohort, &machine);
@@ -267,6 +267,7 @@ impl Coordinator {
             }
             None => self.give_up_on(&machine),
         }
+        hub.open(None);
         Ok((planned, outcome))
     }
 
