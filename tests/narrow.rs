@@ -13,8 +13,9 @@ use fedistill_protocol::blob::Assembler;
 use fedistill_protocol::{
     Digest, Elements, Loss, LossTerm, Message, RoundId, RoundPlan, Rows, Toward, TransferSet,
 };
-use fedistill_tests::{Device, Handmade, Relay, Weather, clinic};
-use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
+use fedistill_tests::{Device, Handmade, Relay, Weather, Wire, clinic};
+use fedistill_transport::quic::{Limits, Manner, QuicDialer, QuicListener};
+use fedistill_transport::tcp::{TcpDialer, TcpListener};
 use fedistill_transport::{Connection, Dial, Frames, Listen, blobs};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
@@ -28,6 +29,13 @@ struct Line {
     relay: Relay,
     device: Device,
     handmade: Handmade,
+}
+
+/// What a client and its coordinator talk over.
+#[derive(Clone, Copy)]
+enum Over {
+    Quic,
+    Tcp,
 }
 
 impl Line {
@@ -51,6 +59,17 @@ impl Line {
             device: handmade.enrol(1),
             handmade,
         }
+    }
+
+    /// A second door, and a line to it that is as narrow.
+    fn over_tcp(&self, runtime: &Runtime) -> (TcpListener, Wire) {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let within = runtime.enter();
+        let host = self.handmade.host();
+        let door = TcpListener::bind(any, &host, Limits::default()).unwrap();
+        drop(within);
+        let wire = Wire::narrow(&door.address().to_string(), RATE);
+        (door, wire)
     }
 
     fn dialer(&self) -> QuicDialer {
@@ -95,14 +114,34 @@ async fn offer(connection: Arc<dyn Connection>, set: Arc<[u8]>) {
 
 #[test]
 fn a_transfer_outlives_the_rounds_that_come_and_go_meanwhile() {
+    outlives(Over::Quic);
+}
+
+#[test]
+fn so_it_does_over_tcp() {
+    outlives(Over::Tcp);
+}
+
+fn outlives(over: Over) {
     /// Too short a time for a chunk.
     const ROUND: Duration = Duration::from_millis(250);
+    /// A third of this apart are the signs of life of who is at work.
+    const SILENCE: Duration = Duration::from_millis(300);
     let runtime = runtime();
     let line = Line::narrow(&runtime);
+    let tcp = matches!(over, Over::Tcp).then(|| line.over_tcp(&runtime));
+    let (listener, dialer): (&dyn Listen, Box<dyn Dial>) = match &tcp {
+        None => (&line.listener, Box::new(line.dialer())),
+        Some((door, wire)) => {
+            let (address, own) = (wire.address().to_owned(), &line.device.identity);
+            let dialer = TcpDialer::new(address, None, own, Manner::default());
+            (door, Box::new(dialer.unwrap()))
+        }
+    };
     let set = set();
     let packed: Arc<[u8]> = set.pack().into();
     let coordinator = async {
-        let connection = line.listener.accept().await.unwrap();
+        let connection = listener.accept().await.unwrap();
         let stream = connection.accept().await.unwrap();
         let Frames {
             mut writer,
@@ -115,6 +154,7 @@ fn a_transfer_outlives_the_rounds_that_come_and_go_meanwhile() {
         let mut welcome = clinic::welcome(&set);
         welcome.federation = line.handmade.name();
         welcome.transfer.classes = line.handmade.classes();
+        welcome.heartbeat_ms = SILENCE.as_millis() as u32;
         writer.send(&welcome.into()).await.unwrap();
         tokio::spawn(offer(Arc::clone(&connection), Arc::clone(&packed)));
         let rounds = async {
@@ -125,10 +165,12 @@ fn a_transfer_outlives_the_rounds_that_come_and_go_meanwhile() {
             }
         };
         let answered = async {
+            let mut beats = 0;
             loop {
                 match reader.next().await.unwrap() {
-                    Some(Message::Contribution(_)) => return,
-                    Some(Message::Heartbeat(_)) => {}
+                    // Its training takes no time: while it fetched, it was not silent either.
+                    Some(Message::Contribution(_)) => return assert!(beats > 5, "{beats}"),
+                    Some(Message::Heartbeat(_)) => beats += 1,
                     other => panic!("{other:?}"),
                 }
             }
@@ -139,10 +181,7 @@ fn a_transfer_outlives_the_rounds_that_come_and_go_meanwhile() {
         }
     };
     let student = line.handmade.student(1);
-    let client = line
-        .handmade
-        .client(&line.device, student, line.dialer())
-        .run();
+    let client = line.handmade.client(&line.device, student, dialer).run();
     let life = async {
         tokio::select! {
             ended = client => panic!("{ended:?}"),

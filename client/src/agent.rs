@@ -139,6 +139,17 @@ impl Agent {
         }
     }
 
+    /// The round that the coordinator waits for it in: what its plan needs is on its way, it is being trained for, or its
+    /// answer is given and has no receipt yet.
+    pub fn at_work(&self) -> Option<RoundId> {
+        match &self.work {
+            Work::Idle => None,
+            Work::Waiting(waiting) => Some(waiting.plan.id),
+            Work::Training(plan) => Some(plan.id),
+            Work::Done(done) => done.awaits_receipt(),
+        }
+    }
+
     /// The blobs of the contribution that waits for its receipt.
     pub fn offered(&self) -> &[Blob] {
         match &self.work {

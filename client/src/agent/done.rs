@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fedistill_protocol::{
-    Answers, Contribution, Digest, ProtocolError, Receipt, RoundPlan, Update, Version,
+    Answers, Contribution, Digest, ProtocolError, Receipt, RoundId, RoundPlan, Update, Version,
 };
 
 use super::{Blob, Waiting};
@@ -46,6 +46,11 @@ impl Asked {
 }
 
 impl Done {
+    /// The round whose coordinator has not yet said what it makes of this.
+    pub(super) fn awaits_receipt(&self) -> Option<RoundId> {
+        (!self.counted && !self.rejected).then_some(self.contribution.id)
+    }
+
     /// Packs what a plan has come to, for a coordinator of this version; as an update of what was `given` before too,
     /// where that is shorter.
     pub(super) fn of(

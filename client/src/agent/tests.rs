@@ -214,10 +214,12 @@ fn a_round_goes_from_hello_to_receipt() {
         (*blob, bytes.len() as u64)
     );
     let receipt = Receipt { id, blob: *blob };
+    assert_eq!(agent.at_work(), Some(id), "it is waited for");
     assert_eq!(
         hear(&mut agent, receipt),
         [Output::Retract, Output::Counted(id)]
     );
+    assert_eq!(agent.at_work(), None);
     assert!(
         hear(&mut agent, receipt).is_empty(),
         "a second receipt says nothing new"

@@ -96,7 +96,9 @@ impl Conversation<'_> {
                 Some(fetched) = self.fetching.ended() => self.got(fetched)?,
                 Some(trained) = self.client.results.1.recv() => self.trained(*trained),
                 _ = self.beat.tick() => {
-                    if let Some(id) = self.client.agent.training() {
+                    // On a slow line what is fetched or given back takes long between two of its chunks, at the other
+                    // end too; one that stands still ends the connection.
+                    if let Some(id) = self.client.agent.at_work() {
                         self.writer.send(&Heartbeat { id }.into()).await?;
                     }
                 }
