@@ -11,7 +11,7 @@ mod pause;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fedistill_federation::{Ask, Probes, State};
+use fedistill_federation::{Ask, Event, Probes, State};
 use fedistill_learning::Samples;
 use fedistill_protocol::{Digest, Goodbye, RoundId, TransferManifest, TransferSet, Version};
 use fedistill_transport::Listen;
@@ -336,6 +336,11 @@ impl Coordinator {
     /// The version in whose words an interrupted round is what would be asked now; `None` where settings have changed
     /// since. A program before this one may have packed the round's lessons otherwise.
     fn words_of(&self, saved: &OpenRound, ask: &Ask, state: &State) -> Option<Version> {
+        let folds = |event: &Event| matches!(event, Event::Folded { .. });
+        if self.settings.method.keeps_each() && saved.events.iter().any(folds) {
+            // Its sum has what this method would not see.
+            return None;
+        }
         Version::ALL.into_iter().find(|words| {
             let (id, cohort) = (saved.plan.id, &saved.cohort);
             let planned = self

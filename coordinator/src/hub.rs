@@ -203,6 +203,13 @@ impl Hub {
         }
     }
 
+    /// The version that a client speaks, if it is connected.
+    pub(crate) fn speaks(&self, client: &Name) -> Option<Version> {
+        let state = self.state();
+        let member = state.members.get(client)?;
+        Some(member.connection.version())
+    }
+
     /// Sends what a client has to know of round `id`, in the words of its version, once on each connection; whether it
     /// did.
     pub(crate) fn greet(

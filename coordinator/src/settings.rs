@@ -95,6 +95,9 @@ impl Settings {
                 }
             ));
         }
+        if self.attempts == Some(0) {
+            return wrong("round.attempts is 0, and a round needs one: write at least 1, or take it out to try for ever".to_owned());
+        }
         check_classes(&self.classes)?;
         let mut room = Partial::MOST_WEIGHT;
         if let Late::Fold { exponent } = self.late {

@@ -67,6 +67,52 @@ async fn who_is_late_counts_in_the_next_round_where_that_is_asked_for() {
     assert_eq!(outcomes.collect::<Vec<_>>(), expected);
 }
 
+/// The coordinator was started again meanwhile, and an answer is given again only where its plan is heard again.
+#[tokio::test]
+async fn who_is_late_is_asked_again_by_a_coordinator_that_was_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rounds.redb");
+    let begin = || {
+        let settings = Settings {
+            rounds: 2,
+            open_with: 2,
+            rows: 10,
+            late: Late::Fold { exponent: 0.5 },
+            ..settings()
+        };
+        let store = Box::new(FileStore::open_at(&path).unwrap());
+        Run::of(Coordinator::new(settings, transfer(), None, store).unwrap())
+    };
+    let round = |round| RoundId { round, attempt: 0 };
+    let said = said([0.5, -0.5], 10);
+    let bytes = said.len() as u64;
+    let (run, door) = begin();
+    let ([mut quick, _slow], _) = enter(&door, ["quick", "slow"]).await;
+    quick.contribute(round(0), bytes, said.clone()).await;
+    assert!(matches!(quick.next().await, Message::Plan(plan) if plan.id == round(1)));
+    run.end().await;
+
+    let (run, door) = begin();
+    let ([mut slow], asked) = enter(&door, ["slow"]).await;
+    assert_eq!(asked, round(0));
+    let receipt = slow.contribute(asked, bytes, said.clone()).await;
+    assert!(
+        matches!(receipt, Message::Receipt(receipt) if receipt.id == asked),
+        "{receipt:?}"
+    );
+    drop(slow);
+    // What counts is not asked for again: who has its receipt would take that for a state that was lost.
+    let mut slow = Puppet::connect(&door, "slow", classes()).await;
+    assert!(matches!(slow.next().await, Message::Welcome(_)));
+    let ([mut quick], asked) = enter(&door, ["quick"]).await;
+    assert_eq!(asked, round(1));
+    quick.contribute(asked, bytes, said).await;
+    assert!(matches!(slow.next().await, Message::Plan(plan) if plan.id == round(2)));
+    run.end().await;
+    let history = FileStore::look_at(&path).unwrap().history().unwrap();
+    assert_eq!(history[1].late[&name("slow")].of, round(0));
+}
+
 /// Its receipt was lost, with its connection or with the coordinator.
 #[tokio::test]
 async fn who_sends_again_what_counts_in_the_last_round_gets_the_same_receipt() {

@@ -186,6 +186,7 @@ impl Coordinator {
             .iter()
             .map(|bytes| Arc::from(bytes.as_slice()));
         hub.offer(std::iter::once(Arc::clone(&self.set)).chain(blobs));
+        let is_resumed = !events.is_empty() || id.attempt > 0;
         let now = Instant::now();
         let mut clock = Awake::new(now, self.settings.silence);
         let mut machine = match events.is_empty() {
@@ -216,6 +217,9 @@ impl Coordinator {
         let latest = words(Version::LATEST)?;
         let mut asking = Asking::new(&cohort, latest, older, self.at_once);
         asking.go_on(hub, &machine, id);
+        for client in hub.connected().into_iter().filter(|_| is_resumed) {
+            self.ask_again(hub, &client, &cohort, &machine);
+        }
         for arrival in self.early() {
             asking.heard(hub, &arrival, id);
             if let Some(input) = input(arrival, id) {
@@ -241,6 +245,9 @@ impl Coordinator {
                         return Err(CoordinatorError::Settings("nobody listens".to_owned()));
                     };
                     asking.heard(hub, &arrival, id);
+                    if let Arrival::Joined(client) = &arrival {
+                        self.ask_again(hub, client, &cohort, &machine);
+                    }
                     if let Arrival::Refused(name, _, why) = &arrival {
                         self.refusal = Some(format!("{name}: {why}"));
                     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fedistill_federation::{Before, Committed, Event, Folding, Late, Round};
-use fedistill_protocol::{Name, RejectReason, Rejected, RoundId, RoundPlan};
+use fedistill_protocol::{Message, Name, RejectReason, Rejected, RoundId, RoundPlan, Version};
 use tokio::sync::mpsc;
 
 use super::Coordinator;
-use crate::hub::{Arrival, Hub};
+use crate::hub::{Arrival, Hub, encode};
 
 /// What is left to do of the round before.
 #[derive(Default)]
@@ -132,6 +132,31 @@ impl Coordinator {
                 let rejected = Rejected::new(RejectReason::TooLate, detail);
                 hub.send(&client, &rejected.about(id).into());
             }
+        }
+    }
+
+    /// Asks a client once more, once on each connection, what it was asked in the round before, where its answer to that
+    /// may still count and the open round does not ask it. A client of a coordinator that was started again gives its answer
+    /// again only where it hears the plan again: by the same number, another state could ask something else.
+    pub(super) fn ask_again(
+        &self,
+        hub: &Hub,
+        client: &Name,
+        cohort: &BTreeMap<Name, u32>,
+        machine: &Round,
+    ) {
+        let Some(before) = &self.behind.before else {
+            return;
+        };
+        let is_awaited = before.missing.contains_key(client)
+            && !cohort.contains_key(client)
+            && !machine.late().contains_key(client);
+        // One of an older version was sent its lessons packed otherwise, and those are gone.
+        if is_awaited
+            && hub.speaks(client) == Some(Version::LATEST)
+            && let Some(frame) = encode(&Message::Plan(before.plan.clone()))
+        {
+            hub.greet(client, before.plan.id, |_| frame);
         }
     }
 

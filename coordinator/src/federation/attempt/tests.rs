@@ -1,4 +1,4 @@
-use fedistill_federation::{Before, Late, Quorum};
+use fedistill_federation::{Before, Folded, Late, Quorum, method};
 use fedistill_protocol::{Answers, Digest};
 use tokio::time::Instant as Moment;
 
@@ -226,4 +226,44 @@ async fn what_was_acknowledged_before_a_crash_counts_though_its_client_is_gone()
     let outcome = tokio::time::timeout(SECOND, attempt).await.unwrap();
     let (_, committed) = outcome.unwrap();
     assert_eq!(committed.unwrap().contributors, [name("a")]);
+}
+
+/// A median has no place for them, and asks the same.
+#[test]
+fn a_round_that_has_late_contributions_goes_on_only_where_they_can_count() {
+    for (method, folds) in [("logit-mean", true), ("logit-mean,robust=median", false)] {
+        let centre = coordinator(Settings {
+            method: method::by_name(method).unwrap().into(),
+            rounds: 2,
+            ..settings()
+        });
+        let state = State::default();
+        let ask = centre.ask(1, &state).unwrap();
+        let cohort = BTreeMap::from([(name("b"), 1)]);
+        let planned =
+            centre
+                .planner
+                .plan(first(1), ask.clone(), &state, &cohort, &[], Version::LATEST);
+        let report = planned.plan.report.clone().unwrap();
+        let values = vec![0.5; (report.about.count(2) * report.width) as usize];
+        let folded = Event::Folded {
+            client: name("a"),
+            folded: Folded {
+                of: first(0),
+                blob: Digest::of(b"contribution"),
+            },
+            parts: 1,
+            answers: Answers::new(report.kind, report.width, values).unwrap(),
+        };
+        let opened = Event::Opened(first(1));
+        for (events, goes_on) in [(vec![opened.clone()], true), (vec![opened, folded], folds)] {
+            let saved = OpenRound {
+                plan: planned.plan.clone(),
+                cohort: cohort.clone(),
+                events,
+            };
+            let words = centre.words_of(&saved, &ask, &state);
+            assert_eq!(words.is_some(), goes_on, "{method}: {:?}", saved.events);
+        }
+    }
 }
