@@ -255,6 +255,26 @@ async fn of_votes_ours_makes_as_much_as_vote() {
     assert!(bytes[0] <= 1.2 * bytes[1], "{bytes:.0?}");
 }
 
+/// A sample of *no waste* where no teacher speaks and each client's net has seen one class alone: what it says of samples
+/// of others is worth nothing, and `selective` leaves it out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_class_a_client_ours_makes_as_much_as_who_is_silent_about_the_rest() {
+    let [ours, theirs] = ["adaptive", "selective"].map(|method| {
+        run(Config {
+            method: method.to_owned(),
+            partition: Partition::Classes(1),
+            teacher: TeacherSource::None,
+            rounds: 10,
+            samples: 500,
+            baselines: false,
+            ..Config::default()
+        })
+    });
+    let students = [ours.await, theirs.await].map(|one| 100.0 * one.students_mean);
+    println!("students {students:.1?}");
+    assert!(students[0] >= students[1] - 1.0, "{students:.1?}");
+}
+
 /// Nets that differ in size and in kind, dealt out in turn.
 const MIX: [Architecture; 3] = [Architecture::MlpS, Architecture::MlpM, Architecture::ConvS];
 

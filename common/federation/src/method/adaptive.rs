@@ -1,7 +1,6 @@
-use fedistill_protocol::{About, AnswerKind, Answers, Precision, Rows};
+use fedistill_protocol::{About, AnswerKind, Answers, Precision, Rows, Silence};
 
-use super::catalogue::Entry;
-use super::parameter::{Given, Parameter};
+use super::parameter::Given;
 use super::pool::Witnessed;
 use super::vote::one_hot;
 use super::{
@@ -9,11 +8,14 @@ use super::{
     distil_then_train, mean, pass_on, take_logits, take_probabilities, thrift,
 };
 use crate::{Partial, Probes, State};
+pub(super) use entry::ENTRY;
 use measuring::Measuring;
 use notes::Notes;
 
+mod entry;
 mod measuring;
 mod notes;
+mod silence;
 mod votes;
 
 /// Ours: the mean of logits of clients, pooled with what the teacher said before it learnt anything,
@@ -37,127 +39,12 @@ pub(super) struct Adaptive {
     measuring: Measuring,
     /// Share of a client's own samples that it would vote on, where hard votes go up; 0: logits do.
     votes: f32,
+    /// Share of a client's own samples that it would say logits about; 0: as the method decides.
+    near: f32,
     /// What packing to few bits may lose, in nats a row.
     tolerance: f64,
     name: String,
 }
-
-pub(super) const ENTRY: Entry = Entry {
-    name: "adaptive",
-    variants: &[],
-    source: "ours",
-    summary: "The mean of clients' logits, corrected for their own label frequencies, is pooled with the teacher's first answers; how much those weigh is measured once, on labelled samples hidden among those that clients speak about. The teacher learns the result and never votes on it again.",
-    up: "logits on N samples: 4NC; with `votes` a class a sample, or nothing: at most N log2(C + 1) / 8",
-    down: "the pool on the N samples of the round before: 4NC; with `votes` its likeliest class",
-    loss: "KL to what came down (with `votes` cross-entropy); then cross-entropy",
-    good: "any teacher, any skew; `votes=0.75` where bytes are very few",
-    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; a weak teacher, 100 samples a round and clients of one class each, where `teacher-only` can be a point better; no more than three rounds with a good teacher, which `teacher-only` is a point better with too, as it is measured in the fourth; no teacher and clients of one class each, where `selective`, or `votes=0.75`, are three points better",
-    differs: "",
-    parameters: &[
-        Parameter {
-            key: "clip",
-            symbol: "",
-            what: "centred logits are cut off here, either way",
-            default: 20.0,
-            range: (0.01, Partial::BOUND as f64),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
-        Parameter {
-            key: "adjust",
-            symbol: "τ",
-            what: "share of the logarithm of its label frequencies that a client takes off its logits",
-            default: 0.5,
-            range: (0.0, 2.0),
-            one_of: &[],
-            whole: false,
-            source: "ours, after logit adjustment, Menon et al. 2021, where it is 1",
-        },
-        Parameter {
-            key: "trust",
-            symbol: "r",
-            what: "how many times the mean of clients the teacher weighs, as long as that is not measured",
-            default: 0.3,
-            range: (0.0, 1000.0),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
-        Parameter {
-            key: "census",
-            symbol: "",
-            what: "the round, from 0, in which the teacher's weight is measured",
-            default: 3.0,
-            range: (0.0, 1_000_000.0),
-            one_of: &[],
-            whole: true,
-            source: "ours: students know something by then",
-        },
-        Parameter {
-            key: "prior",
-            symbol: "",
-            what: "how many times the mean of clients the teacher weighs that what is measured is drawn towards",
-            default: 0.1,
-            range: (0.001, 1000.0),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
-        Parameter {
-            key: "least-trust",
-            symbol: "",
-            what: "the least weight of the teacher that is measured",
-            default: 0.01,
-            range: (0.0, 0.1),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
-        Parameter {
-            key: "most-trust",
-            symbol: "",
-            what: "the largest weight of the teacher that is measured, but for what `caution` asks for",
-            default: 0.5,
-            // Above all of the least ones, so that there is always something between them.
-            range: (0.1, 1000.0),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
-        Parameter {
-            key: "caution",
-            symbol: "z",
-            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where fewer than 200 were asked about, standard deviations of chance are on top, so many times the share of 200 that is missing",
-            default: 3.0,
-            range: (0.0, 10.0),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
-        Parameter {
-            key: "votes",
-            symbol: "q",
-            what: "where it is above 0, clients vote, a class a sample, as in `vote:ssfl` with this as its quantile, and a class a sample comes down; 0: logits, both ways",
-            default: 0.0,
-            range: (0.0, 1.0),
-            one_of: &[],
-            whole: false,
-            source: "ours; 0.75 is that of `vote`",
-        },
-        Parameter {
-            key: "tolerance",
-            symbol: "ε",
-            what: "labels cross in more bits than `packing` says, both ways, where so few would change what came down last by more than this, in nats of KL a sample; with `packing = \"u1\"`, in as few as they bear",
-            default: 0.1,
-            range: (0.0, 10.0),
-            one_of: &[],
-            whole: false,
-            source: "ours",
-        },
-    ],
-    make: |given| Box::new(Adaptive::new(given)),
-};
 
 impl Adaptive {
     fn new(given: &Given) -> Self {
@@ -172,6 +59,7 @@ impl Adaptive {
                 caution: given.get("caution"),
             },
             votes: given.get("votes") as f32,
+            near: given.get("near") as f32,
             tolerance: given.get("tolerance"),
             name: given.name(),
         }
@@ -211,6 +99,20 @@ impl Adaptive {
     fn census<'a>(&self, outlook: &Outlook<'a>, notes: &Notes) -> Option<&'a Probes> {
         let due = outlook.round >= self.census && notes.measured.is_none();
         outlook.probes.filter(|_| due && notes.first.is_some())
+    }
+
+    /// Where clients stay silent.
+    fn silence(&self, notes: &Notes) -> Silence {
+        match self.votes() {
+            true => votes::silence(self.votes),
+            false => silence::of(self.near, notes.first.is_some(), notes.all_speak),
+        }
+    }
+
+    /// Whether the method, and not the user, lets clients be silent.
+    fn silences(&self, notes: &Notes) -> bool {
+        let is_free = !self.votes() && self.near == 0.0;
+        is_free && notes.first.is_none() && !notes.all_speak
     }
 
     /// What a round asks about: the fresh samples, or as many, labelled ones among them.
@@ -322,8 +224,8 @@ impl Method for Adaptive {
         let first = by_row(AnswerKind::Logits, &first, |row| centred(row, self.clip))?;
         let classes = first.classes();
         let notes = Notes {
-            measured: None,
             first: Some(first),
+            ..Notes::default()
         };
         state.memory = notes.bytes();
         // As all later rounds read it.
@@ -345,7 +247,7 @@ impl Method for Adaptive {
         let wanted = Wanted {
             adjust: self.adjust,
             precision,
-            silence: votes::silence(self.votes),
+            silence: self.silence(&notes),
             ..Wanted::on(self.kind(), &rows)
         };
         let phases = match self.votes() {
@@ -377,7 +279,7 @@ impl Method for Adaptive {
         const MEASURED: [&str; 5] = ["census", "prior", "least-trust", "most-trust", "caution"];
         let mut idle = Vec::new();
         if self.votes() {
-            idle.push("tolerance");
+            idle.extend(["tolerance", "near"]);
         }
         if at < AtCentre::Trained {
             idle.push("trust");
@@ -396,10 +298,15 @@ impl Method for Adaptive {
         state: &mut State,
     ) -> Result<(), MethodError> {
         let asked = taken.rows()?;
+        let mut notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
+        if self.silences(&notes) && silence::is_idle(taken.sum) {
+            notes.all_speak = true;
+            state.memory = notes.bytes();
+            state.decide("near", 1.0);
+        }
         let Some(means) = self.heard(taken)? else {
             return Ok(());
         };
-        let mut notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
         let probes = self.census(outlook, &notes);
         if let Some(probes) = probes
             && let Some(measured) = self.measure(probes, &notes, asked, &means)

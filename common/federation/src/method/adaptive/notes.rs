@@ -11,14 +11,23 @@ pub(super) struct Notes {
     pub(super) measured: Option<f64>,
     /// What the teacher said of every transfer sample before it learnt anything: centred logits.
     pub(super) first: Option<Answers>,
+    /// Whether clients are to be silent about nothing; noted where no teacher spoke first.
+    pub(super) all_speak: bool,
 }
+
+/// All that is noted where clients are to be silent about nothing.
+const ALL_SPEAK: [u8; 1] = [1];
 
 impl Notes {
     /// Of a transfer set of so many samples: answers on another one are no answers on this.
     pub(super) fn read(bytes: &[u8], samples: u32, name: &str) -> Result<Self, MethodError> {
         let Some((measured, first)) = bytes.split_first_chunk::<8>() else {
-            return match bytes.is_empty() {
-                true => Ok(Self::default()),
+            let all_speak = bytes == ALL_SPEAK;
+            return match bytes.is_empty() || all_speak {
+                true => Ok(Self {
+                    all_speak,
+                    ..Self::default()
+                }),
                 false => Err(MethodError::Memory(name.to_owned())),
             };
         };
@@ -33,10 +42,14 @@ impl Notes {
         Ok(Self {
             measured: measured.is_finite().then_some(measured),
             first,
+            all_speak: false,
         })
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
+        if self.all_speak {
+            return ALL_SPEAK.to_vec();
+        }
         let mut bytes = self.measured.unwrap_or(f64::NAN).to_le_bytes().to_vec();
         if let Some(first) = &self.first {
             bytes.extend(first.pack(Precision::F16));

@@ -1,0 +1,152 @@
+//! Where clients that say logits stay silent.
+
+use fedistill_protocol::Silence;
+
+use crate::Partial;
+
+/// Share of its own samples that a client would speak about, where no teacher speaks that knew something before. What a net
+/// says of samples that are like none it has learnt is not what it knows, and a mean cannot tell the two apart.
+const NEAR: f32 = 0.75;
+
+/// Clients that speak about the transfer set at least this many times as often as they would about their own samples hold
+/// what it holds: data that are spread evenly come to 0.98 and more, hardly skewed ones to less.
+const ALIKE: f64 = 0.97;
+
+/// Where clients all together speak about a smaller share of what they are asked about, it is like nobody's samples.
+const FOREIGN: f64 = 0.5;
+
+/// Where clients stay silent that vote on nothing; `near` is the user's share, or 0.
+pub(super) fn of(near: f32, teacher_speaks: bool, all_speak: bool) -> Silence {
+    match near > 0.0 {
+        true => Silence::Far { quantile: near },
+        false if teacher_speaks || all_speak => Silence::Never,
+        false => Silence::Far { quantile: NEAR },
+    }
+}
+
+/// Whether silence is worth nothing, by who spoke about what: each client knows all of it, and one that is silent is only
+/// missed; or hardly anybody knows it, and most of it would never be learnt.
+pub(super) fn is_idle(sum: &Partial) -> bool {
+    let (rows, weight) = (sum.spoken().len() as f64, sum.weight() as f64);
+    if rows == 0.0 || weight == 0.0 {
+        return false;
+    }
+    let heard = sum.spoken().iter().filter(|spoken| **spoken > 0).count() as f64;
+    let spoken: u64 = sum.spoken().iter().sum();
+    let share = spoken as f64 / (rows * weight);
+    heard / rows < FOREIGN || share >= ALIKE * f64::from(NEAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fedistill_protocol::{About, Answers, Precision, Rows};
+
+    use super::*;
+    use crate::State;
+    use crate::method::adaptive::tests::{SAMPLES, TRAINING};
+    use crate::method::{Outlook, Taken, by_name};
+
+    /// The sum of what clients say of 8 rows, each about these.
+    fn sum(spoken: &[&[usize]]) -> Partial {
+        let mut sum = Partial::new(8, 2);
+        for rows in spoken {
+            let says = |at: usize| f32::from(u8::from(rows.contains(&(at / 2))));
+            let values: Vec<f32> = (0..16).map(says).collect();
+            sum.add(3, &values).unwrap();
+        }
+        sum
+    }
+
+    #[test]
+    fn who_holds_a_part_is_silent_about_the_rest() {
+        assert!(!is_idle(&sum(&[&[0, 1, 2], &[3, 4], &[5, 6]])));
+    }
+
+    #[test]
+    fn who_holds_all_of_it_is_silent_about_nothing() {
+        let most: &[usize] = &[0, 1, 2, 3, 4, 5];
+        assert!(is_idle(&sum(&[most, most])));
+        assert!(!is_idle(&sum(&[most, &most[..5]])));
+    }
+
+    #[test]
+    fn about_what_is_like_nobodys_samples_all_speak() {
+        assert!(is_idle(&sum(&[&[0, 1], &[1, 2]])));
+        assert!(!is_idle(&sum(&[&[0, 1], &[2, 3]])));
+    }
+
+    #[test]
+    fn nothing_follows_from_nothing() {
+        assert!(!is_idle(&sum(&[])));
+        assert!(!is_idle(&Partial::new(0, 2)));
+    }
+
+    #[test]
+    fn the_users_share_comes_before_what_is_decided() {
+        let far = |quantile| Silence::Far { quantile };
+        assert_eq!(of(0.0, false, false), far(NEAR));
+        assert_eq!(of(0.0, true, false), Silence::Never);
+        assert_eq!(of(0.0, false, true), Silence::Never);
+        assert_eq!(of(0.5, true, true), far(0.5));
+    }
+
+    /// Where clients are silent in each of three rounds without a teacher, each of which speaks about these of 20 rows in the
+    /// first; and what was decided.
+    fn asked(name: &str, said: &[Rows]) -> ([Silence; 3], Option<f64>) {
+        let method = by_name(name).unwrap();
+        let fresh = Rows::Range {
+            start: 0,
+            count: 20,
+        };
+        let about = About::Rows(fresh.clone());
+        let mut state = State::default();
+        let silences = [0, 1, 2].map(|round| {
+            let outlook = Outlook {
+                round,
+                training: &TRAINING,
+                fresh: &fresh,
+                fixed: &fresh,
+                samples: SAMPLES,
+                probes: None,
+                precision: Precision::U8,
+                seed: 1,
+            };
+            let ask = method.ask(&outlook, &state).report.unwrap();
+            let mut sum = Partial::new(20, 3);
+            for rows in said {
+                let says = |row| rows.iter().any(|said| said == row);
+                let row = |row| [2.0, -1.0, -1.0].map(|value| if says(row) { value } else { 0.0 });
+                let values = (0..20).flat_map(row).collect();
+                let answers = Answers::new(ask.kind, 3, values).unwrap();
+                method.take(&mut sum, 1, &answers).unwrap();
+            }
+            let taken = Taken {
+                sum: &sum,
+                each: &BTreeMap::new(),
+                about: Some(&about),
+                classes: 3,
+            };
+            method.conclude(&outlook, taken, None, &mut state).unwrap();
+            ask.silence
+        });
+        (silences, state.decided.get("near").copied())
+    }
+
+    #[test]
+    fn clients_are_silent_until_they_show_that_it_is_worth_nothing() {
+        let far = Silence::Far { quantile: NEAR };
+        let range = |start, count| Rows::Range { start, count };
+        let parts = [range(0, 8), range(8, 9)];
+        assert_eq!(asked("adaptive", &parts), ([far; 3], None));
+        // As often as of their own samples.
+        let wholes = [range(0, 15), range(5, 15)];
+        let all = [far, Silence::Never, Silence::Never];
+        assert_eq!(asked("adaptive", &wholes), (all, Some(1.0)));
+        // About hardly anything.
+        assert_eq!(asked("adaptive", &[range(0, 3)]), (all, Some(1.0)));
+        let told = Silence::Far { quantile: 0.5 };
+        assert_eq!(asked("adaptive,near=0.5", &wholes), ([told; 3], None));
+    }
+}
