@@ -4,8 +4,9 @@
 # usage: benches/equal-bytes.sh TABLE [--seed-list 1,2,3] [other arguments of compare]
 #
 # TABLE is DATA-NET: fashion-mlp (the fixture), fashion-cnn, mnist-mlp, mnist-cnn (fixtures/fetch.sh mnist), watch-mlp or
-# watch-cnn (fixtures/fetch.sh watch; people are clients); or one for the bytes of federated averaging's own net, which
-# takes an hour: fashion-fedavg-cnn. Results go to fedistill-report/TABLE; what was stopped goes on.
+# watch-cnn (fixtures/fetch.sh watch; people are clients); fashion-mlp-alone, the first without a teacher; or one for the
+# bytes of federated averaging's own net, which takes an hour: fashion-fedavg-cnn. Results go to fedistill-report/TABLE;
+# what was stopped goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +25,11 @@ skews=iid,dirichlet:1,dirichlet:0.1,shards:2,classes:1
 case $table in fashion-cnn | mnist-cnn) prototypes=fedproto,width=784,fedtgp,width=784 ;; esac
 case $table in
 fashion-mlp) set -- --rounds 30 --models mlp-s --partitions $skews "$@" ;;
+fashion-mlp-alone)
+  # Who needs a teacher is not here, nor who is slow and nowhere near the best.
+  methods=local,adaptive,adaptive,votes=0.75,selective,vote,logit-mean,ds-fl:era,ds-fl:sa prototypes=fd
+  set -- --rounds 30 --models mlp-s --teachers none --partitions iid,dirichlet:1,dirichlet:0.3,dirichlet:0.1,shards:2,classes:1 "$@"
+  ;;
 fashion-cnn) set -- --config benches/cnn.toml --rounds 6 --models conv-s --partitions $skews "$@" ;;
 mnist-mlp) set -- --data mnist --rounds 15 --models mlp-s --partitions $skews "$@" ;;
 mnist-cnn) set -- --config benches/cnn.toml --data mnist --rounds 3 --models conv-s --partitions $skews "$@" ;;
