@@ -36,8 +36,8 @@ use fedistill_protocol::{
 use thiserror::Error;
 
 use steps::{
-    as_kind, by_row, centred, distil, distil_then_train, distillation, expect_kind, largest,
-    matters_without_rows, mean, on_simplex, pass_on, private, softmax, take_logits,
+    as_kind, by_row, centred, distil, distil_by, distil_then_train, distillation, expect_kind,
+    largest, matters_without_rows, mean, on_simplex, pass_on, private, softmax, take_logits,
     take_probabilities,
 };
 

@@ -1,9 +1,9 @@
-use fedistill_protocol::{About, AnswerKind, Answers, PhaseData};
+use fedistill_protocol::{About, AnswerKind, Answers};
 
 use super::catalogue::Entry;
 use super::parameter::{Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean, on_simplex,
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_by, mean, on_simplex,
     take_probabilities,
 };
 use crate::{Lesson, Partial, State};
@@ -72,13 +72,7 @@ impl Method for Comet {
     }
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
-        let mut phases = distil_then_train(outlook.training, state);
-        let distilling = phases
-            .iter_mut()
-            .filter(|phase| phase.data == PhaseData::Transfer);
-        for term in distilling.flat_map(|phase| &mut phase.objective) {
-            *term = term.times(self.lambda);
-        }
+        let phases = distil_by(outlook.training, state, self.lambda);
         Ask::train(phases, true).report(Wanted::on(AnswerKind::Probabilities, outlook.fresh))
     }
 

@@ -5,8 +5,8 @@ use fedistill_protocol::{About, AnswerKind, Answers};
 use super::catalogue::Entry;
 use super::parameter::{Given, Parameter};
 use super::{
-    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_then_train, mean, on_simplex,
-    pass_on, take_probabilities,
+    Ask, Centre, Method, MethodError, Outlook, Taken, Wanted, distil_by, mean, on_simplex, pass_on,
+    take_probabilities,
 };
 use crate::{Lesson, Partial, State};
 
@@ -23,6 +23,7 @@ struct Steps {
 /// KT-pFL (Zhang et al. 2021): each client learns from a mix of all of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct KtPfl {
+    lambda: f32,
     steps: Steps,
     name: String,
 }
@@ -34,11 +35,21 @@ pub(super) const ENTRY: Entry = Entry {
     summary: "Each client gets a mix of all clients' probabilities of its own, in which those weigh more that agree with it.",
     up: "probabilities on N samples: 4NC",
     down: "a mix of one's own: 4NC",
-    loss: "KL to what came down; then cross-entropy",
+    loss: "λ times KL to what came down; then cross-entropy",
     good: "personal accuracy where clients fall into groups",
     bad: "many clients: the coordinator holds all that came up in a round, and makes as many mixes; global accuracy under label skew",
-    differs: "the coefficients are found anew in each round, by projected gradient steps on the squared difference to the client's own probabilities, where the paper carries them along and steps once",
+    differs: "the coefficients are found anew in each round, by projected gradient steps on the squared difference to the client's own probabilities, where the paper carries them along and steps once; distillation and private training take turns, as in the authors' code, so that λ makes the steps of the first longer, which those of AdamW hardly notice, and does not enter the coefficients",
     parameters: &[
+        Parameter {
+            key: "lambda",
+            symbol: "λ",
+            what: "weight of the divergence from the mix",
+            default: 1.0,
+            range: (0.001, 1000.0),
+            one_of: &[],
+            whole: false,
+            source: "that of the authors' code, which has no such weight",
+        },
         Parameter {
             key: "rho",
             symbol: "ρ",
@@ -47,7 +58,7 @@ pub(super) const ENTRY: Entry = Entry {
             range: (0.0, 1000.0),
             one_of: &[],
             whole: false,
-            source: "ours",
+            source: "the authors' configuration; ours is relative to the size of a client's own probabilities",
         },
         Parameter {
             key: "steps",
@@ -76,6 +87,7 @@ pub(super) const ENTRY: Entry = Entry {
 impl KtPfl {
     fn new(given: &Given) -> Self {
         Self {
+            lambda: given.get("lambda") as f32,
             steps: Steps {
                 count: given.get("steps") as u32,
                 rate: given.get("rate"),
@@ -96,7 +108,7 @@ impl Method for KtPfl {
     }
 
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
-        Ask::train(distil_then_train(outlook.training, state), true)
+        Ask::train(distil_by(outlook.training, state, self.lambda), true)
             .report(Wanted::on(AnswerKind::Probabilities, outlook.fresh))
     }
 

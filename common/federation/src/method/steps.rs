@@ -48,6 +48,18 @@ pub(super) fn distil_then_train(training: &Training, state: &State) -> Vec<Phase
     distil.into_iter().chain([private(training)]).collect()
 }
 
+/// The same, its distillation weighed by `lambda`.
+pub(super) fn distil_by(training: &Training, state: &State, lambda: f32) -> Vec<Phase> {
+    let mut phases = distil_then_train(training, state);
+    let distilling = phases
+        .iter_mut()
+        .filter(|phase| phase.data == PhaseData::Transfer);
+    for term in distilling.flat_map(|phase| &mut phase.objective) {
+        *term = term.times(lambda);
+    }
+    phases
+}
+
 /// Whether a setting makes a difference where classes alone are spoken about: no transfer sample is, so
 /// none is distilled.
 pub(super) fn matters_without_rows(setting: Setting) -> bool {

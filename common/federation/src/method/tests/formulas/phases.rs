@@ -100,13 +100,20 @@ fn fedmd_digests_as_its_authors_do() {
     assert_eq!(after[0], digest);
 }
 
-/// COMET: lambda weighs the divergence from the nearest mean, and nothing else.
+/// COMET: lambda weighs the divergence from the nearest mean, and nothing else. KT-pFL: that from the mix.
 #[test]
-fn comet_weighs_distillation_alone() {
-    let [_, after] = asked("comet,lambda=2");
-    let divergence = LossTerm::new(Loss::Kl { temperature: 1.0 }, Toward::Knowledge);
-    assert_eq!(after[0].objective, [divergence.times(2.0)]);
-    assert_eq!(after[1].objective, [LABELS]);
+fn lambda_weighs_distillation_alone() {
+    for method in ["comet", "kt-pfl"] {
+        let divergence = LossTerm::new(Loss::Kl { temperature: 1.0 }, Toward::Knowledge);
+        for (name, weight) in [
+            (method.to_owned(), 1.0),
+            (format!("{method},lambda=2"), 2.0),
+        ] {
+            let [_, after] = asked(&name);
+            assert_eq!(after[0].objective, [divergence.times(weight)], "{name}");
+            assert_eq!(after[1].objective, [LABELS], "{name}");
+        }
+    }
 }
 
 /// CFD: the first phase of a round begins from parameters that all draw under the federation's seed.
