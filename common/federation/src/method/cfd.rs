@@ -45,7 +45,7 @@ pub(super) const ENTRY: Entry = Entry {
         Parameter {
             key: "bits-up",
             symbol: "b_up",
-            what: "bits of a value on its way up",
+            what: "bits of a value on its way up: up to 8 they count parts of a whole, as the paper's quantiser does; 16 and 32 are floats",
             default: 1.0,
             range: (1.0, 32.0),
             one_of: BITS,
@@ -55,7 +55,7 @@ pub(super) const ENTRY: Entry = Entry {
         Parameter {
             key: "bits-down",
             symbol: "b_down",
-            what: "bits of a value on its way down",
+            what: "bits of a value on its way down: as `bits-up`",
             default: 1.0,
             range: (1.0, 32.0),
             one_of: BITS,

@@ -27,7 +27,7 @@ pub(super) const ENTRY: Entry = Entry {
     loss: "cross-entropy, plus γ times cross-entropy with what came down about the sample's class",
     good: "hardly any bytes, no public samples at all",
     bad: "global accuracy: it is hardly better than `local`; under skew it cost clients accuracy on their own data in our tables",
-    differs: "means are taken of the student as it is at the end of a round, not while it changed; of the others, only those that hold a class count for its mean",
+    differs: "means are taken of the student as it is at the end of a round, once over all its own samples, where the paper sums up over the steps of training what the student says as it changes, which no plan asks for; of the others, only those that hold a class count for its mean",
     parameters: &[Parameter {
         key: "gamma",
         symbol: "γ",

@@ -38,7 +38,7 @@ pub(super) const ENTRY: Entry = Entry {
     loss: "cross-entropy, plus λ times the mean squared difference of features and their class's prototype",
     good: "no public samples, different students with features of one width",
     bad: "global accuracy: no client learns of classes that it does not hold; what the paper gains on clients' own data did not show in our tables, where it is level with `local` or below",
-    differs: "the plain mean over clients, as in the authors' code, not weighted by samples as in the paper; students classify by their last layer; features beyond 64 either way are cut off, so that sums are exact",
+    differs: "the plain mean over clients that hold a class, as in the authors' code, not weighted by their samples of it as in the paper: how many those are no client tells; students classify by their last layer, as the authors' code does beside it, where the paper takes the nearest prototype; features beyond 64 either way are cut off, so that sums are exact",
     parameters: &[
         Parameter {
             key: "lambda",

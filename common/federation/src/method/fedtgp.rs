@@ -26,7 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
     loss: "cross-entropy, plus λ times the mean squared difference of features and their class's prototype",
     good: "as `fedproto`, with students of different architectures",
     bad: "global accuracy: no client learns of classes that it does not hold",
-    differs: "students classify by their last layer; the coordinator keeps every contribution of a round",
+    differs: "students classify by their last layer, where the authors' code takes the nearest prototype; the coordinator keeps every contribution of a round",
     parameters: &[
         Parameter {
             key: "lambda",

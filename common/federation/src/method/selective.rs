@@ -67,7 +67,7 @@ pub(super) const ENTRY: Entry = Entry {
             range: (0.0, 0.5),
             one_of: &[],
             whole: false,
-            source: "ours",
+            source: "ours; the paper makes the estimate of 5 % of a client's samples: of its 5,400 that is `cap=540,share=0.5`",
         },
         Parameter {
             key: "lambda",
@@ -82,7 +82,7 @@ pub(super) const ENTRY: Entry = Entry {
         Parameter {
             key: "cap",
             symbol: "n",
-            what: "own samples, chosen by chance, that a client with more takes",
+            what: "own samples, chosen by chance, that a client with more takes, those held out among them",
             default: 600.0,
             range: (1.0, Density::MOST_OWN as f64),
             one_of: &[],

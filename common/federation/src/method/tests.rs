@@ -293,6 +293,29 @@ fn only_a_teacher_that_knows_something_begins() {
     }
 }
 
+/// As docs/methods.md says at its top.
+#[test]
+fn a_trained_teacher_speaks_before_any_client_but_with_four_methods() {
+    let rows = Rows::Range { start: 0, count: 2 };
+    let outlook = outlook(&rows);
+    for entry in entries() {
+        let method = named(entry.name);
+        let hears = |says: Option<Vec<f32>>| {
+            let mut sage = Sage {
+                says,
+                learnt: Vec::new(),
+            };
+            let mut state = State::default();
+            method.begin(&outlook, Some(&mut sage), &mut state).unwrap();
+            let phases = method.ask(&outlook, &state).phases;
+            phases[0].data == PhaseData::Transfer
+        };
+        let deaf = ["fd", "fedproto", "fedtgp", "local"].contains(&entry.name);
+        assert_eq!(hears(Some(vec![1.0, 2.0, 3.0])), !deaf, "{}", entry.name);
+        assert!(!hears(None), "{}", entry.name);
+    }
+}
+
 proptest! {
     #[test]
     fn era_sharpens_without_changing_the_order(
