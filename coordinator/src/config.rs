@@ -210,8 +210,8 @@ impl Config {
     }
 }
 
-/// What of these settings is without effect, a line each: what the method makes nothing of, keys of its own that wait
-/// for another teacher, and more samples than the transfer set has.
+/// What of these settings is without effect, or of little, a line each: what the method makes nothing of, keys of its own
+/// that wait for another teacher or that so few samples make little of, and more samples than the transfer set has.
 pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec<String> {
     let (method, round, training) = (&settings.method, &config.round, &config.training);
     let usual = TrainingConfig::default();
@@ -241,7 +241,8 @@ pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec
     let idle = config.at_centre().idle(&**method).into_iter();
     let heeds = method.heeds(Setting::Samples);
     let cut = cut(round.samples, samples).filter(|_| heeds);
-    lost.chain(idle.map(|why| format!("method: {why}")))
+    let remark = method.remark(round.samples.min(samples));
+    lost.chain(idle.chain(remark).map(|why| format!("method: {why}")))
         .chain(cut.map(|why| format!("round.{why}")))
         .collect()
 }

@@ -293,6 +293,13 @@ pub trait Method: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What whoever gave its own keys as they are, or left them out, should know where a round speaks about so many
+    /// samples: one line.
+    fn remark(&self, samples: u32) -> Option<String> {
+        let _ = samples;
+        None
+    }
+
     /// How answers are packed where the user does not say it: [`Outlook::precision`] of such a run. By default in 16
     /// bits, in which methods of papers are held against each other.
     fn usual_precision(&self) -> Precision {

@@ -174,6 +174,21 @@ fn keys_that_wait_for_another_teacher_are_told() {
 }
 
 #[test]
+fn a_digest_of_few_steps_is_told() {
+    let lines = |method: &str, samples: u32| {
+        let text = example().replace("\"adaptive\"", &format!("{method:?}"));
+        let config = written(&text).unwrap();
+        without_effect(&config, &config.settings(samples).unwrap(), samples)
+    };
+    let [line] = &lines("fedmd", 1000)[..] else {
+        panic!("it is told once")
+    };
+    let part = "method: the digest of fedmd is ";
+    assert!(line.starts_with(part), "{line}");
+    assert!(lines("fedmd,digest-batch=50,digest-epochs=10", 1000).is_empty());
+}
+
+#[test]
 fn contradictions_are_refused() {
     for (from, to, part) in [
         ("least = 2 ", "least = 0 ", "at least one contribution"),

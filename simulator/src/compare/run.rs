@@ -78,12 +78,17 @@ pub async fn run(
 }
 
 /// Which methods are told to speak about more samples than there are, or have keys of their own that change nothing
-/// beside a teacher that is compared, a line each.
+/// beside a teacher that is compared or little beside so many samples, a line each.
 fn lost(tasks: &[Task], beginnings: &[Beginning]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (task, beginning) in tasks.iter().zip(beginnings) {
-        let idle = task.config.idle_keys().into_iter();
-        for why in idle.chain(task.config.cut(beginning.transfer)) {
+        let (config, transfer) = (&task.config, beginning.transfer);
+        let idle = config.idle_keys().into_iter();
+        let few = config
+            .cut(transfer)
+            .into_iter()
+            .chain(config.remark(transfer));
+        for why in idle.chain(few) {
             let line = format!("{}: {why}", task.cell.method);
             if !lines.contains(&line) {
                 lines.push(line);
@@ -194,7 +199,7 @@ mod tests {
     #[test]
     fn more_samples_than_there_are_are_told_of_once() {
         let grid = Grid {
-            methods: ["fedmd", "fedmd@samples=300", "fd"]
+            methods: ["ds-fl:sa", "ds-fl:sa@samples=300", "fd"]
                 .map(str::to_owned)
                 .to_vec(),
             partitions: vec![Partition::Iid],
@@ -212,7 +217,7 @@ mod tests {
         };
         let lines = |transfer| lost(&tasks, &vec![beginning(transfer); tasks.len()]);
         assert!(lines(300).is_empty());
-        let expected = "fedmd@samples=300: samples is 300, but the transfer set has only 299: each round speaks about all of them";
+        let expected = "ds-fl:sa@samples=300: samples is 300, but the transfer set has only 299: each round speaks about all of them";
         let told = lines(299);
         assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
         assert_eq!(lines(199).len(), 2);
@@ -235,6 +240,27 @@ mod tests {
         let told = lost(&tasks, &vec![beginning; tasks.len()]);
         let expected = "adaptive,caution=2: caution of adaptive,caution=2 changes nothing where there is no teacher: leave it out";
         assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn a_digest_of_few_steps_is_told_of_once() {
+        let grid = Grid {
+            methods: ["fedmd", "fedmd@samples=6000", "fd"]
+                .map(str::to_owned)
+                .to_vec(),
+            partitions: vec![Partition::Iid, Partition::Shards(2)],
+            teachers: vec![TeacherSource::None],
+            seeds: vec![1, 2],
+        };
+        let tasks = Comparison::new(Config::default(), grid).unwrap();
+        let tasks = tasks.tasks().unwrap();
+        let beginning = Beginning {
+            world: Digest::of(b"world"),
+            transfer: 9000,
+        };
+        let told = lost(&tasks, &vec![beginning; tasks.len()]);
+        let expected = "fedmd: the digest of fedmd is 4 steps a round";
+        assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl Config {
         }
     }
 
-    /// What of these settings is without effect on the method, a line each. One file may serve many methods, so it is
+    /// What of these settings is without effect on the method, or of little, a line each. One file may serve many methods, so it is
     /// only told of.
     pub(crate) fn without_effect(&self, transfer: usize) -> Vec<String> {
         let usual = Self::default();
@@ -40,7 +40,15 @@ impl Config {
         let lost = lost.map(|(setting, _)| setting.is_lost_on(&self.method));
         lost.chain(self.idle_keys())
             .chain(self.cut(transfer))
+            .chain(self.remark(transfer))
             .collect()
+    }
+
+    /// What the method's own keys are likely to disappoint by, where a transfer set has so many samples.
+    pub(crate) fn remark(&self, transfer: usize) -> Option<String> {
+        let samples = self.samples.min(transfer.try_into().unwrap_or(u32::MAX));
+        // A method that nobody knows is refused elsewhere; others than ours have no such keys.
+        method::by_name(&self.method).ok()?.remark(samples)
     }
 
     /// Which of the method's own keys are without effect beside such a teacher, a line each.
@@ -144,6 +152,25 @@ mod tests {
         // More samples than there are, of a method that speaks about them.
         let cut = |method: &str| config(method).without_effect(499).len();
         assert_eq!((cut("adaptive"), cut("fd")), (1, 2));
+    }
+
+    #[test]
+    fn a_digest_of_few_steps_is_told() {
+        let told = lines("fedmd", TeacherSource::Train(100));
+        assert!(
+            told.len() == 1 && told[0].contains("4 steps a round, 1 pass of 1000 samples"),
+            "{told:?}"
+        );
+        let long = "fedmd,digest-batch=50,digest-epochs=10";
+        assert!(lines(long, TeacherSource::Train(100)).is_empty());
+        // Rounds speak about no more than there are.
+        let all = Config {
+            method: "fedmd".to_owned(),
+            samples: 9000,
+            ..Config::default()
+        };
+        assert!(all.remark(8000).is_none());
+        assert!(all.remark(300).is_some_and(|why| why.contains("2 steps")));
     }
 
     #[test]

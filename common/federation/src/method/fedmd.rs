@@ -19,6 +19,9 @@ pub(super) struct FedMd {
     name: String,
 }
 
+/// Steps of the authors' own digest: one pass of 5,000 samples by 256.
+const AUTHORS_STEPS: u32 = 20;
+
 /// What of private training is not as the user says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Revisit {
@@ -35,8 +38,8 @@ pub(super) const ENTRY: Entry = Entry {
     down: "their mean on the N samples of the round before: 4NC",
     loss: "digest: L1 of logits, by Adam; revisit: cross-entropy",
     good: "students of different architectures, label skew",
-    bad: "clients whose logits differ in scale: L1 follows the largest; few transfer samples at the authors' digest, which is 20 steps of their 5,000 samples, by pretrained students, and 4 of 1,000, which teach next to nothing: `digest-batch=50,digest-epochs=10` there (`docs/papers.md`)",
-    differs: "clients do not train on labelled public samples first, which clients here do not have: a trained teacher's logits come down in their place; logits beyond 64 either way are cut off, so that sums are exact",
+    bad: "clients whose logits differ in scale: L1 follows the largest; few transfer samples at the authors' digest, which is 20 steps of their 5,000 samples, by pretrained students, and 4 of 1,000, which teach next to nothing: `digest-batch=50,digest-epochs=10` there (`docs/papers.md`); below 20 steps a round the program says so",
+    differs: "clients train neither on labelled public samples first, which clients here do not have, nor on their own to convergence: a trained teacher's logits come down in their place; the revisit takes the user's `steps`, `batch` and `private-epochs`, where the authors' code takes 4 passes of steps of 5 by Adam at 0.001 (`revisit-batch=5,revisit-epochs=4`); a model at the centre, of which the paper has none, distils the means by KL; logits beyond 64 either way are cut off, so that sums are exact",
     parameters: &[
         Parameter {
             key: "digest-rate",
@@ -146,6 +149,20 @@ impl Method for FedMd {
             Setting::PrivateEpochs => self.revisit.epochs.is_none(),
             _ => true,
         }
+    }
+
+    fn remark(&self, samples: u32) -> Option<String> {
+        let steps = u32::from(self.epochs) * samples.div_ceil(self.batch.into());
+        let passes = match self.epochs {
+            1 => "1 pass".to_owned(),
+            passes => format!("{passes} passes"),
+        };
+        (steps < AUTHORS_STEPS).then(|| {
+            format!(
+                "the digest of {} is {steps} steps a round, {passes} of {samples} samples by {}; its authors' is {AUTHORS_STEPS}, and students learn next to nothing by few: lower digest-batch or raise digest-epochs",
+                self.name, self.batch
+            )
+        })
     }
 
     fn take(&self, sum: &mut Partial, weight: u32, answers: &Answers) -> Result<(), MethodError> {

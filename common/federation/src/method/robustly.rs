@@ -154,6 +154,10 @@ impl Method for Robustly {
         self.method.needs_teacher()
     }
 
+    fn remark(&self, samples: u32) -> Option<String> {
+        self.method.remark(samples)
+    }
+
     fn usual_precision(&self) -> Precision {
         self.method.usual_precision()
     }

@@ -316,6 +316,25 @@ fn a_trained_teacher_speaks_before_any_client_but_with_four_methods() {
     }
 }
 
+#[test]
+fn a_digest_of_few_steps_is_told() {
+    let remark = |name: &str, samples: u32| named(name).remark(samples);
+    let told = remark("fedmd", 1000).unwrap();
+    let part =
+        "the digest of fedmd is 4 steps a round, 1 pass of 1000 samples by 256; its authors' is 20";
+    assert!(told.starts_with(part), "{told}");
+    let told = remark("fedmd,digest-epochs=4,robust=median", 1000).unwrap();
+    assert!(told.contains("16 steps a round, 4 passes"), "{told}");
+    for (name, samples) in [
+        ("fedmd", 5000),
+        ("fedmd,digest-batch=50", 1000),
+        ("fedmd,digest-epochs=5", 1000),
+        ("adaptive", 1),
+    ] {
+        assert_eq!(remark(name, samples), None, "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn era_sharpens_without_changing_the_order(
