@@ -128,6 +128,38 @@ fn configurations() {
     );
 }
 
+/// Nobody has trained by then: a run and a comparison say it before anything else.
+#[test]
+fn features_of_another_width() {
+    let folder = tempfile::tempdir().unwrap();
+    small_data(&folder.path().join("data"), 300, 50);
+    let out = folder.path().join("out");
+    let simulate = |args: &[&str]| {
+        let mut simulate = Command::new(program("fedistill-simulate"));
+        simulate
+            .args(args)
+            .args(["--clients", "2", "--models", "mlp-m"]);
+        simulate.args(["--teacher", "none", "--transport", "memory", "--data"]);
+        simulate
+            .arg(folder.path().join("data"))
+            .arg("--out")
+            .arg(&out);
+        run(&mut simulate)
+    };
+    for args in [
+        &["--method", "fedproto"][..],
+        &["compare", "--methods", "local,fedproto", "--seeds", "1"],
+    ] {
+        let ended = simulate(args);
+        let parts = [
+            "fedproto asks all students for features of width 64, theirs are 256 of mlp-m wide",
+            "width=256",
+        ];
+        refused(&ended, 2, &parts);
+        assert_eq!(ended.told.lines().count(), 1, "{}", ended.told);
+    }
+}
+
 /// What serves other methods in one file is not refused with this one.
 #[test]
 fn settings_without_effect_are_told() {

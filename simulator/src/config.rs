@@ -2,6 +2,7 @@
 
 mod args;
 mod effect;
+mod nets;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -55,6 +55,7 @@ pub async fn run(
     if let Some(journal) = journal {
         journal.hold_against(config.beginning(world.digest(&config.teacher)?)?)?;
     }
+    config.has_features(world.transfer.shape(), world.test.classes().len())?;
     let lost = config.without_effect(world.transfer.len());
     // What was done before this process began.
     let earlier = Cell::new(0.0);

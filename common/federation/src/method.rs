@@ -293,6 +293,12 @@ pub trait Method: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Width of the features that clients are to give back, and so of those that all students must have; `None` where none
+    /// are asked for.
+    fn features(&self) -> Option<u32> {
+        None
+    }
+
     /// What whoever gave its own keys as they are, or left them out, should know where a round speaks about so many
     /// samples: one line.
     fn remark(&self, samples: u32) -> Option<String> {

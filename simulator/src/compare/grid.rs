@@ -152,8 +152,15 @@ impl Comparison {
     pub(crate) fn worlds(&self, tasks: &[Task]) -> Result<Vec<Beginning>, SimulationError> {
         let data = Data::read(&self.config.data)?;
         let train = data.train();
+        let (shape, classes) = (train.samples().shape(), train.classes().len());
         for model in &self.config.models {
-            model.build(train.samples().shape(), train.classes().len(), 0)?;
+            model.build(shape, classes, 0)?;
+        }
+        let mut known = std::collections::HashSet::new();
+        for Task { config, .. } in tasks {
+            if known.insert(&config.method) {
+                config.has_features(shape, classes)?;
+            }
         }
         let mut worlds: Vec<((Config, Sizes), Beginning)> = Vec::new();
         let mut all = Vec::new();

@@ -104,6 +104,10 @@ impl Method for FedProto {
         matters_without_rows(setting)
     }
 
+    fn features(&self) -> Option<u32> {
+        Some(self.width)
+    }
+
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
         ask(outlook, state, self.lambda, self.width)
     }

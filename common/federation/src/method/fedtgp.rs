@@ -116,6 +116,10 @@ impl Method for FedTgp {
         matters_without_rows(setting)
     }
 
+    fn features(&self) -> Option<u32> {
+        Some(self.width)
+    }
+
     fn ask(&self, outlook: &Outlook<'_>, state: &State) -> Ask {
         fedproto::ask(outlook, state, self.lambda, self.width)
     }

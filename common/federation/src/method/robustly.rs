@@ -154,6 +154,10 @@ impl Method for Robustly {
         self.method.needs_teacher()
     }
 
+    fn features(&self) -> Option<u32> {
+        self.method.features()
+    }
+
     fn remark(&self, samples: u32) -> Option<String> {
         self.method.remark(samples)
     }

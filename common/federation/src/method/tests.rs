@@ -335,6 +335,25 @@ fn a_digest_of_few_steps_is_told() {
     }
 }
 
+#[test]
+fn who_asks_for_features_says_how_wide() {
+    let rows = Rows::Range { start: 0, count: 2 };
+    let outlook = outlook(&rows);
+    let wide = [
+        "fedproto,width=8",
+        "fedtgp,width=8",
+        "fedproto,robust=median",
+    ];
+    for name in entries().iter().map(|entry| entry.name).chain(wide) {
+        let method = named(name);
+        let report = method.ask(&outlook, &State::default()).report;
+        let asked = report.filter(|wanted| wanted.kind == AnswerKind::Features);
+        let width = asked.and_then(|wanted| wanted.width);
+        assert_eq!(method.features(), width, "{name}");
+    }
+    assert_eq!(named("fedtgp,width=8").features(), Some(8));
+}
+
 proptest! {
     #[test]
     fn era_sharpens_without_changing_the_order(
