@@ -272,7 +272,7 @@ impl Coordinator {
                 self.leave_behind(hub, &planned.plan, &cohort, &machine);
                 self.counted = Counted::of(&machine);
             }
-            None => self.give_up_on(&machine),
+            None => self.give_up_on(&machine, &cohort),
         }
         hub.open(None);
         Ok((planned, outcome))

@@ -63,13 +63,13 @@ impl Coordinator {
     }
 
     /// A try is given up, and with it all that it has: who was late for the round before has had its
-    /// receipt, and must not give anything else now.
-    pub(super) fn give_up_on(&mut self, machine: &Round) {
+    /// receipt, and must not give anything else now; whom it asked has left the round before for it.
+    pub(super) fn give_up_on(&mut self, machine: &Round, cohort: &BTreeMap<Name, u32>) {
         if let Some(before) = &mut self.behind.before {
             let late = machine.late();
             before
                 .missing
-                .retain(|client, _| !late.contains_key(client));
+                .retain(|client, _| !late.contains_key(client) && !cohort.contains_key(client));
         }
     }
 

@@ -164,7 +164,7 @@ async fn who_had_its_receipt_in_a_try_that_was_given_up_gives_nothing_else() {
     let mut centre = centre(FOLD);
     leave_a_behind(&mut centre, &hub);
     let mut machine = machine(&centre, 1, &["b"]);
-    centre.give_up_on(&machine);
+    centre.give_up_on(&machine, &BTreeMap::new());
     assert!(centre.awaits(&name("a"), first(0)));
     let report = plan(&centre, 0).report.unwrap();
     let rows = report.about.count(2);
@@ -190,6 +190,28 @@ async fn who_had_its_receipt_in_a_try_that_was_given_up_gives_nothing_else() {
         }
     }
     assert_eq!(receipts, 1);
-    centre.give_up_on(&machine);
+    centre.give_up_on(&machine, &BTreeMap::new());
     assert!(!centre.awaits(&name("a"), first(0)));
+}
+
+/// Who has answered it would take the plan of the round before for that of a coordinator whose state was lost.
+#[tokio::test]
+async fn whom_a_try_that_was_given_up_has_asked_is_not_asked_again_for_the_round_before() {
+    let (hub, mut mailboxes, _incoming) = hub(&["a"]).await;
+    let mut centre = centre(FOLD);
+    leave_a_behind(&mut centre, &hub);
+    let machine = machine(&centre, 1, &["b"]);
+    centre.ask_again(&hub, &name("a"), &cohort(&["b"]), &machine);
+    let told = heard(&mut mailboxes[0]);
+    assert!(
+        matches!(&told[..], [Message::Plan(plan)] if plan.id == first(0)),
+        "{told:?}"
+    );
+    hub.greet(&name("a"), first(1), |_| {
+        encode(&Message::Plan(plan(&centre, 1))).unwrap()
+    });
+    heard(&mut mailboxes[0]);
+    centre.give_up_on(&machine, &cohort(&["a", "b"]));
+    centre.ask_again(&hub, &name("a"), &cohort(&["b"]), &machine);
+    assert!(heard(&mut mailboxes[0]).is_empty());
 }
