@@ -37,11 +37,11 @@ impl Likeness {
         let open: Vec<usize> = open.copied().collect();
         if !open.is_empty() {
             let own = |most: u16| Own::of(private, name, most.into());
-            let mut sample = Vec::new();
+            let mut samples = Vec::new();
             let judge: Judge = match rule {
                 Silence::Far { quantile } => {
                     let far = Far::new(own(MOST_OWN)?, quantile);
-                    Box::new(move |sample| far.is_near(sample))
+                    Box::new(move |samples| far.are_near(samples))
                 }
                 Silence::Unlike { width, quantile }
                 | Silence::UnlikeBy {
@@ -53,22 +53,29 @@ impl Likeness {
                     };
                     let own = own(density.own)?;
                     let unlike = Unlike::new(own, width, quantile, &density, name)?;
-                    Box::new(move |sample| unlike.is_like(sample))
+                    Box::new(move |samples| unlike.are_like(samples))
                 }
-                Silence::Never | Silence::Foreign | Silence::Unsure { .. } => Box::new(|_| true),
+                Silence::Never | Silence::Foreign | Silence::Unsure { .. } => {
+                    Box::new(|samples| vec![true; samples.len()])
+                }
             };
-            for row in open {
-                sample.clear();
-                transfer.gather(&[row], &mut sample);
-                self.decided.insert(row, judge(&sample));
+            for open in open.chunks(AT_A_TIME) {
+                samples.clear();
+                transfer.gather(open, &mut samples);
+                let samples: Vec<&[f32]> = samples.chunks_exact(transfer.width().max(1)).collect();
+                let decided = open.iter().copied().zip(judge(&samples));
+                self.decided.extend(decided);
             }
         }
         Ok(rows.iter().map(|row| self.decided[row]).collect())
     }
 }
 
-/// Says whether a sample is like one's own.
-type Judge = Box<dyn Fn(&[f32]) -> bool>;
+/// Says of each of these samples whether it is like one's own.
+type Judge = Box<dyn Fn(&[&[f32]]) -> Vec<bool>>;
+
+/// Samples that are judged at a time: they stay in the processor's cache.
+const AT_A_TIME: usize = 64;
 
 /// A client's own samples, of which at most so many are looked at where the plan does not say it.
 const MOST_OWN: u16 = 600;
@@ -137,9 +144,21 @@ impl Far {
         }
     }
 
-    fn is_near(&self, sample: &[f32]) -> bool {
-        let squares = squared_distances(sample, &self.own.values);
-        squares.into_iter().any(|square| square <= self.bar)
+    /// Own samples come some at a time to all that no near one is known of yet, so that they are read from memory once.
+    fn are_near(&self, samples: &[&[f32]]) -> Vec<bool> {
+        const OWN_AT_A_TIME: usize = 8;
+        let mut near = vec![false; samples.len()];
+        for own in self
+            .own
+            .values
+            .chunks(OWN_AT_A_TIME * self.own.width.max(1))
+        {
+            for (sample, near) in samples.iter().zip(&mut near).filter(|(_, near)| !**near) {
+                let squares = squared_distances(sample, own);
+                *near = squares.into_iter().any(|square| square <= self.bar);
+            }
+        }
+        near
     }
 }
 
@@ -237,8 +256,9 @@ impl Unlike {
         self.share * own.map(kernel).sum::<f64>() + noise.sum::<f64>()
     }
 
-    fn is_like(&self, sample: &[f32]) -> bool {
-        self.ratio(sample) >= self.bar
+    fn are_like(&self, samples: &[&[f32]]) -> Vec<bool> {
+        let is_like = |sample: &&[f32]| self.ratio(sample) >= self.bar;
+        samples.iter().map(is_like).collect()
     }
 }
 
@@ -295,16 +315,32 @@ mod tests {
         let far = Far::new(cloud(0.2, 300), 0.9);
         let density = Density::default();
         let unlike = Unlike::new(cloud(0.2, 300), 0.3, 0.25, &density, &name).unwrap();
-        let share = |of: &Own, is: &dyn Fn(&[f32]) -> bool| {
-            of.rows().filter(|sample| is(sample)).count() as f64 / of.len() as f64
-        };
-        for is in [
-            &(|sample: &[f32]| far.is_near(sample)) as &dyn Fn(&[f32]) -> bool,
-            &|sample: &[f32]| unlike.is_like(sample),
-        ] {
-            assert!(share(&other, is) == 0.0);
-            assert!(share(&same, is) > 0.5, "{}", share(&same, is));
+        let judges: [Judge; 2] = [
+            Box::new(move |samples| far.are_near(samples)),
+            Box::new(move |samples| unlike.are_like(samples)),
+        ];
+        for judge in judges {
+            let share = |of: &Own| {
+                let samples: Vec<&[f32]> = of.rows().collect();
+                let alike = judge(&samples).into_iter().filter(|is| *is).count();
+                alike as f64 / of.len() as f64
+            };
+            assert!(share(&other) == 0.0);
+            assert!(share(&same) > 0.5, "{}", share(&same));
         }
+    }
+
+    #[test]
+    fn near_is_who_has_any_own_sample_near() {
+        let own = Own {
+            values: (0..40).map(|at| at as f32).collect(),
+            width: 1,
+        };
+        let far = Far { own, bar: 0.25 };
+        let samples = [-1.0, 0.5, 7.6, 20.5, 39.4, 39.6, 80.0].map(|value| [value]);
+        let samples: Vec<&[f32]> = samples.iter().map(|sample| &sample[..]).collect();
+        let near = [false, true, true, true, true, false, false];
+        assert_eq!(far.are_near(&samples), near);
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! What is done to each element alike.
 
-use super::math::lanes_sum;
+use super::math::lanes_sum_of_pairs;
 use super::multiversion;
 
 multiversion! {
     /// The squared distance of `row` to each of `others`, which are as long.
     pub(crate) fn squared_distances(out: &mut [f32], others: &[f32], row: &[f32]) {
         for (out, other) in out.iter_mut().zip(others.chunks_exact(row.len().max(1))) {
-            let other = &other[..row.len()];
-            *out = lanes_sum(row.len(), |at| (row[at] - other[at]) * (row[at] - other[at]));
+            *out = lanes_sum_of_pairs(row, other, |a, b| (a - b) * (a - b));
         }
     }
 }

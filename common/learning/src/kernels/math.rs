@@ -78,6 +78,23 @@ pub(crate) fn normal(x: f32) -> (f32, f32) {
     (below, 0.398_942_3 * power)
 }
 
+/// The sum of `term(a[i], b[i])`, added up as [`lanes_sum`] does.
+#[inline(always)]
+pub(crate) fn lanes_sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] += term(a[lane], b[lane]);
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest);
+    for (lane, (a, b)) in lanes.iter_mut().zip(rest) {
+        *lane += term(*a, *b);
+    }
+    folded(lanes)
+}
+
 /// The sum of `term(i)` for `i < count`: sixteen lanes, then the lanes in pairs.
 #[inline(always)]
 pub(crate) fn lanes_sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
@@ -93,6 +110,12 @@ pub(crate) fn lanes_sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
     for (lane, index) in (whole..count).enumerate() {
         lanes[lane] += term(index);
     }
+    folded(lanes)
+}
+
+/// The sum of lanes, in pairs.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -183,6 +206,12 @@ mod tests {
         for count in [0, 1, 15, 16, 17, 100] {
             let sum = lanes_sum(count, |index| index as f32);
             assert_eq!(sum, (count * count.saturating_sub(1) / 2) as f32);
+            let terms: Vec<f32> = (0..count).map(|index| index as f32 / 7.0).collect();
+            let [pairs, each] = [
+                lanes_sum_of_pairs(&terms, &terms, |a, b| a * b),
+                lanes_sum(count, |index| terms[index] * terms[index]),
+            ];
+            assert_eq!(pairs.to_bits(), each.to_bits());
         }
     }
 }
