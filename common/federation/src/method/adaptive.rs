@@ -19,7 +19,7 @@ mod silence;
 mod votes;
 
 /// Ours: the mean of logits of clients, pooled with what the teacher said before it learnt anything,
-/// as far as it is to be believed.
+/// as far as it is to be believed. Clients speak of what is like their own, until that is worth nothing.
 ///
 /// A teacher that learns an aggregate and then votes in the next one counts its own errors again and
 /// again, which is how naive averages end below a good teacher. Here only the teacher's first answers
@@ -31,7 +31,7 @@ pub(super) struct Adaptive {
     clip: f32,
     /// Share of the logarithm of a client's label frequencies that is taken off its logits.
     adjust: f32,
-    /// How many times the mean of clients the teacher weighs, before it is known.
+    /// How many times the mean of clients the teacher weighs, before that is measured; 0: as the method decides.
     trust: f64,
     /// The first round, from 0, in which clients may be asked about labelled samples.
     census: u32,
@@ -45,6 +45,14 @@ pub(super) struct Adaptive {
     tolerance: f64,
     name: String,
 }
+
+/// How many times the mean of clients a teacher weighs that nothing measures: too much of a bad one, or of one from
+/// elsewhere, would do harm for good.
+const UNMEASURED: f64 = 0.3;
+
+/// How many times the mean of clients a teacher weighs until that is measured. Clients know little yet, so that a
+/// federation that ends before is better off with the teacher, and what a bad one did is soon made good.
+const UNTIL_MEASURED: f64 = 1.0;
 
 impl Adaptive {
     fn new(given: &Given) -> Self {
@@ -95,6 +103,16 @@ impl Adaptive {
         }
     }
 
+    /// How many times the mean of clients the teacher weighs in a round.
+    fn weight(&self, outlook: &Outlook<'_>, notes: &Notes) -> f64 {
+        let decided = match outlook.probes {
+            Some(_) => UNTIL_MEASURED,
+            None => UNMEASURED,
+        };
+        let given = (self.trust > 0.0).then_some(self.trust);
+        notes.measured.or(given).unwrap_or(decided)
+    }
+
     /// The labelled samples that this round also asks about.
     fn census<'a>(&self, outlook: &Outlook<'a>, notes: &Notes) -> Option<&'a Probes> {
         let due = outlook.round >= self.census && notes.measured.is_none();
@@ -105,14 +123,13 @@ impl Adaptive {
     fn silence(&self, notes: &Notes) -> Silence {
         match self.votes() {
             true => votes::silence(self.votes),
-            false => silence::of(self.near, notes.first.is_some(), notes.all_speak),
+            false => silence::of(self.near, notes.all_speak),
         }
     }
 
     /// Whether the method, and not the user, lets clients be silent.
     fn silences(&self, notes: &Notes) -> bool {
-        let is_free = !self.votes() && self.near == 0.0;
-        is_free && notes.first.is_none() && !notes.all_speak
+        !self.votes() && self.near == 0.0 && !notes.all_speak
     }
 
     /// What a round asks about: the fresh samples, or as many, labelled ones among them.
@@ -234,7 +251,7 @@ impl Method for Adaptive {
         let labels = fresh.flatten().copied().collect();
         let labels = self.taught(Answers::new(AnswerKind::Logits, classes, labels)?)?;
         state.teach(About::Rows(outlook.fresh.clone()), labels);
-        state.decide("teacher weight", self.trust);
+        state.decide("teacher weight", self.weight(outlook, &notes));
         self.say_bits(outlook, state);
         Ok(())
     }
@@ -315,7 +332,7 @@ impl Method for Adaptive {
             state.memory = notes.bytes();
             state.decide("teacher weight", measured);
         }
-        let ratio = notes.measured.unwrap_or(self.trust);
+        let ratio = self.weight(outlook, &notes);
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
         for (row, clients) in asked.iter().zip(means.iter()) {
             // Nobody learns what is only there to measure by.

@@ -9,12 +9,12 @@ pub(in crate::method) const ENTRY: Entry = Entry {
     name: "adaptive",
     variants: &[],
     source: "ours",
-    summary: "The mean of clients' logits, corrected for their own label frequencies, is pooled with the teacher's first answers; how much those weigh is measured once, on labelled samples hidden among those that clients speak about. Where no teacher knew something before, clients speak only of samples that are like their own, unless each holds what all do. The teacher learns the result and never votes on it again.",
-    up: "logits on N samples: 4NC, without a teacher that knew something before on those of them that are like a client's own; with `votes` a class a sample, or nothing: at most N log2(C + 1) / 8",
+    summary: "The mean of clients' logits, corrected for their own label frequencies, is pooled with the teacher's first answers; how much those weigh is measured once, on labelled samples hidden among those that clients speak about. Clients speak only of samples that are like their own, unless each holds what all do; where nobody speaks, the teacher does. It learns the result and never votes on it again.",
+    up: "logits on those of N samples that are like a client's own: at most 4NC; with `votes` a class a sample, or nothing: at most N log2(C + 1) / 8",
     down: "the pool on the N samples of the round before: 4NC; with `votes` its likeliest class",
     loss: "KL to what came down (with `votes` cross-entropy); then cross-entropy",
     good: "any teacher, any skew; `votes=0.75` where bytes are very few",
-    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; a weak teacher, 100 samples a round and clients of one class each, where `teacher-only` can be a point better; no more than three rounds with a good teacher, which `teacher-only` is a point better with too, as it is measured in the fourth",
+    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; a weak teacher, 100 samples a round and clients of one class each, where `teacher-only` can be a point better",
     differs: "",
     parameters: &[
         Parameter {
@@ -40,8 +40,8 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "trust",
             symbol: "r",
-            what: "how many times the mean of clients the teacher weighs, as long as that is not measured",
-            default: 0.3,
+            what: "how many times the mean of clients the teacher weighs, as long as that is not measured; 0: once where labelled samples will measure it, else 0.3 times",
+            default: 0.0,
             range: (0.0, 1000.0),
             one_of: &[],
             whole: false,
@@ -111,7 +111,7 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "near",
             symbol: "",
-            what: "clients say logits only of samples that are no further from the nearest of their own than this share of those are from each other, as in `vote:ssfl`; 0: of all where a teacher that knew something before speaks too, else 0.75 until who spoke about what shows that silence is worth nothing: clients speak as often as they would of their own samples, or of less than half of what they are asked about all together (decided then: `near` 1, of all)",
+            what: "clients say logits only of samples that are no further from the nearest of their own than this share of those are from each other, as in `vote:ssfl`; 1: of all; 0: 0.75 until who spoke about what shows that silence is worth nothing: clients speak as often as they would of their own samples, or of less than half of what they are asked about all together (decided then: 1)",
             default: 0.0,
             range: (0.0, 1.0),
             one_of: &[],

@@ -11,30 +11,34 @@ pub(super) struct Notes {
     pub(super) measured: Option<f64>,
     /// What the teacher said of every transfer sample before it learnt anything: centred logits.
     pub(super) first: Option<Answers>,
-    /// Whether clients are to be silent about nothing; noted where no teacher spoke first.
+    /// Whether clients are to be silent about nothing.
     pub(super) all_speak: bool,
 }
 
-/// All that is noted where clients are to be silent about nothing.
-const ALL_SPEAK: [u8; 1] = [1];
+/// The last byte where clients are to be silent about nothing; beside it nothing is noted where no teacher spoke first.
+const ALL_SPEAK: u8 = 1;
 
 impl Notes {
     /// Of a transfer set of so many samples: answers on another one are no answers on this.
     pub(super) fn read(bytes: &[u8], samples: u32, name: &str) -> Result<Self, MethodError> {
+        if bytes.is_empty() || bytes == [ALL_SPEAK] {
+            return Ok(Self {
+                all_speak: !bytes.is_empty(),
+                ..Self::default()
+            });
+        }
         let Some((measured, first)) = bytes.split_first_chunk::<8>() else {
-            let all_speak = bytes == ALL_SPEAK;
-            return match bytes.is_empty() || all_speak {
-                true => Ok(Self {
-                    all_speak,
-                    ..Self::default()
-                }),
-                false => Err(MethodError::Memory(name.to_owned())),
-            };
+            return Err(MethodError::Memory(name.to_owned()));
         };
         let measured = f64::from_le_bytes(*measured);
-        let first = match first {
-            [] => None,
-            packed => Some(Answers::read(packed)?),
+        // Answers are exactly as long as they say.
+        let (first, all_speak) = match (first, first.split_last()) {
+            ([], _) => (None, false),
+            (packed, Some((&ALL_SPEAK, shorter))) => match Answers::read(packed) {
+                Ok(first) => (Some(first), false),
+                Err(_) => (Some(Answers::read(shorter)?), true),
+            },
+            (packed, _) => (Some(Answers::read(packed)?), false),
         };
         if first.as_ref().is_some_and(|first| first.rows() != samples) {
             return Err(MethodError::Memory(name.to_owned()));
@@ -42,18 +46,17 @@ impl Notes {
         Ok(Self {
             measured: measured.is_finite().then_some(measured),
             first,
-            all_speak: false,
+            all_speak,
         })
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
-        if self.all_speak {
-            return ALL_SPEAK.to_vec();
-        }
-        let mut bytes = self.measured.unwrap_or(f64::NAN).to_le_bytes().to_vec();
+        let mut bytes = Vec::new();
         if let Some(first) = &self.first {
+            bytes.extend(self.measured.unwrap_or(f64::NAN).to_le_bytes());
             bytes.extend(first.pack(Precision::F16));
         }
+        bytes.extend(self.all_speak.then_some(ALL_SPEAK));
         bytes
     }
 

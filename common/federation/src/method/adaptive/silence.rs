@@ -4,8 +4,8 @@ use fedistill_protocol::Silence;
 
 use crate::Partial;
 
-/// Share of its own samples that a client would speak about, where no teacher speaks that knew something before. What a net
-/// says of samples that are like none it has learnt is not what it knows, and a mean cannot tell the two apart.
+/// Share of its own samples that a client would speak about. What a net says of samples that are like none it has learnt is
+/// not what it knows, and a mean cannot tell the two apart.
 const NEAR: f32 = 0.75;
 
 /// Clients that speak about the transfer set at least this many times as often as they would about their own samples hold
@@ -15,12 +15,16 @@ const ALIKE: f64 = 0.97;
 /// Where clients all together speak about a smaller share of what they are asked about, it is like nobody's samples.
 const FOREIGN: f64 = 0.5;
 
-/// Where clients stay silent that vote on nothing; `near` is the user's share, or 0.
-pub(super) fn of(near: f32, teacher_speaks: bool, all_speak: bool) -> Silence {
-    match near > 0.0 {
+/// Where clients stay silent that vote on nothing; `near` is the user's share, 1 for all there is, or 0.
+pub(super) fn of(near: f32, all_speak: bool) -> Silence {
+    let near = match near > 0.0 {
+        true => near,
+        false if all_speak => 1.0,
+        false => NEAR,
+    };
+    match near < 1.0 {
         true => Silence::Far { quantile: near },
-        false if teacher_speaks || all_speak => Silence::Never,
-        false => Silence::Far { quantile: NEAR },
+        false => Silence::Never,
     }
 }
 
@@ -45,8 +49,8 @@ mod tests {
 
     use super::*;
     use crate::State;
-    use crate::method::adaptive::tests::{SAMPLES, TRAINING};
-    use crate::method::{Outlook, Taken, by_name};
+    use crate::method::adaptive::tests::{SAMPLES, TRAINING, Teacher};
+    use crate::method::{Centre, Outlook, Taken, by_name};
 
     /// The sum of what clients say of 8 rows, each about these.
     fn sum(spoken: &[&[usize]]) -> Partial {
@@ -86,15 +90,31 @@ mod tests {
     #[test]
     fn the_users_share_comes_before_what_is_decided() {
         let far = |quantile| Silence::Far { quantile };
-        assert_eq!(of(0.0, false, false), far(NEAR));
-        assert_eq!(of(0.0, true, false), Silence::Never);
-        assert_eq!(of(0.0, false, true), Silence::Never);
-        assert_eq!(of(0.5, true, true), far(0.5));
+        assert_eq!(of(0.0, false), far(NEAR));
+        assert_eq!(of(0.0, true), Silence::Never);
+        assert_eq!(of(0.5, true), far(0.5));
+        assert_eq!(of(1.0, false), Silence::Never);
     }
 
-    /// Where clients are silent in each of three rounds without a teacher, each of which speaks about these of 20 rows in the
-    /// first; and what was decided.
+    /// Where clients are silent in each of three rounds, each of which speaks about these of 20 rows in the first; and what
+    /// was decided: the same without a teacher and with one.
     fn asked(name: &str, said: &[Rows]) -> ([Silence; 3], Option<f64>) {
+        let alone = asked_beside(None, name, said);
+        let mut teacher = Teacher::knows(8);
+        assert_eq!(asked_beside(Some(&mut teacher), name, said), alone);
+        alone
+    }
+
+    fn at_centre<'a>(teacher: &'a mut Option<&mut Teacher>) -> Option<&'a mut dyn Centre> {
+        let teacher = teacher.as_deref_mut();
+        teacher.map(|teacher| teacher as &mut dyn Centre)
+    }
+
+    fn asked_beside(
+        mut teacher: Option<&mut Teacher>,
+        name: &str,
+        said: &[Rows],
+    ) -> ([Silence; 3], Option<f64>) {
         let method = by_name(name).unwrap();
         let fresh = Rows::Range {
             start: 0,
@@ -102,18 +122,21 @@ mod tests {
         };
         let about = About::Rows(fresh.clone());
         let mut state = State::default();
+        let outlook = |round| Outlook {
+            round,
+            training: &TRAINING,
+            fresh: &fresh,
+            fixed: &fresh,
+            samples: SAMPLES,
+            probes: None,
+            precision: Precision::U8,
+            seed: 1,
+        };
+        method
+            .begin(&outlook(u32::MAX), at_centre(&mut teacher), &mut state)
+            .unwrap();
         let silences = [0, 1, 2].map(|round| {
-            let outlook = Outlook {
-                round,
-                training: &TRAINING,
-                fresh: &fresh,
-                fixed: &fresh,
-                samples: SAMPLES,
-                probes: None,
-                precision: Precision::U8,
-                seed: 1,
-            };
-            let ask = method.ask(&outlook, &state).report.unwrap();
+            let ask = method.ask(&outlook(round), &state).report.unwrap();
             let mut sum = Partial::new(20, 3);
             for rows in said {
                 let says = |row| rows.iter().any(|said| said == row);
@@ -128,7 +151,10 @@ mod tests {
                 about: Some(&about),
                 classes: 3,
             };
-            method.conclude(&outlook, taken, None, &mut state).unwrap();
+            let centre = at_centre(&mut teacher);
+            method
+                .conclude(&outlook(round), taken, centre, &mut state)
+                .unwrap();
             ask.silence
         });
         (silences, state.decided.get("near").copied())

@@ -35,13 +35,13 @@ fn said(rows: &Rows, is_right: impl Fn(u32) -> bool) -> Answers {
 }
 
 /// A teacher that is right about so many of every 10 samples until it is taught; then about none.
-struct Teacher {
+pub(super) struct Teacher {
     right: u32,
     taught: Vec<(Rows, Answers)>,
 }
 
 impl Teacher {
-    fn knows(right: u32) -> Self {
+    pub(super) fn knows(right: u32) -> Self {
         Self {
             right,
             taught: Vec::new(),
@@ -139,22 +139,22 @@ fn weight(clients: u32, teacher: u32, probes: &Probes) -> f64 {
 #[test]
 fn notes_come_back_and_others_are_refused() {
     let first = Answers::new(AnswerKind::Logits, 2, vec![0.5, -0.5, 2.0, -2.0]).unwrap();
-    for measured in [None, Some(0.25)] {
-        for first in [None, Some(first.clone())] {
+    for all_speak in [false, true] {
+        for measured in [None, Some(0.25)] {
             let notes = Notes {
                 measured,
-                first,
-                all_speak: false,
+                first: Some(first.clone()),
+                all_speak,
             };
             assert_eq!(Notes::read(&notes.bytes(), 2, "adaptive").unwrap(), notes);
         }
+        let notes = Notes {
+            all_speak,
+            ..Notes::default()
+        };
+        assert_eq!(Notes::read(&notes.bytes(), 2, "adaptive").unwrap(), notes);
     }
     assert_eq!(Notes::read(&[], 2, "adaptive").unwrap(), Notes::default());
-    let notes = Notes {
-        all_speak: true,
-        ..Notes::default()
-    };
-    assert_eq!(Notes::read(&notes.bytes(), 2, "adaptive").unwrap(), notes);
     assert!(Notes::read(&[2], 2, "adaptive").is_err());
     assert!(Notes::read(&[0; 7], 2, "adaptive").is_err());
     assert!(Notes::read(&[0; 12], 2, "adaptive").is_err());
@@ -216,6 +216,41 @@ fn without_labelled_samples_the_weight_stays_as_given() {
     let (asked, state) = rounds(6, 6, &mut Teacher::knows(8), None);
     assert!(asked.iter().all(|rows| *rows == fresh()));
     assert_eq!(state.decided["teacher weight"], 0.3);
+}
+
+#[test]
+fn until_it_is_measured_a_teacher_weighs_as_much_as_clients() {
+    let probes = probes(None);
+    let after = |count| {
+        let (_, state) = rounds(count, 10, &mut Teacher::knows(3), Some(&probes));
+        state.decided["teacher weight"]
+    };
+    assert_eq!([0, 1, 3].map(after), [1.0; 3]);
+    assert!(after(4) <= 0.5);
+}
+
+#[test]
+fn a_weight_that_is_given_stays_until_it_is_measured() {
+    let method = by_name("adaptive,trust=2").unwrap();
+    let (fresh, probes) = (fresh(), probes(None));
+    for probes in [None, Some(&probes)] {
+        let outlook = Outlook {
+            round: 0,
+            training: &TRAINING,
+            fresh: &fresh,
+            fixed: &fresh,
+            samples: SAMPLES,
+            probes,
+            precision: Precision::F32,
+            seed: 1,
+        };
+        let mut state = State::default();
+        let mut teacher = Teacher::knows(8);
+        method
+            .begin(&outlook, Some(&mut teacher), &mut state)
+            .unwrap();
+        assert_eq!(state.decided["teacher weight"], 2.0);
+    }
 }
 
 #[test]
