@@ -244,6 +244,14 @@ async fn few_samples_a_round_do_a_good_teacher_no_harm() {
     assert!(ours >= baseline - CHANCE, "{ours:.1} beside {baseline:.1}");
 }
 
+/// A sample of the law where the federation ends before the teacher is measured.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_rounds_do_a_good_teacher_no_harm() {
+    let cell = Cell::of(Some(500), Partition::Dirichlet(0.1), 3, 1);
+    let [ours, baseline] = cell.ours().await;
+    assert!(ours >= baseline - CHANCE, "{ours:.1} beside {baseline:.1}");
+}
+
 /// A sample of *no waste* where bytes are fewest: of votes, at about the same bytes, the default makes
 /// no less than `vote` does, but for a point.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
