@@ -12,8 +12,9 @@ const NEAR: f32 = 0.75;
 /// what it holds: data that are spread evenly come to 0.98 and more, hardly skewed ones to less.
 const ALIKE: f64 = 0.97;
 
-/// Where clients all together speak about a smaller share of what they are asked about, it is like nobody's samples.
-const FOREIGN: f64 = 0.5;
+/// By how many standard deviations of chance clients all together speak about less than one would of its own samples, where
+/// what they are asked about is not like their samples: in rounds of few samples chance alone takes one or two.
+const BEYOND_CHANCE: f64 = 2.0;
 
 /// Where clients stay silent that vote on nothing; `near` is the user's share, 1 for all there is, or 0.
 pub(super) fn of(near: f32, all_speak: bool) -> Silence {
@@ -29,16 +30,19 @@ pub(super) fn of(near: f32, all_speak: bool) -> Silence {
 }
 
 /// Whether silence is worth nothing, by who spoke about what: each client knows all of it, and one that is silent is only
-/// missed; or hardly anybody knows it, and most of it would never be learnt.
+/// missed; or much of it is like nobody's samples, and nobody would speak who could guess.
 pub(super) fn is_idle(sum: &Partial) -> bool {
     let (rows, weight) = (sum.spoken().len() as f64, sum.weight() as f64);
     if rows == 0.0 || weight == 0.0 {
         return false;
     }
+    let near = f64::from(NEAR);
     let heard = sum.spoken().iter().filter(|spoken| **spoken > 0).count() as f64;
+    let chance = f64::sqrt(near * (1.0 - near) / rows);
+    let is_foreign = heard / rows < near - BEYOND_CHANCE * chance;
     let spoken: u64 = sum.spoken().iter().sum();
-    let share = spoken as f64 / (rows * weight);
-    heard / rows < FOREIGN || share >= ALIKE * f64::from(NEAR)
+    let is_known = spoken as f64 / (rows * weight) >= ALIKE * near;
+    is_foreign || is_known
 }
 
 #[cfg(test)]
@@ -138,16 +142,18 @@ mod tests {
         let silences = [0, 1, 2].map(|round| {
             let ask = method.ask(&outlook(round), &state).report.unwrap();
             let mut sum = Partial::new(20, 3);
-            for rows in said {
+            let mut each = BTreeMap::new();
+            for (client, rows) in said.iter().enumerate() {
                 let says = |row| rows.iter().any(|said| said == row);
                 let row = |row| [2.0, -1.0, -1.0].map(|value| if says(row) { value } else { 0.0 });
                 let values = (0..20).flat_map(row).collect();
                 let answers = Answers::new(ask.kind, 3, values).unwrap();
                 method.take(&mut sum, 1, &answers).unwrap();
+                each.insert(format!("c{client}").parse().unwrap(), answers);
             }
             let taken = Taken {
                 sum: &sum,
-                each: &BTreeMap::new(),
+                each: &each,
                 about: Some(&about),
                 classes: 3,
             };
@@ -172,6 +178,10 @@ mod tests {
         assert_eq!(asked("adaptive", &wholes), (all, Some(1.0)));
         // About hardly anything.
         assert_eq!(asked("adaptive", &[range(0, 3)]), (all, Some(1.0)));
+        // A median knows who spoke about what as well as a mean does.
+        let robust = "adaptive,robust=median";
+        assert_eq!(asked(robust, &parts), ([far; 3], None));
+        assert_eq!(asked(robust, &wholes), (all, Some(1.0)));
         let told = Silence::Far { quantile: 0.5 };
         assert_eq!(asked("adaptive,near=0.5", &wholes), ([told; 3], None));
     }
