@@ -79,8 +79,17 @@ impl Robustly {
                 _ => values.extend(centre),
             }
         }
+        // Each who said something of a row has said its centre: the sum knows still who spoke about what.
         let mut sum = Partial::new(rows, width);
-        sum.add(means.len() as u32, &values)?;
+        for mean in &mut means {
+            let said = mean.chunks_exact_mut(width.max(1));
+            for (said, centre) in said.zip(values.chunks_exact(width.max(1))) {
+                if said.iter().any(|value| *value != 0.0) {
+                    said.copy_from_slice(centre);
+                }
+            }
+            sum.add(1, mean)?;
+        }
         Ok(sum)
     }
 }
