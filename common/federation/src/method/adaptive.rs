@@ -10,7 +10,7 @@ use super::{
 use crate::{Partial, Probes, State};
 pub(super) use entry::ENTRY;
 use measuring::Measuring;
-use notes::Notes;
+use notes::{Notes, Weight};
 
 mod entry;
 mod measuring;
@@ -23,7 +23,7 @@ mod votes;
 ///
 /// A teacher that learns an aggregate and then votes in the next one counts its own errors again and
 /// again, which is how naive averages end below a good teacher. Here only the teacher's first answers
-/// vote. How much they weigh is measured once, on labelled samples that lie unmarked among those that
+/// vote. How much they weigh is measured twice, on labelled samples that lie unmarked among those that
 /// clients speak about ([`Probes`]).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Adaptive {
@@ -49,6 +49,9 @@ pub(super) struct Adaptive {
 /// How many times the mean of clients a teacher weighs that nothing measures: too much of a bad one, or of one from
 /// elsewhere, would do harm for good.
 const UNMEASURED: f64 = 0.3;
+
+/// So many rounds before a teacher's weight is measured for good it is for the time being.
+const FOR_NOW: u32 = 2;
 
 /// How many times the mean of clients a teacher weighs until that is measured. Clients know little yet, so that a
 /// federation that ends before is better off with the teacher, and what a bad one did is soon made good.
@@ -110,13 +113,19 @@ impl Adaptive {
             None => UNMEASURED,
         };
         let given = (self.trust > 0.0).then_some(self.trust);
-        notes.measured.or(given).unwrap_or(decided)
+        notes.weight.measured().or(given).unwrap_or(decided)
     }
 
-    /// The labelled samples that this round also asks about.
+    /// The labelled samples that this round also asks about: once when clients know little, as what is believed of a teacher
+    /// until then may be far from what it is worth, and once for good.
     fn census<'a>(&self, outlook: &Outlook<'a>, notes: &Notes) -> Option<&'a Probes> {
-        let due = outlook.round >= self.census && notes.measured.is_none();
-        outlook.probes.filter(|_| due && notes.first.is_some())
+        let due = match notes.weight {
+            Weight::Open => self.census.saturating_sub(FOR_NOW),
+            Weight::ForNow(_) => self.census,
+            Weight::ForGood(_) => return None,
+        };
+        let due = outlook.round >= due && notes.first.is_some();
+        outlook.probes.filter(|_| due)
     }
 
     /// Where clients stay silent.
@@ -328,7 +337,10 @@ impl Method for Adaptive {
         if let Some(probes) = probes
             && let Some(measured) = self.measure(probes, &notes, asked, &means)
         {
-            notes.measured = Some(measured);
+            notes.weight = match outlook.round < self.census {
+                true => Weight::ForNow(measured),
+                false => Weight::ForGood(measured),
+            };
             state.memory = notes.bytes();
             state.decide("teacher weight", measured);
         }

@@ -9,12 +9,12 @@ pub(in crate::method) const ENTRY: Entry = Entry {
     name: "adaptive",
     variants: &[],
     source: "ours",
-    summary: "The mean of clients' logits, corrected for their own label frequencies, is pooled with the teacher's first answers; how much those weigh is measured once, on labelled samples hidden among those that clients speak about. Clients speak only of samples that are like their own, unless each holds what all do; where nobody speaks, the teacher does. It learns the result and never votes on it again.",
+    summary: "The mean of clients' logits, corrected for their own label frequencies, is pooled with the teacher's first answers; how much those weigh is measured twice, on labelled samples hidden among those that clients speak about. Clients speak only of samples that are like their own, unless each holds what all do; where nobody speaks, the teacher does. It learns the result and never votes on it again.",
     up: "logits on those of N samples that are like a client's own: at most 4NC; with `votes` a class a sample, or nothing: at most N log2(C + 1) / 8",
     down: "the pool on the N samples of the round before: 4NC; with `votes` its likeliest class",
     loss: "KL to what came down (with `votes` cross-entropy); then cross-entropy",
     good: "any teacher, any skew; `votes=0.75` where bytes are very few",
-    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at the default; samples between which distances tell nothing: what clients are silent about is then chance, and `near=1` lets them speak of all",
+    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at 0.3; a good teacher, few rounds and few samples in each, where `teacher-only` can be two points better; samples between which distances tell nothing: what clients are silent about is then chance, and `near=1` lets them speak of all",
     differs: "",
     parameters: &[
         Parameter {
@@ -50,7 +50,7 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "census",
             symbol: "",
-            what: "the round, from 0, in which the teacher's weight is measured",
+            what: "the round, from 0, in which the teacher's weight is measured for good; two rounds before it is for the time being",
             default: 3.0,
             range: (0.0, 1_000_000.0),
             one_of: &[],
@@ -91,8 +91,8 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "caution",
             symbol: "z",
-            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where fewer than 200 were asked about, standard deviations of chance are on top, so many times the share of 200 that is missing",
-            default: 3.0,
+            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where somebody spoke about fewer than 200, standard deviations of chance are on top, so many times the share of 200 that is missing",
+            default: 1.0,
             range: (0.0, 10.0),
             one_of: &[],
             whole: false,
@@ -111,7 +111,7 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "near",
             symbol: "",
-            what: "clients say logits only of samples that are no further from the nearest of their own than this share of those are from each other, as in `vote:ssfl`; 1: of all; 0: 0.75 until who spoke about what shows that silence is worth nothing: each client speaks as often as it would of its own samples, or all together more seldom than one would of its own (decided then: 1)",
+            what: "clients say logits only of samples that are no further from the nearest of their own than this share of those are from each other, as in `vote:ssfl`; 1: of all; 0: 0.75 until who spoke about what shows that silence is worth nothing: each client speaks as often as it would of its own samples, or all of a round together more seldom than one would of its own (decided then: 1)",
             default: 0.0,
             range: (0.0, 1.0),
             one_of: &[],

@@ -4,11 +4,50 @@ use fedistill_protocol::{Answers, Precision};
 
 use crate::method::MethodError;
 
+/// How many times the mean of clients the teacher weighs, by labelled samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Weight {
+    /// It has not been measured.
+    #[default]
+    Open,
+    /// It was, when clients knew little, and will be again.
+    ForNow(f64),
+    /// It was, for good.
+    ForGood(f64),
+}
+
+impl Weight {
+    /// What was measured last.
+    pub(super) fn measured(self) -> Option<f64> {
+        match self {
+            Self::Open => None,
+            Self::ForNow(weight) | Self::ForGood(weight) => Some(weight),
+        }
+    }
+
+    /// As a number: below 0 what will be measured again.
+    fn from_number(number: f64) -> Self {
+        match number {
+            open if !open.is_finite() => Self::Open,
+            again if again.is_sign_negative() => Self::ForNow(-again),
+            measured => Self::ForGood(measured),
+        }
+    }
+
+    fn number(self) -> f64 {
+        match self {
+            Self::Open => f64::NAN,
+            Self::ForNow(weight) => -weight,
+            Self::ForGood(weight) => weight,
+        }
+    }
+}
+
 /// What is noted from round to round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Notes {
-    /// How many times the mean of clients the teacher weighs, once that is measured.
-    pub(super) measured: Option<f64>,
+    /// How much the teacher weighs.
+    pub(super) weight: Weight,
     /// What the teacher said of every transfer sample before it learnt anything: centred logits.
     pub(super) first: Option<Answers>,
     /// Whether clients are to be silent about nothing.
@@ -27,10 +66,10 @@ impl Notes {
                 ..Self::default()
             });
         }
-        let Some((measured, first)) = bytes.split_first_chunk::<8>() else {
+        let Some((weight, first)) = bytes.split_first_chunk::<8>() else {
             return Err(MethodError::Memory(name.to_owned()));
         };
-        let measured = f64::from_le_bytes(*measured);
+        let weight = Weight::from_number(f64::from_le_bytes(*weight));
         // Answers are exactly as long as they say.
         let (first, all_speak) = match (first, first.split_last()) {
             ([], _) => (None, false),
@@ -44,7 +83,7 @@ impl Notes {
             return Err(MethodError::Memory(name.to_owned()));
         }
         Ok(Self {
-            measured: measured.is_finite().then_some(measured),
+            weight,
             first,
             all_speak,
         })
@@ -53,7 +92,7 @@ impl Notes {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if let Some(first) = &self.first {
-            bytes.extend(self.measured.unwrap_or(f64::NAN).to_le_bytes());
+            bytes.extend(self.weight.number().to_le_bytes());
             bytes.extend(first.pack(Precision::F16));
         }
         bytes.extend(self.all_speak.then_some(ALL_SPEAK));

@@ -140,9 +140,10 @@ fn weight(clients: u32, teacher: u32, probes: &Probes) -> f64 {
 fn notes_come_back_and_others_are_refused() {
     let first = Answers::new(AnswerKind::Logits, 2, vec![0.5, -0.5, 2.0, -2.0]).unwrap();
     for all_speak in [false, true] {
-        for measured in [None, Some(0.25)] {
+        use notes::Weight::{ForGood, ForNow, Open};
+        for weight in [Open, ForNow(0.25), ForNow(0.0), ForGood(0.25), ForGood(0.0)] {
             let notes = Notes {
-                measured,
+                weight,
                 first: Some(first.clone()),
                 all_speak,
             };
@@ -176,13 +177,13 @@ fn where_no_client_speaks_the_teacher_does() {
 }
 
 #[test]
-fn labelled_samples_are_asked_about_once_in_the_place_of_others() {
+fn labelled_samples_are_asked_about_twice_in_the_place_of_others() {
     let probes = probes(None);
     let mut teacher = Teacher::knows(8);
     let (asked, state) = rounds(6, 6, &mut teacher, Some(&probes));
     let hidden = |rows: &Rows| rows.iter().filter(|row| probes.of(*row).is_some()).count();
     let counts: Vec<usize> = asked.iter().map(hidden).collect();
-    assert_eq!(counts, [0, 0, 0, 10, 0, 0]);
+    assert_eq!(counts, [0, 10, 0, 10, 0, 0]);
     assert!(asked.iter().all(|rows| rows.count() == 20));
     // Nobody learns of them.
     assert!(teacher.taught.iter().all(|(rows, _)| hidden(rows) == 0));
@@ -225,8 +226,55 @@ fn until_it_is_measured_a_teacher_weighs_as_much_as_clients() {
         let (_, state) = rounds(count, 10, &mut Teacher::knows(3), Some(&probes));
         state.decided["teacher weight"]
     };
-    assert_eq!([0, 1, 3].map(after), [1.0; 3]);
-    assert!(after(4) <= 0.5);
+    assert_eq!([0, 1].map(after), [1.0; 2]);
+    assert!(after(2) <= 0.5);
+    assert_eq!(after(3), after(2));
+}
+
+#[test]
+fn a_weight_is_measured_again_when_clients_know_more() {
+    let method = by_name("adaptive").unwrap();
+    let (fresh, probes) = (fresh(), probes(None));
+    let outlook = |round| Outlook {
+        round,
+        training: &TRAINING,
+        fresh: &fresh,
+        fixed: &fresh,
+        samples: SAMPLES,
+        probes: Some(&probes),
+        precision: Precision::F32,
+        seed: 1,
+    };
+    let mut state = State::default();
+    let mut teacher = Teacher::knows(6);
+    method
+        .begin(&outlook(0), Some(&mut teacher), &mut state)
+        .unwrap();
+    // Clients that learn from round to round; from the fifth on they would be as bad as they began.
+    let weights = [1, 3, 5, 10, 1, 1].map(|right| {
+        let round = teacher.taught.len() as u32;
+        let about = method.ask(&outlook(round), &state).report.unwrap().about;
+        let About::Rows(rows) = about.clone() else {
+            panic!("it asks about classes")
+        };
+        let mut sum = Partial::new(rows.count() as usize, CLASSES as usize);
+        let answers = said(&rows, |row| row * 3 % 10 < right);
+        method.take(&mut sum, 1, &answers).unwrap();
+        let taken = Taken {
+            sum: &sum,
+            each: &BTreeMap::new(),
+            about: Some(&about),
+            classes: CLASSES,
+        };
+        method
+            .conclude(&outlook(round), taken, Some(&mut teacher), &mut state)
+            .unwrap();
+        state.decided["teacher weight"]
+    });
+    let [first, early, kept, good, then, last] = weights;
+    assert_eq!(first, 1.0);
+    assert!(early > 1.0 && kept == early, "{weights:?}");
+    assert!(good <= 0.5 && then == good && last == good, "{weights:?}");
 }
 
 #[test]

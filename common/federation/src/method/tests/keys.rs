@@ -249,7 +249,7 @@ fn what_waits_for_a_teacher_is_told_where_there_is_none() {
     assert_eq!(lines(AtCentre::Trained, name), [lost("caution", why)]);
     assert!(lines(AtCentre::Measured, name).is_empty());
     // What nobody gave is not told of.
-    assert!(lines(AtCentre::Nobody, "adaptive,caution=3").is_empty());
+    assert!(lines(AtCentre::Nobody, "adaptive,caution=1").is_empty());
     assert_eq!(lines(AtCentre::Untrained, "cfd,dual=0").len(), 0);
     assert_eq!(lines(AtCentre::Nobody, "cfd,dual=0").len(), 1);
 }
