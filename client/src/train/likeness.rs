@@ -129,7 +129,7 @@ struct Far {
 
 impl Far {
     /// A sample is near if it is no further from the nearest own sample than this share of own samples
-    /// are from the nearest other one.
+    /// are from the nearest other one; of one own sample alone, if it is the same.
     fn new(own: Own, share: f32) -> Self {
         let nearest = |(at, row): (usize, &[f32])| {
             let mut squares = squared_distances(row, &own.values);
@@ -137,7 +137,8 @@ impl Far {
             f64::from(squares.into_iter().fold(f32::INFINITY, f32::min))
         };
         // A third of them tells as much.
-        let distances = own.rows().enumerate().step_by(3).map(nearest).collect();
+        let distances = own.rows().enumerate().step_by(3).map(nearest);
+        let distances = distances.filter(|square| square.is_finite()).collect();
         Self {
             bar: quantile(distances, share) as f32,
             own,
@@ -341,6 +342,16 @@ mod tests {
         let samples: Vec<&[f32]> = samples.iter().map(|sample| &sample[..]).collect();
         let near = [false, true, true, true, true, false, false];
         assert_eq!(far.are_near(&samples), near);
+    }
+
+    #[test]
+    fn who_has_one_sample_knows_nothing_else() {
+        let one = Own {
+            values: vec![0.5, 0.5],
+            width: 2,
+        };
+        let far = Far::new(one, 0.75);
+        assert_eq!(far.are_near(&[&[0.5, 0.5], &[0.5, 0.6]]), [true, false]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
     down: "k means a sample: 4kNC",
     loss: "λ times KL to the nearest of what came down; then cross-entropy",
     good: "groups of clients that disagree for a reason: the same sample means other things to them",
-    bad: "label skew of one task, where students need what others know rather than what they know already",
+    bad: "label skew of one task, where students need what others know rather than what they know already; as many clusters as clients of a round, where each learns what it said itself",
     differs: "distillation and private training take turns, where the paper adds up their losses; so that λ makes its steps longer, which those of AdamW hardly notice; the teacher learns from the mean over all",
     parameters: &[
         Parameter {

@@ -128,10 +128,17 @@ impl Parameter {
             true => "whole number",
             false => "number",
         };
-        number.ok_or_else(|| match self.one_of {
+        let number = number.ok_or_else(|| match self.one_of {
             [] => format!("{key} is {value:?}, it must be a {kind} from {least} to {most}"),
             list => format!("{key} is {value:?}, it must be one of {}", listed(list)),
-        })
+        })?;
+        // Most are used in single precision, where it would come to 0, which may mean something else.
+        match number != 0.0 && number.abs() < f64::from(f32::MIN_POSITIVE) {
+            true => Err(format!(
+                "{key} is {value:?}, which is too near 0: write 0 or at least 1e-37"
+            )),
+            false => Ok(number),
+        }
     }
 }
 

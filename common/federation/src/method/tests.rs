@@ -143,6 +143,10 @@ fn what_no_method_is_called_is_one_clear_line() {
         ),
         ("ds-fl:era,temperature=NaN", "must be a number"),
         (
+            "adaptive,near=1e-300",
+            "near is \"1e-300\", which is too near 0: write 0 or at least 1e-37",
+        ),
+        (
             "adaptive,least-trust=0.2",
             "least-trust is \"0.2\", it must be a number from 0 to 0.1",
         ),
