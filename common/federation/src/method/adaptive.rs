@@ -147,8 +147,12 @@ impl Adaptive {
             return outlook.fresh.clone();
         };
         let fresh = outlook.fresh.count();
-        // At least half of what is spoken about teaches.
-        let hidden = probes.rows.count().min(fresh / 2);
+        // At least half of what is spoken about teaches; where it is for the time being, most of it.
+        let share = match outlook.round < self.census {
+            true => 5,
+            false => 2,
+        };
+        let hidden = probes.rows.count().min(fresh / share);
         let hidden = probes.rows.iter().take(hidden as usize);
         let mut rows: Vec<u32> = hidden.collect();
         let others = outlook.fresh.iter().take(fresh as usize - rows.len());
