@@ -64,10 +64,11 @@ fn a_federation_runs_to_its_end_and_leaves_students_that_can_be_used() {
         let of = |when: &str| entry[when][way][what].as_u64().unwrap();
         (of("last_round"), of("total"))
     };
-    // Two rounds of 100 x 10 logits up; they come down in each but the first, and in the closing one.
+    // Two rounds of 100 x 10 logits up; they come down in each but the first, and in the closing one, where the fifth of the
+    // second round that measured the teacher is missing.
     assert_eq!(
         (bytes("up", "raw"), bytes("down", "raw").0),
-        ((0, 8000), 4000)
+        ((0, 8000), 3200)
     );
     for way in ["up", "down"] {
         let sum = ["packed", "transfer_set", "framing"].map(|what| bytes(way, what).1);
@@ -305,7 +306,7 @@ fn a_teacher_that_was_trained_here_is_measured_by_the_samples_that_it_has_learnt
     let deployment = Deployment::new(2, 5, round);
     let (mut coordinator, address) = deployment.start("127.0.0.1:0");
     let clients = [0, 1].map(|index| deployment.join(index, &address));
-    coordinator.wait_for("round 2.0 is over");
+    coordinator.wait_for("round 0.0 is over");
     let before = status(&deployment);
     coordinator.wait_for("round 3.0 is over");
     for client in clients {
@@ -317,12 +318,9 @@ fn a_teacher_that_was_trained_here_is_measured_by_the_samples_that_it_has_learnt
     let travel = "100 of the teacher's labelled samples travel unmarked";
     assert!(ended.told.contains(travel), "{}", ended.told);
     let weight = |status: &Value| status["decided"]["teacher weight"].as_f64();
-    assert_eq!(weight(&before), Some(0.3), "{before}");
+    assert_eq!(weight(&before), Some(1.0), "{before}");
     let measured = weight(&status(&deployment)).unwrap();
-    assert!(
-        measured != 0.3 && (0.01..=0.5).contains(&measured),
-        "{measured}"
-    );
+    assert!((0.01..=0.5).contains(&measured), "{measured}");
     let config = deployment.coordinator_config();
     let told = run(deployment
         .coordinator("status")
