@@ -86,6 +86,22 @@ mod tests {
     }
 
     #[test]
+    fn chance_alone_does_not_end_silence() {
+        // So many rows, about so many of which one of ten clients speaks.
+        let heard = |rows: usize, spoken: usize| {
+            let mut sum = Partial::new(rows, 1);
+            let says = |at: usize| f32::from(u8::from(at < spoken));
+            sum.add(1, &(0..rows).map(says).collect::<Vec<f32>>())
+                .unwrap();
+            (0..9).for_each(|_| sum.add(1, &vec![0.0; rows]).unwrap());
+            is_idle(&sum)
+        };
+        assert!(!heard(100, 70));
+        assert!(heard(1000, 700));
+        assert!(!heard(1000, 740));
+    }
+
+    #[test]
     fn nothing_follows_from_nothing() {
         assert!(!is_idle(&sum(&[])));
         assert!(!is_idle(&Partial::new(0, 2)));
