@@ -132,13 +132,13 @@ impl Adaptive {
     fn silence(&self, notes: &Notes) -> Silence {
         match self.votes() {
             true => votes::silence(self.votes),
-            false => silence::of(self.near, notes.all_speak),
+            false => silence::of(self.near, notes.reach),
         }
     }
 
-    /// Whether the method, and not the user, lets clients be silent.
-    fn silences(&self, notes: &Notes) -> bool {
-        !self.votes() && self.near == 0.0 && !notes.all_speak
+    /// Whether the method, and not the user, decides where clients are silent.
+    fn silences(&self) -> bool {
+        !self.votes() && self.near == 0.0
     }
 
     /// What a round asks about: the fresh samples, or as many, labelled ones among them.
@@ -329,10 +329,11 @@ impl Method for Adaptive {
     ) -> Result<(), MethodError> {
         let asked = taken.rows()?;
         let mut notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
-        if self.silences(&notes) && silence::is_idle(taken.sum) {
-            notes.all_speak = true;
+        let reach = notes.reach.after(taken.sum);
+        if self.silences() && reach != notes.reach {
+            notes.reach = reach;
             state.memory = notes.bytes();
-            state.decide("near", 1.0);
+            state.decide("near", reach.share());
         }
         let Some(means) = self.heard(taken)? else {
             return Ok(());

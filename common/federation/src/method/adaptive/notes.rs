@@ -2,6 +2,7 @@
 
 use fedistill_protocol::{Answers, Precision};
 
+use super::silence::Reach;
 use crate::method::MethodError;
 
 /// How many times the mean of clients the teacher weighs, by labelled samples.
@@ -50,19 +51,29 @@ pub(super) struct Notes {
     pub(super) weight: Weight,
     /// What the teacher said of every transfer sample before it learnt anything: centred logits.
     pub(super) first: Option<Answers>,
-    /// Whether clients are to be silent about nothing.
-    pub(super) all_speak: bool,
+    /// How far from their own samples clients speak.
+    pub(super) reach: Reach,
 }
 
-/// The last byte where clients are to be silent about nothing; beside it nothing is noted where no teacher spoke first.
-const ALL_SPEAK: u8 = 1;
+/// The last byte, where clients do not speak as near as they begin; beside it nothing is noted where no teacher spoke first.
+const REACHES: [(Reach, u8); 2] = [(Reach::All, 1), (Reach::Wide, 2)];
+
+fn reach(byte: u8) -> Option<Reach> {
+    let known = REACHES.iter().find(|(_, known)| *known == byte);
+    known.map(|(reach, _)| *reach)
+}
 
 impl Notes {
     /// Of a transfer set of so many samples: answers on another one are no answers on this.
     pub(super) fn read(bytes: &[u8], samples: u32, name: &str) -> Result<Self, MethodError> {
-        if bytes.is_empty() || bytes == [ALL_SPEAK] {
+        let alone = match bytes {
+            [] => Some(Reach::default()),
+            [byte] => reach(*byte),
+            _ => None,
+        };
+        if let Some(reach) = alone {
             return Ok(Self {
-                all_speak: !bytes.is_empty(),
+                reach,
                 ..Self::default()
             });
         }
@@ -71,13 +82,15 @@ impl Notes {
         };
         let weight = Weight::from_number(f64::from_le_bytes(*weight));
         // Answers are exactly as long as they say.
-        let (first, all_speak) = match (first, first.split_last()) {
-            ([], _) => (None, false),
-            (packed, Some((&ALL_SPEAK, shorter))) => match Answers::read(packed) {
-                Ok(first) => (Some(first), false),
-                Err(_) => (Some(Answers::read(shorter)?), true),
+        let last = first.split_last();
+        let last = last.and_then(|(byte, shorter)| Some((reach(*byte)?, shorter)));
+        let (first, reach) = match (first, last) {
+            ([], _) => (None, Reach::default()),
+            (packed, Some((reach, shorter))) => match Answers::read(packed) {
+                Ok(first) => (Some(first), Reach::default()),
+                Err(_) => (Some(Answers::read(shorter)?), reach),
             },
-            (packed, _) => (Some(Answers::read(packed)?), false),
+            (packed, _) => (Some(Answers::read(packed)?), Reach::default()),
         };
         if first.as_ref().is_some_and(|first| first.rows() != samples) {
             return Err(MethodError::Memory(name.to_owned()));
@@ -85,7 +98,7 @@ impl Notes {
         Ok(Self {
             weight,
             first,
-            all_speak,
+            reach,
         })
     }
 
@@ -95,7 +108,8 @@ impl Notes {
             bytes.extend(self.weight.number().to_le_bytes());
             bytes.extend(first.pack(Precision::F16));
         }
-        bytes.extend(self.all_speak.then_some(ALL_SPEAK));
+        let noted = REACHES.iter().find(|(reach, _)| *reach == self.reach);
+        bytes.extend(noted.map(|(_, byte)| *byte));
         bytes
     }
 

@@ -4,9 +4,21 @@ use fedistill_protocol::Silence;
 
 use crate::Partial;
 
-/// Share of its own samples that a client would speak about. What a net says of samples that are like none it has learnt is
-/// not what it knows, and a mean cannot tell the two apart.
-const NEAR: f32 = 0.75;
+/// How far from its own samples a client speaks, as the method decides it. What a net says of samples that are like none it
+/// has learnt is not what it knows, and a mean cannot tell the two apart.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Reach {
+    /// As far as three quarters of its own are from each other.
+    #[default]
+    Near,
+    /// As far as nine tenths are: where few speak, each is missed more.
+    Wide,
+    /// About everything.
+    All,
+}
+
+/// So many clients are few: a sample that one of them is silent about may be left with what one other says.
+const FEW: u32 = 4;
 
 /// Clients that speak about the transfer set at least this many times as often as they would about their own samples hold
 /// what it holds: data that are spread evenly come to 0.98 and more, hardly skewed ones to less.
@@ -16,33 +28,53 @@ const ALIKE: f64 = 0.97;
 /// what they are asked about is not like their samples: in rounds of few samples chance alone takes one or two.
 const BEYOND_CHANCE: f64 = 2.0;
 
-/// Where clients stay silent that vote on nothing; `near` is the user's share, 1 for all there is, or 0.
-pub(super) fn of(near: f32, all_speak: bool) -> Silence {
-    let near = match near > 0.0 {
-        true => near,
-        false if all_speak => 1.0,
-        false => NEAR,
-    };
-    match near < 1.0 {
-        true => Silence::Far { quantile: near },
-        false => Silence::Never,
+impl Reach {
+    /// Share of its own samples that a client would speak about.
+    pub(super) fn share(self) -> f64 {
+        match self {
+            Self::Near => 0.75,
+            Self::Wide => 0.9,
+            Self::All => 1.0,
+        }
+    }
+
+    /// Of the next round, by who spoke about what in this one.
+    pub(super) fn after(self, sum: &Partial) -> Self {
+        match self {
+            Self::All => Self::All,
+            reach if reach.is_idle(sum) => Self::All,
+            _ if sum.contributions() <= FEW => Self::Wide,
+            _ => Self::Near,
+        }
+    }
+
+    /// Whether silence is worth nothing: each client knows all of it, and one that is silent is only missed; or much of it is
+    /// like nobody's samples, and nobody would speak who could guess.
+    fn is_idle(self, sum: &Partial) -> bool {
+        let (rows, weight) = (sum.spoken().len() as f64, sum.weight() as f64);
+        if rows == 0.0 || weight == 0.0 {
+            return false;
+        }
+        let share = self.share();
+        let heard = sum.spoken().iter().filter(|spoken| **spoken > 0).count() as f64;
+        let chance = f64::sqrt(share * (1.0 - share) / rows);
+        let is_foreign = heard / rows < share - BEYOND_CHANCE * chance;
+        let spoken: u64 = sum.spoken().iter().sum();
+        let is_known = spoken as f64 / (rows * weight) >= ALIKE * share;
+        is_foreign || is_known
     }
 }
 
-/// Whether silence is worth nothing, by who spoke about what: each client knows all of it, and one that is silent is only
-/// missed; or much of it is like nobody's samples, and nobody would speak who could guess.
-pub(super) fn is_idle(sum: &Partial) -> bool {
-    let (rows, weight) = (sum.spoken().len() as f64, sum.weight() as f64);
-    if rows == 0.0 || weight == 0.0 {
-        return false;
+/// Of clients that say logits; `near` is the user's share, 1 for all there is, or 0.
+pub(super) fn of(near: f32, reach: Reach) -> Silence {
+    let share = match near > 0.0 {
+        true => near,
+        false => reach.share() as f32,
+    };
+    match share < 1.0 {
+        true => Silence::Far { quantile: share },
+        false => Silence::Never,
     }
-    let near = f64::from(NEAR);
-    let heard = sum.spoken().iter().filter(|spoken| **spoken > 0).count() as f64;
-    let chance = f64::sqrt(near * (1.0 - near) / rows);
-    let is_foreign = heard / rows < near - BEYOND_CHANCE * chance;
-    let spoken: u64 = sum.spoken().iter().sum();
-    let is_known = spoken as f64 / (rows * weight) >= ALIKE * near;
-    is_foreign || is_known
 }
 
 #[cfg(test)]
@@ -55,6 +87,10 @@ mod tests {
     use crate::State;
     use crate::method::adaptive::tests::{SAMPLES, TRAINING, Teacher};
     use crate::method::{Centre, Outlook, Taken, by_name};
+
+    fn is_idle(sum: &Partial) -> bool {
+        Reach::Near.is_idle(sum)
+    }
 
     /// The sum of what clients say of 8 rows, each about these.
     fn sum(spoken: &[&[usize]]) -> Partial {
@@ -110,10 +146,33 @@ mod tests {
     #[test]
     fn the_users_share_comes_before_what_is_decided() {
         let far = |quantile| Silence::Far { quantile };
-        assert_eq!(of(0.0, false), far(NEAR));
-        assert_eq!(of(0.0, true), Silence::Never);
-        assert_eq!(of(0.5, true), far(0.5));
-        assert_eq!(of(1.0, false), Silence::Never);
+        assert_eq!(of(0.0, Reach::Near), far(0.75));
+        assert_eq!(of(0.0, Reach::Wide), far(0.9));
+        assert_eq!(of(0.0, Reach::All), Silence::Never);
+        assert_eq!(of(0.5, Reach::All), far(0.5));
+        assert_eq!(of(1.0, Reach::Near), Silence::Never);
+    }
+
+    #[test]
+    fn few_clients_are_silent_about_less() {
+        let parts: [&[usize]; 2] = [&[0, 1, 2], &[3, 4, 5, 6, 7]];
+        let after = |count| {
+            let said: Vec<&[usize]> = parts.into_iter().cycle().take(count).collect();
+            Reach::Near.after(&sum(&said))
+        };
+        assert_eq!(
+            [2, 4, 5, 10].map(after),
+            [Reach::Wide, Reach::Wide, Reach::Near, Reach::Near]
+        );
+        // As many as answer now, not once for all.
+        let many: Vec<&[usize]> = parts.into_iter().cycle().take(5).collect();
+        assert_eq!(Reach::Wide.after(&sum(&many)), Reach::Near);
+        assert_eq!(Reach::All.after(&sum(&many)), Reach::All);
+        // What is like their own is more where they are silent about less.
+        let most: &[usize] = &[0, 1, 2, 3, 4, 5];
+        assert_eq!(Reach::Near.after(&sum(&[most, most])), Reach::All);
+        let parts: [&[usize]; 2] = [most, &[0, 1, 2, 3, 6, 7]];
+        assert_eq!(Reach::Wide.after(&sum(&parts)), Reach::Wide);
     }
 
     /// Where clients are silent in each of three rounds, each of which speaks about these of 20 rows in the first; and what
@@ -184,19 +243,24 @@ mod tests {
 
     #[test]
     fn clients_are_silent_until_they_show_that_it_is_worth_nothing() {
-        let far = Silence::Far { quantile: NEAR };
+        let [far, wide] = [0.75, 0.9].map(|quantile| Silence::Far { quantile });
         let range = |start, count| Rows::Range { start, count };
-        let parts = [range(0, 8), range(8, 9)];
+        let parts = [0, 1, 2].map(|_| [range(0, 8), range(8, 9)]).concat();
         assert_eq!(asked("adaptive", &parts), ([far; 3], None));
+        assert_eq!(
+            asked("adaptive", &parts[..4]),
+            ([far, wide, wide], Some(0.9))
+        );
         // As often as of their own samples.
         let wholes = [range(0, 15), range(5, 15)];
         let all = [far, Silence::Never, Silence::Never];
         assert_eq!(asked("adaptive", &wholes), (all, Some(1.0)));
         // About hardly anything.
         assert_eq!(asked("adaptive", &[range(0, 3)]), (all, Some(1.0)));
-        // A median knows who spoke about what as well as a mean does.
+        // A median knows who spoke about what, and how many they were, as well as a mean does.
         let robust = "adaptive,robust=median";
         assert_eq!(asked(robust, &parts), ([far; 3], None));
+        assert_eq!(asked(robust, &parts[..4]), ([far, wide, wide], Some(0.9)));
         assert_eq!(asked(robust, &wholes), (all, Some(1.0)));
         let told = Silence::Far { quantile: 0.5 };
         assert_eq!(asked("adaptive,near=0.5", &wholes), ([told; 3], None));

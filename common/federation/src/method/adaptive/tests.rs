@@ -139,24 +139,25 @@ fn weight(clients: u32, teacher: u32, probes: &Probes) -> f64 {
 #[test]
 fn notes_come_back_and_others_are_refused() {
     let first = Answers::new(AnswerKind::Logits, 2, vec![0.5, -0.5, 2.0, -2.0]).unwrap();
-    for all_speak in [false, true] {
+    use silence::Reach;
+    for reach in [Reach::Near, Reach::Wide, Reach::All] {
         use notes::Weight::{ForGood, ForNow, Open};
         for weight in [Open, ForNow(0.25), ForNow(0.0), ForGood(0.25), ForGood(0.0)] {
             let notes = Notes {
                 weight,
                 first: Some(first.clone()),
-                all_speak,
+                reach,
             };
             assert_eq!(Notes::read(&notes.bytes(), 2, "adaptive").unwrap(), notes);
         }
         let notes = Notes {
-            all_speak,
+            reach,
             ..Notes::default()
         };
         assert_eq!(Notes::read(&notes.bytes(), 2, "adaptive").unwrap(), notes);
     }
     assert_eq!(Notes::read(&[], 2, "adaptive").unwrap(), Notes::default());
-    assert!(Notes::read(&[2], 2, "adaptive").is_err());
+    assert!(Notes::read(&[3], 2, "adaptive").is_err());
     assert!(Notes::read(&[0; 7], 2, "adaptive").is_err());
     assert!(Notes::read(&[0; 12], 2, "adaptive").is_err());
     // Of another transfer set: its answers would be taken for those of other samples.
