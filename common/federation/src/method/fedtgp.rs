@@ -160,6 +160,15 @@ impl Method for FedTgp {
         let seed = outlook.seed ^ u64::from(outlook.round);
         trained.train(&said, self.server, seed);
         let mut rows = trained.all();
+        if !rows.iter().all(|value| value.is_finite()) {
+            let rate = self.server.rate;
+            return Err(MethodError::Parameter {
+                method: self.name(),
+                why: format!(
+                    "server-rate is {rate}, with which prototypes at the server grow beyond all numbers: lower it"
+                ),
+            });
+        }
         // Of a class that nobody has held yet nothing is known.
         let known = |class: usize| said.iter().any(|(of, _)| *of == class);
         let before = state.common.first().map(|lesson| &lesson.answers);

@@ -65,6 +65,16 @@ fn go_on(
     centre: Option<&mut dyn Centre>,
     state: &mut State,
 ) {
+    try_to_go_on(method, outlook, all, centre, state).unwrap();
+}
+
+fn try_to_go_on(
+    method: &dyn Method,
+    outlook: &Outlook<'_>,
+    all: &[Answers],
+    centre: Option<&mut dyn Centre>,
+    state: &mut State,
+) -> Result<(), MethodError> {
     let ask = method.ask(outlook, state);
     let mut sum = Partial::new(all[0].rows() as usize, all[0].classes() as usize);
     let mut each = BTreeMap::new();
@@ -78,7 +88,7 @@ fn go_on(
         about: ask.report.as_ref().map(|wanted| &wanted.about),
         classes: 3,
     };
-    method.conclude(outlook, taken, centre, state).unwrap();
+    method.conclude(outlook, taken, centre, state)
 }
 
 pub(super) fn aggregate(

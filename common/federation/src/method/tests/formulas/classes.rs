@@ -105,3 +105,28 @@ fn fedtgp_says_nothing_of_a_class_before_somebody_holds_it() {
         assert_eq!(speaks, known);
     }
 }
+
+/// Steps too long lead prototypes out of all numbers: the key is told, and what was known stays.
+#[test]
+fn fedtgp_tells_which_key_led_it_astray() {
+    let method = named("fedtgp,width=64,server-rate=10");
+    let rows = Rows::Range { start: 0, count: 1 };
+    let far = |client: usize| std::array::from_fn(|i| ((i * 37 + client * 11) % 64) as f32);
+    let values: [[f32; 3 * 64]; 8] = std::array::from_fn(far);
+    let all = said(AnswerKind::Features, &values);
+    let mut state = State::default();
+    let mut ended = Ok(());
+    for _ in 0..20 {
+        let before = state.clone();
+        ended = try_to_go_on(&*method, &outlook(&rows), &all, None, &mut state);
+        if ended.is_err() {
+            assert_eq!(state, before);
+            break;
+        }
+    }
+    let error = ended.unwrap_err().to_string();
+    assert!(
+        error.contains("fedtgp") && error.contains("server-rate is 10"),
+        "{error}"
+    );
+}
