@@ -1,7 +1,9 @@
-use fedistill_federation::Setting;
+use fedistill_federation::{Setting, method};
+use fedistill_program::config::Rounding;
+use fedistill_protocol::Precision;
 
-use crate::SimulationError;
 use crate::config::{Config, heeds};
+use crate::{Averaging, SimulationError};
 
 /// Settings that a method of a comparison may have for itself: what it sends and how it trains. What is
 /// left is the same for all, or what is compared.
@@ -58,11 +60,49 @@ pub(super) fn settings(name: &str, shared: &Config) -> Result<Config, Simulation
         config = with(&config, key, value).map_err(|error| wrong(error.to_string()))?;
     }
     config.check()?;
+    if told.contains(&"rounding") && heeds(method, Setting::Packing) && rounds_nothing(&config) {
+        let why = "clients round by chance what they pack in 8 bits and fewer: leave it out, or give packing too";
+        return Err(wrong("rounding=stochastic", why.to_owned()));
+    }
     Ok(config)
 }
 
+/// Whether there is nothing that clients would round by chance.
+fn rounds_nothing(config: &Config) -> bool {
+    let wide = [Precision::F32, Precision::F16];
+    config.rounding == Rounding::Stochastic && precision(config).is_some_and(|p| wide.contains(&p))
+}
+
+/// How answers are packed; `None` where there are none.
+fn precision(config: &Config) -> Option<Precision> {
+    let usual = || Some(method::by_name(&config.method).ok()?.usual_precision());
+    config.packing.map(Precision::from).or_else(usual)
+}
+
+/// The same for all names that come to the same.
+///
+/// # Errors
+/// As of [`settings`].
+pub(super) fn meaning(
+    name: &str,
+    shared: &Config,
+) -> Result<(Config, Option<Precision>), SimulationError> {
+    let config = settings(name, shared)?;
+    let packed = precision(&config);
+    let method = match Averaging::is(&config.method) {
+        true => config.method.clone(),
+        false => method::by_name(&config.method)?.name(),
+    };
+    let config = Config {
+        method,
+        packing: None,
+        ..config
+    };
+    Ok((config, packed))
+}
+
 /// The method of such a name.
-pub(super) fn method(name: &str) -> &str {
+pub(super) fn method_of(name: &str) -> &str {
     name.split_once('@').map_or(name, |(method, _)| method)
 }
 
@@ -77,7 +117,7 @@ fn with(config: &Config, key: &str, value: serde_json::Value) -> serde_json::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fedistill_program::config::{Packing, Rounding};
+    use fedistill_program::config::Packing;
 
     #[test]
     fn a_method_has_what_it_sends_for_itself() {
@@ -95,8 +135,8 @@ mod tests {
             ..plain
         };
         assert_eq!(own, expected);
-        assert_eq!(method("a:b,c=1@d=2"), "a:b,c=1");
-        assert_eq!(method("a"), "a");
+        assert_eq!(method_of("a:b,c=1@d=2"), "a:b,c=1");
+        assert_eq!(method_of("a"), "a");
     }
 
     /// Settings that all methods of a comparison have in common: what they learn from, what they are, and
@@ -238,7 +278,10 @@ mod tests {
             ("feddf,steps=5@distillation-epochs=2", "distillation-epochs"),
         ] {
             let error = settings(name, &Config::default()).unwrap_err().to_string();
-            let part = format!("{key} changes nothing with {}: leave it out", method(name));
+            let part = format!(
+                "{key} changes nothing with {}: leave it out",
+                method_of(name)
+            );
             assert!(error.contains(&part), "{name}: {error}");
         }
         for name in [
@@ -248,6 +291,14 @@ mod tests {
         ] {
             settings(name, &Config::default()).unwrap();
         }
+        let error = settings("logit-mean@rounding=stochastic", &Config::default());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("8 bits and fewer"), "{error}");
+        settings(
+            "logit-mean@rounding=stochastic,packing=u4",
+            &Config::default(),
+        )
+        .unwrap();
         // What all have in common may be for others.
         let shared = Config {
             distillation_temperature: 2.0,

@@ -54,8 +54,25 @@ impl Comparison {
             seeds: once(seeds),
         };
         let this = Self { config, grid };
+        let mut known = Vec::new();
         for name in &this.grid.methods {
-            entrant::settings(name, &this.config)?;
+            let meaning = entrant::meaning(name, &this.config)?;
+            if let Some((_, other)) = known.iter().find(|(known, _)| *known == meaning) {
+                return Err(SimulationError::Settings(format!(
+                    "{name:?} is {other:?} by another name: leave one of them out"
+                )));
+            }
+            known.push((meaning, name));
+        }
+        for teacher in &this.grid.teachers {
+            // Also where no method hears of it.
+            if let TeacherSource::File(path) = teacher
+                && !path.is_file()
+            {
+                return Err(SimulationError::Settings(format!(
+                    "no teacher {path:?}: write none, untrained, train:N or the path of a file"
+                )));
+            }
         }
         if this.tasks()?.is_empty() {
             let why = this.left_out()?.into_iter().next();
@@ -232,7 +249,7 @@ enum Hears {
 
 impl Hears {
     fn of(name: &str) -> Result<Self, SimulationError> {
-        let name = entrant::method(name);
+        let name = entrant::method_of(name);
         if let Some(averaging) = Averaging::by_name(name)? {
             return Ok(match averaging == Averaging::FedAvg {
                 true => Self::Nothing,
@@ -261,6 +278,37 @@ mod tests {
             seeds: vec![3, 1],
         };
         Comparison::new(Config::default(), grid).unwrap()
+    }
+
+    #[test]
+    fn one_method_by_two_names_and_a_teacher_that_is_not_there_are_refused() {
+        let new = |methods: &[&str], teacher| {
+            let grid = Grid {
+                methods: methods.iter().map(ToString::to_string).collect(),
+                partitions: vec![Partition::Iid],
+                teachers: vec![teacher],
+                seeds: vec![1],
+            };
+            Comparison::new(Config::default(), grid).map_err(|error| error.to_string())
+        };
+        for methods in [
+            ["vote", "vote:ssfl"],
+            ["adaptive", "adaptive,clip=20"],
+            ["logit-mean@packing=f16", "logit-mean"],
+            ["ds-fl:era@samples=1000", "ds-fl:era"],
+        ] {
+            let error = new(&methods, TeacherSource::Train(50)).unwrap_err();
+            assert!(error.contains("by another name: leave one"), "{error}");
+        }
+        for methods in [
+            ["vote", "vote:tally"],
+            ["adaptive", "adaptive@packing=f16"],
+            ["fedavg", "feddf"],
+        ] {
+            new(&methods, TeacherSource::Train(50)).unwrap();
+        }
+        let error = new(&["local"], TeacherSource::File("foo".into())).unwrap_err();
+        assert!(error.contains("no teacher \"foo\": write none"), "{error}");
     }
 
     #[test]
