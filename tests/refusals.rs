@@ -81,6 +81,12 @@ fn configurations() {
             "lower the one or raise the other",
         ],
     );
+    // What is written wrong comes before what is missing.
+    let ended = coordinator("method", |text| {
+        let text = text.replace("data/transfer/images.gz", "data/nowhere.gz");
+        format!("method = \"fedprox\"\n{text}")
+    });
+    refused(&ended, 2, &["fedprox", "choose adaptive"]);
     let ended = coordinator("weights", |text| {
         format!("{text}\n[weights]\na = 4294967295\nb = 4294967295\n")
     });

@@ -192,6 +192,8 @@ fn run(config: Config, epoch: Option<u64>) -> Result<(), Failure> {
 
 /// Finds everything that a run needs.
 fn prepare(config: Config, epoch: Option<u64>) -> Result<Loaded, Failure> {
+    // What is written wrong is told of before anything is read.
+    config.settings(u32::MAX).or_exit(Exit::Usage)?;
     let identity = identify(&config)?;
     let samples = config.transfer.samples().or_exit(Exit::Data)?;
     let count = samples.len().try_into().unwrap_or(u32::MAX);
