@@ -79,14 +79,10 @@ pub(super) fn of(near: f32, reach: Reach) -> Silence {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use fedistill_protocol::{About, Answers, Precision, Rows};
+    use fedistill_protocol::{AnswerKind, Answers, Rows};
 
     use super::*;
-    use crate::State;
-    use crate::method::adaptive::tests::{SAMPLES, TRAINING, Teacher};
-    use crate::method::{Centre, Outlook, Taken, by_name};
+    use crate::method::adaptive::tests::{CLASSES, Federation, Teacher};
 
     fn is_idle(sum: &Partial) -> bool {
         Reach::Near.is_idle(sum)
@@ -184,61 +180,25 @@ mod tests {
         alone
     }
 
-    fn at_centre<'a>(teacher: &'a mut Option<&mut Teacher>) -> Option<&'a mut dyn Centre> {
-        let teacher = teacher.as_deref_mut();
-        teacher.map(|teacher| teacher as &mut dyn Centre)
-    }
-
     fn asked_beside(
-        mut teacher: Option<&mut Teacher>,
+        teacher: Option<&mut Teacher>,
         name: &str,
         said: &[Rows],
     ) -> ([Silence; 3], Option<f64>) {
-        let method = by_name(name).unwrap();
-        let fresh = Rows::Range {
-            start: 0,
-            count: 20,
+        let mut federation = Federation::of(name).begun(teacher);
+        let answers = |about: &Rows, rows: &Rows| {
+            let says = |row| rows.iter().any(|said| said == row);
+            let row = |row| [2.0, -1.0, -1.0].map(|value| if says(row) { value } else { 0.0 });
+            let values = about.iter().flat_map(row).collect();
+            Answers::new(AnswerKind::Logits, CLASSES, values).unwrap()
         };
-        let about = About::Rows(fresh.clone());
-        let mut state = State::default();
-        let outlook = |round| Outlook {
-            round,
-            training: &TRAINING,
-            fresh: &fresh,
-            fixed: &fresh,
-            samples: SAMPLES,
-            probes: None,
-            precision: Precision::U8,
-            seed: 1,
-        };
-        method
-            .begin(&outlook(u32::MAX), at_centre(&mut teacher), &mut state)
-            .unwrap();
-        let silences = [0, 1, 2].map(|round| {
-            let ask = method.ask(&outlook(round), &state).report.unwrap();
-            let mut sum = Partial::new(20, 3);
-            let mut each = BTreeMap::new();
-            for (client, rows) in said.iter().enumerate() {
-                let says = |row| rows.iter().any(|said| said == row);
-                let row = |row| [2.0, -1.0, -1.0].map(|value| if says(row) { value } else { 0.0 });
-                let values = (0..20).flat_map(row).collect();
-                let answers = Answers::new(ask.kind, 3, values).unwrap();
-                method.take(&mut sum, 1, &answers).unwrap();
-                each.insert(format!("c{client}").parse().unwrap(), answers);
-            }
-            let taken = Taken {
-                sum: &sum,
-                each: &each,
-                about: Some(&about),
-                classes: 3,
-            };
-            let centre = at_centre(&mut teacher);
-            method
-                .conclude(&outlook(round), taken, centre, &mut state)
-                .unwrap();
-            ask.silence
+        let silences = [0, 1, 2].map(|_| {
+            let (wanted, about) = federation.wanted();
+            let all: Vec<Answers> = said.iter().map(|rows| answers(&about, rows)).collect();
+            federation.answered(&all);
+            wanted.silence
         });
-        (silences, state.decided.get("near").copied())
+        (silences, federation.state.decided.get("near").copied())
     }
 
     #[test]

@@ -1,80 +1,9 @@
-use std::collections::BTreeMap;
-
-use fedistill_protocol::Optimiser;
-
 use super::*;
-use crate::method::{CentreError, Training, by_name};
+use crate::method::by_name;
+pub(super) use federation::{CLASSES, Federation, Teacher};
+use federation::{SAMPLES, fresh, said};
 
-pub(super) const TRAINING: Training = Training {
-    private_epochs: 1,
-    distillation_epochs: 1,
-    batch: 10,
-    optimiser: Optimiser::Sgd {
-        learning_rate: 0.1,
-        momentum: 0.0,
-    },
-    distillation_temperature: Training::TEMPERATURE,
-    label_smoothing: Training::SMOOTHING,
-};
-const CLASSES: u32 = 3;
-/// Samples of the transfer set; the class of each is its row modulo 3.
-pub(super) const SAMPLES: u32 = 60;
-
-/// Logits of somebody who is right about these rows, and sure of the next class elsewhere.
-fn said(rows: &Rows, is_right: impl Fn(u32) -> bool) -> Answers {
-    let values = rows.iter().flat_map(|row| {
-        let class = match is_right(row) {
-            true => row % CLASSES,
-            false => (row + 1) % CLASSES,
-        };
-        let mut logits = [-1.0; CLASSES as usize];
-        logits[class as usize] = 2.0;
-        logits
-    });
-    Answers::new(AnswerKind::Logits, CLASSES, values.collect()).unwrap()
-}
-
-/// A teacher that is right about so many of every 10 samples until it is taught; then about none.
-pub(super) struct Teacher {
-    right: u32,
-    taught: Vec<(Rows, Answers)>,
-}
-
-impl Teacher {
-    pub(super) fn knows(right: u32) -> Self {
-        Self {
-            right,
-            taught: Vec::new(),
-        }
-    }
-}
-
-impl Centre for Teacher {
-    fn answer(&mut self, rows: &Rows) -> Result<Answers, CentreError> {
-        let right = if self.taught.is_empty() {
-            self.right
-        } else {
-            0
-        };
-        Ok(said(rows, |row| row * 7 % 10 < right))
-    }
-
-    fn learn(&mut self, rows: &Rows, labels: &Answers) -> Result<(), CentreError> {
-        self.taught.push((rows.clone(), labels.clone()));
-        Ok(())
-    }
-
-    fn is_trained(&self) -> bool {
-        true
-    }
-}
-
-fn fresh() -> Rows {
-    Rows::Range {
-        start: 0,
-        count: 20,
-    }
-}
+mod federation;
 
 /// Labelled samples among the others.
 fn probes(teacher: Option<Answers>) -> Probes {
@@ -91,44 +20,13 @@ fn rounds(
     teacher: &mut Teacher,
     probes: Option<&Probes>,
 ) -> (Vec<Rows>, State) {
-    let method = by_name("adaptive").unwrap();
-    let fresh = fresh();
-    let outlook = |round| Outlook {
-        round,
-        training: &TRAINING,
-        fresh: &fresh,
-        fixed: &fresh,
-        samples: SAMPLES,
-        probes,
-        precision: Precision::F32,
-        seed: 1,
-    };
-    let mut state = State::default();
-    method
-        .begin(&outlook(u32::MAX), Some(teacher), &mut state)
-        .unwrap();
-    let mut asked = Vec::new();
-    for round in 0..count {
-        let ask = method.ask(&outlook(round), &state);
-        let about = ask.report.unwrap().about;
-        let About::Rows(rows) = about.clone() else {
-            panic!("it asks about classes")
-        };
-        let mut sum = Partial::new(rows.count() as usize, CLASSES as usize);
-        let answers = said(&rows, |row| row * 3 % 10 < clients);
-        method.take(&mut sum, 1, &answers).unwrap();
-        let taken = Taken {
-            sum: &sum,
-            each: &BTreeMap::new(),
-            about: Some(&about),
-            classes: CLASSES,
-        };
-        method
-            .conclude(&outlook(round), taken, Some(teacher), &mut state)
-            .unwrap();
-        asked.push(rows);
-    }
-    (asked, state)
+    let mut federation = Federation::of("adaptive")
+        .probed(probes)
+        .begun(Some(teacher));
+    let asked = (0..count)
+        .map(|_| federation.answered_by(clients))
+        .collect();
+    (asked, federation.state)
 }
 
 fn weight(clients: u32, teacher: u32, probes: &Probes) -> f64 {
@@ -234,43 +132,14 @@ fn until_it_is_measured_a_teacher_weighs_as_much_as_clients() {
 
 #[test]
 fn a_weight_is_measured_again_when_clients_know_more() {
-    let method = by_name("adaptive").unwrap();
-    let (fresh, probes) = (fresh(), probes(None));
-    let outlook = |round| Outlook {
-        round,
-        training: &TRAINING,
-        fresh: &fresh,
-        fixed: &fresh,
-        samples: SAMPLES,
-        probes: Some(&probes),
-        precision: Precision::F32,
-        seed: 1,
-    };
-    let mut state = State::default();
+    let probes = probes(None);
     let mut teacher = Teacher::knows(6);
-    method
-        .begin(&outlook(0), Some(&mut teacher), &mut state)
-        .unwrap();
+    let federation = Federation::of("adaptive").probed(Some(&probes));
+    let mut federation = federation.begun(Some(&mut teacher));
     // Clients that learn from round to round; from the fifth on they would be as bad as they began.
     let weights = [1, 3, 5, 10, 1, 1].map(|right| {
-        let round = teacher.taught.len() as u32;
-        let about = method.ask(&outlook(round), &state).report.unwrap().about;
-        let About::Rows(rows) = about.clone() else {
-            panic!("it asks about classes")
-        };
-        let mut sum = Partial::new(rows.count() as usize, CLASSES as usize);
-        let answers = said(&rows, |row| row * 3 % 10 < right);
-        method.take(&mut sum, 1, &answers).unwrap();
-        let taken = Taken {
-            sum: &sum,
-            each: &BTreeMap::new(),
-            about: Some(&about),
-            classes: CLASSES,
-        };
-        method
-            .conclude(&outlook(round), taken, Some(&mut teacher), &mut state)
-            .unwrap();
-        state.decided["teacher weight"]
+        federation.answered_by(right);
+        federation.teacher_weight()
     });
     let [first, early, kept, good, then, last] = weights;
     assert_eq!(first, 1.0);
@@ -280,25 +149,11 @@ fn a_weight_is_measured_again_when_clients_know_more() {
 
 #[test]
 fn a_weight_that_is_given_stays_until_it_is_measured() {
-    let method = by_name("adaptive,trust=2").unwrap();
-    let (fresh, probes) = (fresh(), probes(None));
+    let probes = probes(None);
     for probes in [None, Some(&probes)] {
-        let outlook = Outlook {
-            round: 0,
-            training: &TRAINING,
-            fresh: &fresh,
-            fixed: &fresh,
-            samples: SAMPLES,
-            probes,
-            precision: Precision::F32,
-            seed: 1,
-        };
-        let mut state = State::default();
         let mut teacher = Teacher::knows(8);
-        method
-            .begin(&outlook, Some(&mut teacher), &mut state)
-            .unwrap();
-        assert_eq!(state.decided["teacher weight"], 2.0);
+        let federation = Federation::of("adaptive,trust=2").probed(probes);
+        assert_eq!(federation.begun(Some(&mut teacher)).teacher_weight(), 2.0);
     }
 }
 
@@ -312,55 +167,21 @@ fn only_what_the_teacher_said_first_votes() {
 
 #[test]
 fn without_a_teacher_labels_are_the_mean_of_clients() {
-    let method = by_name("adaptive").unwrap();
-    let rows = fresh();
-    let answers = said(&rows, |row| row % 2 == 0);
-    let mut sum = Partial::new(20, CLASSES as usize);
-    method.take(&mut sum, 1, &answers).unwrap();
-    let about = About::Rows(rows.clone());
-    let taken = Taken {
-        sum: &sum,
-        each: &BTreeMap::new(),
-        about: Some(&about),
-        classes: CLASSES,
-    };
-    let outlook = Outlook {
-        round: 0,
-        training: &TRAINING,
-        fresh: &rows,
-        fixed: &rows,
-        samples: SAMPLES,
-        probes: None,
-        precision: Precision::F32,
-        seed: 1,
-    };
-    let mut state = State::default();
-    method.begin(&outlook, None, &mut state).unwrap();
-    assert!(!state.teaches());
-    method.conclude(&outlook, taken, None, &mut state).unwrap();
+    let answers = said(&fresh(), |row| row % 2 == 0);
+    let mut federation = Federation::of("adaptive").begun(None);
+    assert!(!federation.state.teaches());
+    federation.answered(std::slice::from_ref(&answers));
     // They are centred already.
-    assert_eq!(state.common[0].answers, answers);
+    assert_eq!(federation.state.common[0].answers, answers);
 }
 
 /// In what labels come down and answers go up once these labels are there, where the user asks for so
 /// many bits.
 fn packed(precision: Precision, labels: &[f32]) -> Option<Precision> {
-    let method = by_name("adaptive").unwrap();
-    let rows = fresh();
-    let outlook = Outlook {
-        round: 1,
-        training: &TRAINING,
-        fresh: &rows,
-        fixed: &rows,
-        samples: SAMPLES,
-        probes: None,
-        precision,
-        seed: 1,
-    };
-    let mut state = State::default();
+    let mut federation = Federation::of("adaptive").packed(precision);
     let labels = Answers::new(AnswerKind::Logits, CLASSES, labels.to_vec()).unwrap();
-    state.teach(About::Rows(rows.clone()), labels);
-    let ask = method.ask(&outlook, &state);
+    federation.state.teach(About::Rows(fresh()), labels);
+    let ask = federation.ask();
     assert_eq!(ask.precision, ask.report.unwrap().precision);
     ask.precision
 }
@@ -379,34 +200,15 @@ fn fine() -> Vec<f32> {
 
 #[test]
 fn bits_are_a_decision_only_where_they_are_not_those_asked_for() {
-    let method = by_name("adaptive").unwrap();
-    let rows = fresh();
-    let mut state = State::default();
+    let usual = by_name("adaptive").unwrap().usual_precision();
+    let mut federation = Federation::of("adaptive").begun(None);
     let mut after = |precision, labels: Vec<f32>| {
-        let mut sum = Partial::new(rows.count() as usize, CLASSES as usize);
+        federation.precision = precision;
         let answers = Answers::new(AnswerKind::Logits, CLASSES, labels).unwrap();
-        method.take(&mut sum, 1, &answers).unwrap();
-        let about = About::Rows(rows.clone());
-        let taken = Taken {
-            sum: &sum,
-            each: &BTreeMap::new(),
-            about: Some(&about),
-            classes: CLASSES,
-        };
-        let outlook = Outlook {
-            round: 0,
-            training: &TRAINING,
-            fresh: &rows,
-            fixed: &rows,
-            samples: SAMPLES,
-            probes: None,
-            precision,
-            seed: 1,
-        };
-        method.conclude(&outlook, taken, None, &mut state).unwrap();
-        state.decided.get("bits").copied()
+        federation.answered(&[answers]);
+        federation.state.decided.get("bits").copied()
     };
-    assert_eq!(after(method.usual_precision(), fine()), None);
+    assert_eq!(after(usual, fine()), None);
     assert_eq!(after(Precision::U1, votes()), None);
     assert_eq!(after(Precision::U1, fine()), Some(4.0));
     // What is told once is not left as it was.
@@ -428,31 +230,14 @@ fn bits_are_no_fewer_than_labels_bear() {
 
 #[test]
 fn those_who_vote_say_a_class_a_sample_and_hear_one() {
-    let method = by_name("adaptive,votes=0.75").unwrap();
-    let rows = fresh();
-    let outlook = Outlook {
-        round: 0,
-        training: &TRAINING,
-        fresh: &rows,
-        fixed: &rows,
-        samples: SAMPLES,
-        probes: None,
-        precision: Precision::U8,
-        seed: 1,
-    };
-    let mut state = State::default();
     let mut teacher = Teacher::knows(10);
-    method
-        .begin(&outlook, Some(&mut teacher), &mut state)
-        .unwrap();
-    let ask = method.ask(&outlook, &state);
-    assert_eq!(ask.precision, Some(Precision::U1));
-    let wanted = ask.report.unwrap();
+    let federation = Federation::of("adaptive,votes=0.75").packed(Precision::U8);
+    let mut federation = federation.begun(Some(&mut teacher));
+    assert_eq!(federation.ask().precision, Some(Precision::U1));
+    let (wanted, rows) = federation.wanted();
     assert_eq!(wanted.kind, AnswerKind::Probabilities);
     assert_eq!(wanted.precision, Some(Precision::U1));
-    assert!(
-        matches!(wanted.silence, fedistill_protocol::Silence::Far { quantile } if quantile == 0.75)
-    );
+    assert_eq!(wanted.silence, Silence::Far { quantile: 0.75 });
     // All vote for the class after the right one on even rows, and are silent on odd ones.
     let vote = |row: u32, class| {
         f32::from(u8::from(
@@ -463,23 +248,13 @@ fn those_who_vote_say_a_class_a_sample_and_hear_one() {
         .iter()
         .flat_map(|row| (0..CLASSES).map(move |class| vote(row, class)));
     let votes = Answers::new(AnswerKind::Probabilities, CLASSES, votes.collect()).unwrap();
-    let mut sum = Partial::new(rows.count() as usize, CLASSES as usize);
-    method.take(&mut sum, 1, &votes).unwrap();
-    let taken = Taken {
-        sum: &sum,
-        each: &BTreeMap::new(),
-        about: Some(&wanted.about),
-        classes: CLASSES,
-    };
-    method
-        .conclude(&outlook, taken, Some(&mut teacher), &mut state)
-        .unwrap();
-    let lesson = &state.common[0].answers;
+    federation.answered(&[votes]);
+    let lesson = &federation.state.common[0].answers;
     assert_eq!(lesson.kind(), AnswerKind::Probabilities);
     for (row, said) in rows.iter().zip(lesson.iter()) {
         let class = (row + u32::from(row.is_multiple_of(2))) % CLASSES;
         let expected = (0..CLASSES).map(|at| f32::from(u8::from(at == class)));
         assert_eq!(said, expected.collect::<Vec<f32>>(), "row {row}");
     }
-    assert!(!state.decided.contains_key("bits"));
+    assert!(!federation.state.decided.contains_key("bits"));
 }
