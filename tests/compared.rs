@@ -204,6 +204,11 @@ fn a_comparison_grows_and_runs_only_what_is_new() {
         2,
         "choose adaptive",
     );
+    // Also where nobody remembers what the cells there are of.
+    std::fs::remove_file(compared.out("fresh").join("cells/comparison.json")).unwrap();
+    let mut others = compared.begin("fresh", &more);
+    others.args(["--rounds", "3"]);
+    refused(others, 2, "made with other settings");
     let few = ["--methods", "local", "--partitions", "iid,classes:3"];
     refused(compared.begin("few", &few), 2, "take more clients");
     assert!(
@@ -211,11 +216,7 @@ fn a_comparison_grows_and_runs_only_what_is_new() {
         "something was begun"
     );
     small_data(&compared.out("data"), 900, 200);
-    refused(
-        compared.command("out", &["--resume"]),
-        2,
-        "made of other data",
-    );
+    refused(compared.command("out", &["--resume"]), 2, "of other data");
 }
 
 #[test]

@@ -66,8 +66,8 @@ pub struct Record {
     /// Which.
     #[serde(flatten)]
     pub cell: Cell,
-    /// Tells its data, their split, the teacher's file, the version of the program and how answers are packed where
-    /// nobody says it from others.
+    /// Tells its settings, its data, their split, the teacher's file, the version of the program and how answers are packed
+    /// where nobody says it from others.
     pub world: String,
     /// What it came to.
     #[serde(flatten)]

@@ -27,7 +27,10 @@ pub(crate) fn markdown(results: &Results) -> Option<String> {
         // Writing to a string cannot fail.
         let _ = match teachers {
             1 => write!(text, " {} |", condition.partition),
-            _ => write!(text, " {}, {} |", condition.partition, condition.teacher),
+            _ => {
+                let teacher = condition.teacher.to_string().replace('|', "\\|");
+                write!(text, " {}, {teacher} |", condition.partition)
+            }
         };
     }
     let _ = write!(

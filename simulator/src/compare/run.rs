@@ -6,7 +6,7 @@ use fedistill_coordinator::CoordinatorError;
 use fedistill_protocol::Digest;
 
 use crate::compare::grid::{Beginning, Task};
-use crate::compare::store::Store;
+use crate::compare::store::{self, Store};
 use crate::compare::{CellResult, Comparison, Done, Record, Results};
 use crate::config::Config;
 use crate::progress::time_left;
@@ -36,7 +36,7 @@ pub async fn run(
     let worlds = beginnings.iter().map(|beginning| beginning.world);
     let mut records = Vec::new();
     for (task, world) in tasks.iter().zip(worlds.clone()) {
-        records.push(store.record(&task.cell, world)?);
+        records.push(store.record(task, world)?);
     }
     let mut pace = Pace::default();
     for (task, record) in tasks.iter().zip(&records) {
@@ -70,7 +70,7 @@ pub async fn run(
         tell(&format!("{done} of {of}: {cell}: {told}{left}"));
         records[place] = Some(Record {
             cell: cell.clone(),
-            world: world.to_string(),
+            world: store::made_of(task, world),
             result,
         });
     }
@@ -130,7 +130,7 @@ async fn run_cell(
     };
     store.keep(&Record {
         cell: task.cell.clone(),
-        world: world.to_string(),
+        world: store::made_of(task, world),
         result: result.clone(),
     })?;
     journal.end();

@@ -9,6 +9,7 @@ use fedistill_protocol::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::grid::Task;
 use crate::compare::{Cell, Comparison, Grid, Record};
 use crate::config::Config;
 use crate::{Partition, SimulationError, TeacherSource, output};
@@ -35,6 +36,12 @@ pub(crate) fn shared(config: &Config) -> Config {
         baselines: false,
         ..config.clone()
     }
+}
+
+/// Tells what a cell is made of from others: its settings and the world that it begins in. Who removes `comparison.json` and
+/// begins another comparison in the same folder is not to be told what came of this one.
+pub(crate) fn made_of(task: &Task, world: Digest) -> String {
+    Digest::of(format!("{world} {:?}", shared(&task.config)).as_bytes()).to_string()
 }
 
 fn cells(out: &Path) -> PathBuf {
@@ -103,20 +110,21 @@ impl Store {
     /// What came of a cell, if it is over.
     ///
     /// # Errors
-    /// A file that cannot be used, or of another world: other data or another program.
+    /// A file that cannot be used, or of other settings or another world: other data or another program.
     pub(crate) fn record(
         &self,
-        cell: &Cell,
+        task: &Task,
         world: Digest,
     ) -> Result<Option<Record>, SimulationError> {
+        let cell = &task.cell;
         let path = self.file(cell);
         let Some(record) = read::<Record>(&path)? else {
             return Ok(None);
         };
-        match record.cell == *cell && record.world == world.to_string() {
+        match record.cell == *cell && record.world == made_of(task, world) {
             true => Ok(Some(record)),
             false => Err(SimulationError::Settings(format!(
-                "{} was made of other data, with another teacher's file or by another version of this program: name another folder with --out, or remove {}",
+                "{} was made with other settings, of other data, with another teacher's file or by another version of this program: name another folder with --out, or remove {}",
                 path.display(),
                 cells(&self.out).display()
             ))),
