@@ -204,6 +204,11 @@ async fn run(
     let federation: Name = "simulation".parse()?;
     let clients = world.private.len();
     let cohort = plan.per_round.unwrap_or(clients).min(clients);
+    // One more than there are: who asks all of them leaves nobody out.
+    let most = match cohort < clients {
+        true => cohort,
+        false => clients + 1,
+    };
     let (set, probes) = world.published(plan.method.as_ref(), plan.seed)?;
     // Those who may wait for all others, with a seat and a worker each.
     let knowing = plan.byzantine.filter(|byzantine| byzantine.knowing);
@@ -232,7 +237,7 @@ async fn run(
         method: Arc::clone(&plan.method),
         training: plan.training,
         rounds: plan.rounds,
-        asked: cohort,
+        asked: most,
         open_with: clients,
         quorum: Quorum::new(cohort, cohort, Duration::ZERO, patience)?,
         missed: Missed::Reopen,

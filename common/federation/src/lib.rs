@@ -21,8 +21,8 @@ mod state;
 pub use cohort::select;
 pub use late::{Before, Folded, Folding, Late};
 pub use method::{
-    Ask, AtCentre, Centre, CentreError, Method, MethodError, Outlook, Setting, Taken, Training,
-    Wanted,
+    Ask, Asked, AtCentre, Centre, CentreError, Method, MethodError, Outlook, Setting, Taken,
+    Training, Wanted,
 };
 pub use partial::{Partial, PartialError};
 pub use probes::Probes;

@@ -150,6 +150,15 @@ impl Ask {
     }
 }
 
+/// Whom a round asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// All clients that were there.
+    All,
+    /// As many as it may ask at most, so that there may be others, who know other things.
+    Some,
+}
+
 /// What has come up in a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken<'a> {
@@ -161,6 +170,8 @@ pub struct Taken<'a> {
     pub about: Option<&'a About>,
     /// Number of classes.
     pub classes: u32,
+    /// Whom it was asked of.
+    pub asked: Asked,
 }
 
 impl Taken<'_> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use fedistill_federation::{Centre, Committed, Method, MethodError, Outlook, State, Taken};
+use fedistill_federation::{Asked, Centre, Committed, Method, MethodError, Outlook, State, Taken};
 use fedistill_protocol::RoundPlan;
 
 use super::Coordinator;
@@ -26,6 +26,10 @@ impl Coordinator {
         // One that has learnt nothing yet has nothing to say.
         let knows = |teacher: &dyn Teacher| teacher.is_trained() || id.round > 0;
         let watches = self.teacher.as_deref().is_some_and(knows);
+        let asked = match committed.asked < self.settings.asked {
+            true => Asked::All,
+            false => Asked::Some,
+        };
         let drift = Arc::new(OnceLock::new());
         let seen = Arc::clone(&drift);
         let conclude = move |work: Work<'_>| {
@@ -34,6 +38,7 @@ impl Coordinator {
                 each: &committed.each,
                 about: about.as_ref(),
                 classes,
+                asked,
             };
             let Work {
                 method,

@@ -183,7 +183,14 @@ impl Adaptive {
     }
 
     /// How many times the clients' mean the teacher weighs, by what both say of labelled samples.
-    fn measure(&self, probes: &Probes, notes: &Notes, rows: &Rows, means: &Answers) -> Option<f64> {
+    fn measure(
+        &self,
+        probes: &Probes,
+        notes: &Notes,
+        taken: Taken<'_>,
+        means: &Answers,
+    ) -> Option<f64> {
+        let rows = taken.rows().ok()?;
         let said: Vec<(Vec<f32>, &[f32], usize)> = rows
             .iter()
             .zip(means.iter().zip(means.speaks()))
@@ -202,7 +209,7 @@ impl Adaptive {
                 class: *class,
             })
             .collect();
-        self.measuring.ratio(&witnessed)
+        self.measuring.ratio(&witnessed, taken.asked)
     }
 
     /// The mean of clients and what the teacher said first, at this ratio.
@@ -340,7 +347,7 @@ impl Method for Adaptive {
         };
         let probes = self.census(outlook, &notes);
         if let Some(probes) = probes
-            && let Some(measured) = self.measure(probes, &notes, asked, &means)
+            && let Some(measured) = self.measure(probes, &notes, taken, &means)
         {
             notes.weight = match outlook.round < self.census {
                 true => Weight::ForNow(measured),

@@ -87,6 +87,7 @@ fn try_to_go_on(
         each: &each,
         about: ask.report.as_ref().map(|wanted| &wanted.about),
         classes: 3,
+        asked: Asked::All,
     };
     method.conclude(outlook, taken, centre, state)
 }

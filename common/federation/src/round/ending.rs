@@ -64,6 +64,7 @@ impl Round {
     /// What it has come to so far.
     pub(super) fn committed(&self) -> Committed {
         Committed {
+            asked: self.config.cohort.len(),
             id: self.config.id,
             contributors: self.members.contributors(),
             late: self.late.folded(),

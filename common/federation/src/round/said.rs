@@ -138,6 +138,8 @@ pub enum Event {
 pub struct Committed {
     /// Which round.
     pub id: RoundId,
+    /// How many were asked.
+    pub asked: usize,
     /// Whose contributions it has, in the order of names.
     pub contributors: Vec<Name>,
     /// Whose contributions to the round before it has too.

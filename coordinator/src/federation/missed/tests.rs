@@ -45,6 +45,7 @@ async fn whoever_looks_is_told_of_what_a_round_has_not_and_of_what_it_has_beside
     let mut centre = coordinator(settings).observed_by(told.clone());
     centre.extended(first(1), 2);
     let mut committed = Committed {
+        asked: 2,
         id: first(1),
         contributors: vec![name("a")],
         late: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! How much the teacher weighs, by what clients and teacher say of labelled samples.
 
-use crate::method::largest;
 use crate::method::pool::{Pool, Witnessed};
+use crate::method::{Asked, largest};
 
 /// How a teacher's weight is measured.
 ///
@@ -27,17 +27,21 @@ impl Measuring {
     /// students learn little of it too: to weigh the teacher too little then costs more than to weigh it too much.
     const ENOUGH: f64 = 200.0;
 
+    /// So many times the standard deviations of chance stand on top, of any number of samples, where only some of all clients
+    /// were asked: those of the next round may know much less of what the labelled samples are of.
+    const OTHERS: f64 = 2.0;
+
     /// How many times the clients' mean the teacher weighs; `None` where there is nothing to measure by.
-    pub(super) fn ratio(&self, witnessed: &[Witnessed<'_>]) -> Option<f64> {
+    pub(super) fn ratio(&self, witnessed: &[Witnessed<'_>], asked: Asked) -> Option<f64> {
         let fit = || Pool::fit(witnessed, self.prior).ratio();
         let fit = || fit().max(self.range.0).min(self.range.1);
-        (!witnessed.is_empty()).then(|| fit().max(self.bound(witnessed)))
+        (!witnessed.is_empty()).then(|| fit().max(self.bound(witnessed, asked)))
     }
 
     /// The least weight that no harm is done with: by what share more samples the teacher alone is right about than the
     /// clients alone are, as it would be if chance had been against the teacher. Few samples tell little, so that it is high;
     /// it is 0 where clients are better, of few samples beyond doubt.
-    fn bound(&self, witnessed: &[Witnessed<'_>]) -> f64 {
+    fn bound(&self, witnessed: &[Witnessed<'_>], asked: Asked) -> f64 {
         let (mut teacher, mut clients) = (0.0, 0.0);
         for one in witnessed {
             match [one.teacher, one.clients].map(|said| largest(said) == one.class) {
@@ -49,7 +53,11 @@ impl Measuring {
         // Of samples that only one of both is right about, which one is a toss of a coin where both are equal.
         let chance = f64::sqrt(teacher + clients);
         let missing = (1.0 - witnessed.len() as f64 / Self::ENOUGH).max(0.0);
-        let ahead = teacher - clients + self.caution * missing * chance;
+        let doubt = match asked {
+            Asked::All => missing,
+            Asked::Some => Self::OTHERS,
+        };
+        let ahead = teacher - clients + self.caution * doubt * chance;
         (ahead / (clients + 1.0)).clamp(0.0, Self::MOST)
     }
 }
@@ -82,8 +90,8 @@ mod tests {
             caution,
             ..MEASURING
         };
-        let bound = measuring.bound(&witnessed);
-        assert!(measuring.ratio(&witnessed).unwrap() >= bound);
+        let bound = measuring.bound(&witnessed, Asked::All);
+        assert!(measuring.ratio(&witnessed, Asked::All).unwrap() >= bound);
         bound
     }
 
@@ -112,7 +120,39 @@ mod tests {
     }
 
     #[test]
+    fn where_others_are_asked_next_the_teacher_weighs_more() {
+        let said = |teacher: usize, clients: usize| {
+            let (right, wrong) = ([1.0f32, -1.0], [-1.0f32, 1.0]);
+            let one = |of: usize, clients, teacher| std::iter::repeat_n((clients, teacher), of);
+            let all: Vec<_> = one(teacher, wrong, right)
+                .chain(one(clients, right, wrong))
+                .chain(one(300, right, right))
+                .collect();
+            all
+        };
+        let bounds = |all: &[([f32; 2], [f32; 2])]| {
+            let witnessed: Vec<Witnessed<'_>> = all
+                .iter()
+                .map(|(clients, teacher)| Witnessed {
+                    clients,
+                    teacher,
+                    class: 0,
+                })
+                .collect();
+            let measuring = Measuring {
+                caution: 1.0,
+                ..MEASURING
+            };
+            [Asked::All, Asked::Some].map(|asked| measuring.bound(&witnessed, asked))
+        };
+        let [all, some] = bounds(&said(32, 32));
+        assert_eq!((all, some), (0.0, 16.0 / 33.0));
+        // Clients that are much better are not held back by it.
+        assert_eq!(bounds(&said(8, 56)), [0.0, 0.0]);
+    }
+
+    #[test]
     fn nothing_is_measured_by_nothing() {
-        assert_eq!(MEASURING.ratio(&[]), None);
+        assert_eq!(MEASURING.ratio(&[], Asked::All), None);
     }
 }

@@ -148,6 +148,24 @@ fn a_weight_is_measured_again_when_clients_know_more() {
 }
 
 #[test]
+fn what_some_clients_measure_is_doubted_for_the_others() {
+    let probes = probes(None);
+    let weight = |is_sample| {
+        let mut teacher = Teacher::knows(5);
+        let federation = Federation::of("adaptive,caution=2").probed(Some(&probes));
+        let federation = match is_sample {
+            true => federation.sampled(),
+            false => federation,
+        };
+        let mut federation = federation.begun(Some(&mut teacher));
+        (0..4).for_each(|_| drop(federation.answered_by(6)));
+        federation.teacher_weight()
+    };
+    let (all, some) = (weight(false), weight(true));
+    assert!(some > 1.5 * all, "{some} {all}");
+}
+
+#[test]
 fn a_weight_that_is_given_stays_until_it_is_measured() {
     let probes = probes(None);
     for probes in [None, Some(&probes)] {

@@ -158,6 +158,7 @@ fn trace_under(at: AtCentre, name: &str, said: &Said, right: u32) -> String {
             each: &each,
             about: ask.report.as_ref().map(|wanted| &wanted.about),
             classes: 3,
+            asked: Asked::All,
         };
         let centre = is_there.then_some(&mut teacher as &mut dyn Centre);
         method

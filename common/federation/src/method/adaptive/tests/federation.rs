@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fedistill_protocol::Optimiser;
 
 use super::*;
-use crate::method::{CentreError, Training, by_name};
+use crate::method::{Asked, CentreError, Training, by_name};
 
 const TRAINING: Training = Training {
     private_epochs: 1,
@@ -86,6 +86,7 @@ pub(in crate::method::adaptive) struct Federation<'a> {
     pub(super) precision: Precision,
     teacher: Option<&'a mut Teacher>,
     round: u32,
+    asked: Asked,
     pub(in crate::method::adaptive) state: State,
 }
 
@@ -99,6 +100,7 @@ impl<'a> Federation<'a> {
             precision: Precision::F32,
             teacher: None,
             round: 0,
+            asked: Asked::All,
             state: State::default(),
         }
     }
@@ -109,6 +111,12 @@ impl<'a> Federation<'a> {
 
     pub(super) fn packed(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// Where rounds ask some of its clients.
+    pub(super) fn sampled(self) -> Self {
+        let asked = Asked::Some;
+        Self { asked, ..self }
     }
 
     /// Begins it, beside this teacher or none.
@@ -150,6 +158,7 @@ impl<'a> Federation<'a> {
             each: &each,
             about: Some(&wanted.about),
             classes: CLASSES,
+            asked: self.asked,
         };
         let outlook = outlook(self.round, &self.fresh, self.probes, self.precision);
         let centre = self.teacher.as_deref_mut();
