@@ -309,7 +309,7 @@ labelled = {{ idx = {{ images = "labelled-images-idx3-ubyte.gz", labels = "label
 # Method adaptive measures how much the teacher is to be believed by up to 200 of its labelled samples and
 # by what stand-ins, which `teacher train` trains too, say of those that they have not seen. So these
 # travel to clients, unmarked among those of the transfer set and without labels. Where they must not, take
-# this out: the teacher then has a weight that is right for a good one.
+# this out: the teacher then weighs 0.3 times the mean of clients, whatever it is worth.
 probes = true
 
 # Other labelled samples to measure the teacher by, in place of those: some that it has not been trained

@@ -35,7 +35,7 @@ pub(super) const ENTRY: Entry = Entry {
     variants: &[],
     source: "Sattler et al. 2022",
     summary: "Probabilities cross as parts of a whole of few bits, entropy-coded, and only where they have changed since the round before; students begin each round from common parameters.",
-    up: "probabilities on N samples, always the same ones: at 1 bit at most N log2(C) / 8 before coding",
+    up: "probabilities on N samples, always the same ones: at 1 bit N C / 8 before coding, and hardly more than N log2(C) / 8 coded",
     down: "what the server's model says of them once it has learnt their mean, in as few bits",
     loss: "from parameters that all share: KL to what came down; then cross-entropy",
     good: "very few bytes on even data, with `start=0` (docs/comparison.md)",

@@ -13,8 +13,8 @@ pub(in crate::method) const ENTRY: Entry = Entry {
     up: "logits on those of N samples that are like a client's own: at most 4NC; with `votes` a class a sample, or nothing: at most N log2(C + 1) / 8",
     down: "the pool on the N samples of the round before: 4NC; with `votes` its likeliest class",
     loss: "KL to what came down (with `votes` cross-entropy); then cross-entropy",
-    good: "any teacher, any skew; `votes=0.75` where bytes are very few",
-    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at 0.3; a good teacher, few rounds and few samples in each, where `teacher-only` can be up to three points better; samples between which distances tell nothing: what clients are silent about is then chance, and `near=1` lets them speak of all",
+    good: "any teacher, any skew, where rounds hear most clients; `votes=0.75` where bytes are very few",
+    bad: "a good teacher from elsewhere, and no labelled samples to measure it by: its weight stays at 0.3; a good teacher, few rounds and few samples in each, where `teacher-only` can be up to three points better; rounds that ask two or three of many clients that hold a class or two each, for the same reason; samples between which distances tell nothing: what clients are silent about is then chance, and `near=1` lets them speak of all",
     differs: "",
     parameters: &[
         Parameter {
@@ -91,7 +91,7 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "caution",
             symbol: "z",
-            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where somebody spoke about fewer than 200, standard deviations of chance are on top, so many times the share of 200 that is missing",
+            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where somebody spoke about fewer than 200, standard deviations of chance are on top, so many times the share of 200 that is missing; where a round asks as many clients as it may at most, so that others may come next, twice as many",
             default: 1.0,
             range: (0.0, 10.0),
             one_of: &[],
