@@ -239,10 +239,14 @@ pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec
     let lost = lost
         .map(|(section, setting, _)| format!("{section}.{}", setting.is_lost_on(&method.name())));
     let idle = config.at_centre().idle(&**method).into_iter();
+    let packed = method::idle_packed(&**method, settings.precision);
+    let rounding = method::rounds_nothing(&**method, settings.precision, settings.rounding);
     let heeds = method.heeds(Setting::Samples);
     let cut = cut(round.samples, samples).filter(|_| heeds);
     let remark = method.remark(round.samples.min(samples));
-    lost.chain(idle.chain(remark).map(|why| format!("method: {why}")))
+    let idle = idle.chain(packed).chain(remark);
+    lost.chain(idle.map(|why| format!("method: {why}")))
+        .chain(rounding.map(|why| format!("round.{why}")))
         .chain(cut.map(|why| format!("round.{why}")))
         .collect()
 }

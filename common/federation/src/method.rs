@@ -43,7 +43,7 @@ use steps::{
 
 pub use catalogue::{DEFAULT, Entry, Variant, by_name, entries, markdown};
 pub use parameter::{Given, Parameter, table};
-pub use setting::{AtCentre, Setting};
+pub use setting::{AtCentre, Setting, idle_packed, rounds_nothing};
 pub use training::Training;
 
 use crate::{Partial, PartialError, Probes, State};
@@ -296,6 +296,12 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// refused by [`by_name`].
     fn idle(&self, at: AtCentre) -> Vec<&'static str> {
         let _ = at;
+        Vec::new()
+    }
+
+    /// Keys of its own of which no value makes a difference where answers are packed so.
+    fn idle_packed(&self, precision: Precision) -> Vec<&'static str> {
+        let _ = precision;
         Vec::new()
     }
 

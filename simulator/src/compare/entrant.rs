@@ -1,5 +1,5 @@
 use fedistill_federation::{Setting, method};
-use fedistill_program::config::Rounding;
+
 use fedistill_protocol::Precision;
 
 use crate::config::{Config, heeds};
@@ -60,17 +60,18 @@ pub(super) fn settings(name: &str, shared: &Config) -> Result<Config, Simulation
         config = with(&config, key, value).map_err(|error| wrong(error.to_string()))?;
     }
     config.check()?;
-    if told.contains(&"rounding") && heeds(method, Setting::Packing) && rounds_nothing(&config) {
-        let why = "clients round by chance what they pack in 8 bits and fewer: leave it out, or give packing too";
-        return Err(wrong("rounding=stochastic", why.to_owned()));
+    // What all have in common may be for others.
+    let rounding = config
+        .rounds_nothing()
+        .filter(|_| told.contains(&"rounding"));
+    let keys = config.idle_packed().into_iter();
+    let mut lost = rounding
+        .into_iter()
+        .chain(keys.filter(|_| told.contains(&"packing")));
+    match lost.next() {
+        Some(why) => Err(wrong(own, why)),
+        None => Ok(config),
     }
-    Ok(config)
-}
-
-/// Whether there is nothing that clients would round by chance.
-fn rounds_nothing(config: &Config) -> bool {
-    let wide = [Precision::F32, Precision::F16];
-    config.rounding == Rounding::Stochastic && precision(config).is_some_and(|p| wide.contains(&p))
 }
 
 /// How answers are packed; `None` where there are none.
@@ -117,7 +118,7 @@ fn with(config: &Config, key: &str, value: serde_json::Value) -> serde_json::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fedistill_program::config::Packing;
+    use fedistill_program::config::{Packing, Rounding};
 
     #[test]
     fn a_method_has_what_it_sends_for_itself() {
@@ -293,7 +294,13 @@ mod tests {
         }
         let error = settings("logit-mean@rounding=stochastic", &Config::default());
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("8 bits and fewer"), "{error}");
+        assert!(error.contains("packed in 16 bits and more"), "{error}");
+        let name = "adaptive,tolerance=5@packing=f16";
+        let error = settings(name, &Config::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("tolerance of adaptive,tolerance=5"),
+            "{error}"
+        );
         settings(
             "logit-mean@rounding=stochastic,packing=u4",
             &Config::default(),

@@ -1,7 +1,8 @@
 //! Settings that make no difference: what is refused, and what is only told of.
 
-use fedistill_federation::{AtCentre, Setting, Training, method};
+use fedistill_federation::{AtCentre, Method, Setting, Training, method};
 use fedistill_program::config::Rounding;
+use fedistill_protocol::Precision;
 
 use super::Config;
 use crate::{Averaging, SimulationError, TeacherSource};
@@ -39,6 +40,8 @@ impl Config {
             .filter(|(setting, is_given)| *is_given && !heeds(&self.method, *setting));
         let lost = lost.map(|(setting, _)| setting.is_lost_on(&self.method));
         lost.chain(self.idle_keys())
+            .chain(self.idle_packed())
+            .chain(self.rounds_nothing())
             .chain(self.cut(transfer))
             .chain(self.remark(transfer))
             .collect()
@@ -59,6 +62,31 @@ impl Config {
             _ => method::by_name(&self.method)
                 .map_or_else(|_| Vec::new(), |method| self.at_centre().idle(&*method)),
         }
+    }
+
+    /// The method and how its answers are packed; `None` where there are none, or of a method that nobody knows, which is
+    /// refused elsewhere.
+    fn packed(&self) -> Option<(Box<dyn Method>, Precision)> {
+        if Averaging::is(&self.method) {
+            return None;
+        }
+        let method = method::by_name(&self.method).ok()?;
+        let usual = method.usual_precision();
+        Some((method, self.packing.map_or(usual, Into::into)))
+    }
+
+    /// Which of the method's own keys are without effect where answers are packed as they are, a line each.
+    pub(crate) fn idle_packed(&self) -> Vec<String> {
+        let packed = self.packed();
+        packed.map_or_else(Vec::new, |(method, precision)| {
+            method::idle_packed(&*method, precision)
+        })
+    }
+
+    /// That clients round by chance where there is nothing to round.
+    pub(crate) fn rounds_nothing(&self) -> Option<String> {
+        let (method, precision) = self.packed()?;
+        method::rounds_nothing(&*method, precision, self.rounding.into())
     }
 
     fn at_centre(&self) -> AtCentre {
@@ -152,6 +180,42 @@ mod tests {
         // More samples than there are, of a method that speaks about them.
         let cut = |method: &str| config(method).without_effect(499).len();
         assert_eq!((cut("adaptive"), cut("fd")), (1, 2));
+    }
+
+    #[test]
+    fn what_packing_leaves_without_effect_is_told() {
+        let told = |method: &str, packing, rounding| {
+            let config = Config {
+                method: method.to_owned(),
+                packing,
+                rounding,
+                ..Config::default()
+            };
+            config.without_effect(2000)
+        };
+        let tolerance = "adaptive,tolerance=5";
+        let one = |lines: Vec<String>, part: &str| {
+            assert!(lines.len() == 1 && lines[0].contains(part), "{lines:?}");
+        };
+        one(
+            told(tolerance, Some(Packing::F16), Rounding::Nearest),
+            "tolerance of adaptive,tolerance=5 changes nothing where values are packed in 16 bits",
+        );
+        let chance = Rounding::Stochastic;
+        one(told("logit-mean", None, chance), "rounding changes nothing");
+        for (method, packing, rounding) in [
+            (tolerance, None, Rounding::Nearest),
+            (tolerance, Some(Packing::U1), Rounding::Nearest),
+            ("adaptive", None, chance),
+            ("logit-mean", Some(Packing::U8), chance),
+            ("cfd", None, chance),
+        ] {
+            assert_eq!(
+                told(method, packing, rounding),
+                Vec::<String>::new(),
+                "{method}"
+            );
+        }
     }
 
     #[test]

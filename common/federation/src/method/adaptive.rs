@@ -327,6 +327,14 @@ impl Method for Adaptive {
         idle
     }
 
+    /// Bits are counted where few are asked for.
+    fn idle_packed(&self, precision: Precision) -> Vec<&'static str> {
+        match precision {
+            Precision::U8 | Precision::U4 | Precision::U2 | Precision::U1 => Vec::new(),
+            _ => vec!["tolerance"],
+        }
+    }
+
     fn conclude(
         &self,
         outlook: &Outlook<'_>,

@@ -151,6 +151,10 @@ impl Method for Robustly {
         self.method.idle(at)
     }
 
+    fn idle_packed(&self, precision: Precision) -> Vec<&'static str> {
+        self.method.idle_packed(precision)
+    }
+
     fn wants_probes(&self) -> bool {
         self.method.wants_probes()
     }

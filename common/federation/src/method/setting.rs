@@ -1,3 +1,5 @@
+use fedistill_protocol::{Precision, Rounding};
+
 use super::{Method, Training};
 
 /// A setting of the user's of which some methods make nothing: see [`Method::heeds`].
@@ -65,18 +67,49 @@ pub enum AtCentre {
 impl AtCentre {
     /// Which keys of its own a method has been given, other than by default, that are without effect there: a line each.
     pub fn idle(self, method: &dyn Method) -> Vec<String> {
-        let (name, idle) = (method.name(), method.idle(self));
         let why = match self {
             Self::Nobody => "where there is no teacher",
             Self::Untrained => "where the teacher begins untrained",
             Self::Trained => "without labelled samples to measure the teacher by",
             Self::Measured => "beside the other keys",
         };
-        let told = name.split(',').filter_map(|part| part.split_once('='));
-        told.filter(|(key, _)| idle.contains(key))
-            .map(|(key, _)| format!("{key} of {name} changes nothing {why}: leave it out"))
-            .collect()
+        told_among(method, &method.idle(self), why)
     }
+}
+
+/// That clients round by chance where answers are packed so wide that there is nothing to round.
+pub fn rounds_nothing(
+    method: &dyn Method,
+    precision: Precision,
+    rounding: Rounding,
+) -> Option<String> {
+    let lost = rounding == Rounding::Stochastic && is_wide(precision);
+    (lost && method.heeds(Setting::Packing)).then(|| {
+        "rounding changes nothing where values are packed in 16 bits and more: leave it out, or give packing too".to_owned()
+    })
+}
+
+/// Which keys of its own a method has been given, other than by default, that are without effect where answers are packed
+/// so: a line each.
+pub fn idle_packed(method: &dyn Method, precision: Precision) -> Vec<String> {
+    let why = match is_wide(precision) {
+        true => "where values are packed in 16 bits and more",
+        false => "with such packing",
+    };
+    told_among(method, &method.idle_packed(precision), why)
+}
+
+fn is_wide(precision: Precision) -> bool {
+    matches!(precision, Precision::F32 | Precision::F16)
+}
+
+/// Of these keys those that have been given, other than by default, and why they change nothing.
+fn told_among(method: &dyn Method, keys: &[&str], why: &str) -> Vec<String> {
+    let name = method.name();
+    let told = name.split(',').filter_map(|part| part.split_once('='));
+    told.filter(|(key, _)| keys.contains(key))
+        .map(|(key, _)| format!("{key} of {name} changes nothing {why}: leave it out"))
+        .collect()
 }
 
 impl Training {
