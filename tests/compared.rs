@@ -209,6 +209,14 @@ fn a_comparison_grows_and_runs_only_what_is_new() {
     let mut others = compared.begin("fresh", &more);
     others.args(["--rounds", "3"]);
     refused(others, 2, "made with other settings");
+    // Nothing is lost by it: the right settings find all cells again.
+    let again = run(&mut compared.begin("fresh", &more));
+    assert_eq!(again.code, Some(0), "{}", again.told);
+    assert!(
+        again.told.contains("6 of 6 federations are done"),
+        "{}",
+        again.told
+    );
     let few = ["--methods", "local", "--partitions", "iid,classes:3"];
     refused(compared.begin("few", &few), 2, "take more clients");
     assert!(

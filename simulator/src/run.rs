@@ -204,11 +204,6 @@ async fn run(
     let federation: Name = "simulation".parse()?;
     let clients = world.private.len();
     let cohort = plan.per_round.unwrap_or(clients).min(clients);
-    // One more than there are: who asks all of them leaves nobody out.
-    let most = match cohort < clients {
-        true => cohort,
-        false => clients + 1,
-    };
     let (set, probes) = world.published(plan.method.as_ref(), plan.seed)?;
     // Those who may wait for all others, with a seat and a worker each.
     let knowing = plan.byzantine.filter(|byzantine| byzantine.knowing);
@@ -237,7 +232,7 @@ async fn run(
         method: Arc::clone(&plan.method),
         training: plan.training,
         rounds: plan.rounds,
-        asked: most,
+        asked: most_asked(cohort, clients),
         open_with: clients,
         quorum: Quorum::new(cohort, cohort, Duration::ZERO, patience)?,
         missed: Missed::Reopen,
@@ -363,6 +358,14 @@ async fn run(
 
 /// Longest wait for clients to hang up once the coordinator has.
 const GOODBYES: Duration = Duration::from_secs(10);
+
+/// The most clients that a round may ask, of these: one more than there are where it asks all of them, who leave nobody out.
+fn most_asked(cohort: usize, clients: usize) -> usize {
+    match cohort < clients {
+        true => cohort,
+        false => clients + 1,
+    }
+}
 
 #[cfg(test)]
 mod tests;

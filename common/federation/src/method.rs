@@ -159,6 +159,16 @@ pub enum Asked {
     Some,
 }
 
+impl Asked {
+    /// Of a round that asked so many clients, and may ask so many at most.
+    pub fn of(asked: usize, most: usize) -> Self {
+        match asked < most {
+            true => Self::All,
+            false => Self::Some,
+        }
+    }
+}
+
 /// What has come up in a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken<'a> {

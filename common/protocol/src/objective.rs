@@ -143,6 +143,11 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// Whether each sample of a batch is held against all others.
+    pub const fn is_of_pairs(&self) -> bool {
+        matches!(self, Self::Similarity | Self::Relational { .. })
+    }
+
     /// Whether it is of features rather than of logits.
     pub const fn is_of_features(self) -> bool {
         matches!(

@@ -323,6 +323,10 @@ impl Knowledge {
 }
 
 impl Phase {
+    /// The most samples of a batch in which each is held against all others: memory grows with their square, and the work
+    /// of a step with their cube.
+    pub const MOST_PAIRED: u16 = 512;
+
     fn check(&self, knowledge: &[Knowledge], samples: u32) -> Result<(), String> {
         if self.batch == 0 {
             return Err("has a batch of no samples".to_owned());
@@ -339,6 +343,14 @@ impl Phase {
         for term in &self.objective {
             if let Some(fault) = term.fault() {
                 return Err(fault);
+            }
+            if term.loss.is_of_pairs() && self.batch > Self::MOST_PAIRED {
+                return Err(format!(
+                    "has {:?} on batches of {}, which may have at most {}",
+                    term.loss,
+                    self.batch,
+                    Self::MOST_PAIRED
+                ));
             }
             let served = match term.toward {
                 Toward::Labels => self.data == PhaseData::Private,

@@ -168,3 +168,23 @@ fn weights_and_adjustments_are_within_their_ranges() {
         refused(up(value), "report is adjusted");
     }
 }
+
+/// Memory grows with the square of such a batch: of as many samples as a number of 16 bits can name it takes 34 GB.
+#[test]
+fn batches_in_which_each_sample_is_held_against_all_others_are_small() {
+    let toward_before = |loss, batch| {
+        move |plan: &mut RoundPlan| {
+            plan.phases[0].objective = vec![LossTerm::new(loss, Toward::Before)];
+            plan.phases[0].batch = batch;
+        }
+    };
+    let relational = Loss::Relational {
+        distance: 1.0,
+        angle: 2.0,
+    };
+    for loss in [Loss::Similarity, relational] {
+        assert_eq!(fault(toward_before(loss, Phase::MOST_PAIRED)), None);
+        refused(toward_before(loss, 513), "which may have at most 512");
+    }
+    assert_eq!(fault(toward_before(Loss::Features, u16::MAX)), None);
+}

@@ -26,10 +26,7 @@ impl Coordinator {
         // One that has learnt nothing yet has nothing to say.
         let knows = |teacher: &dyn Teacher| teacher.is_trained() || id.round > 0;
         let watches = self.teacher.as_deref().is_some_and(knows);
-        let asked = match committed.asked < self.settings.asked {
-            true => Asked::All,
-            false => Asked::Some,
-        };
+        let asked = Asked::of(committed.asked, self.settings.asked);
         let drift = Arc::new(OnceLock::new());
         let seen = Arc::clone(&drift);
         let conclude = move |work: Work<'_>| {

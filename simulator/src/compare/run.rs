@@ -38,6 +38,7 @@ pub async fn run(
     for (task, world) in tasks.iter().zip(worlds.clone()) {
         records.push(store.record(task, world)?);
     }
+    store.begin(comparison)?;
     let mut pace = Pace::default();
     for (task, record) in tasks.iter().zip(&records) {
         match record.as_ref().map(|record| &record.result) {
@@ -84,11 +85,13 @@ fn lost(tasks: &[Task], beginnings: &[Beginning]) -> Vec<String> {
     for (task, beginning) in tasks.iter().zip(beginnings) {
         let (config, transfer) = (&task.config, beginning.transfer);
         let idle = config.idle_keys().into_iter();
+        let packed = config.idle_packed().into_iter();
         let few = config
-            .cut(transfer)
+            .rounds_nothing()
             .into_iter()
+            .chain(config.cut(transfer))
             .chain(config.remark(transfer));
-        for why in idle.chain(few) {
+        for why in idle.chain(packed).chain(few) {
             let line = format!("{}: {why}", task.cell.method);
             if !lines.contains(&line) {
                 lines.push(line);

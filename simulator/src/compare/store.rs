@@ -74,7 +74,7 @@ impl Store {
     /// # Errors
     /// One of other settings in the same folder, or a folder that cannot be written.
     pub(crate) fn open(comparison: &Comparison) -> Result<Self, SimulationError> {
-        let (config, grid) = (&comparison.config, comparison.grid.clone());
+        let config = &comparison.config;
         let settings = shared(config);
         if let Some((before, _)) = begun(&config.out)?
             && let Some(key) = shared(&before).differs_from(&settings)
@@ -88,9 +88,19 @@ impl Store {
             out: config.out.clone(),
         };
         make(&cells(&this.out))?;
-        let begun = Begun { settings, grid };
-        write(&cells(&this.out).join("comparison.json"), &begun)?;
         Ok(this)
+    }
+
+    /// Says what is compared here, once nothing that is here already is of something else.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(crate) fn begin(&self, comparison: &Comparison) -> Result<(), SimulationError> {
+        let begun = Begun {
+            settings: shared(&comparison.config),
+            grid: comparison.grid.clone(),
+        };
+        write(&cells(&self.out).join("comparison.json"), &begun)
     }
 
     /// The folder of a cell, which is there from now on.

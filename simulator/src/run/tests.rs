@@ -84,3 +84,13 @@ async fn a_federation_whose_last_round_was_kept_is_over() {
         assert_eq!(outcome.digest, students.digest().unwrap().1.to_string());
     }
 }
+
+#[test]
+fn a_round_of_all_clients_leaves_nobody_out() {
+    use fedistill_federation::Asked;
+    let asked = |cohort| Asked::of(cohort, most_asked(cohort, 10));
+    assert_eq!(
+        [1, 9, 10].map(asked),
+        [Asked::Some, Asked::Some, Asked::All]
+    );
+}

@@ -83,9 +83,10 @@ pub fn rounds_nothing(
     precision: Precision,
     rounding: Rounding,
 ) -> Option<String> {
-    let lost = rounding == Rounding::Stochastic && is_wide(precision);
+    let taken_as_they_are = is_wide(precision) || matches!(precision, Precision::Top(_));
+    let lost = rounding == Rounding::Stochastic && taken_as_they_are;
     (lost && method.heeds(Setting::Packing)).then(|| {
-        "rounding changes nothing where values are packed in 16 bits and more: leave it out, or give packing too".to_owned()
+        "rounding changes nothing where values are packed in 16 bits and more, or the largest of them as they are: leave it out, or give packing too".to_owned()
     })
 }
 

@@ -134,21 +134,15 @@ impl Batch<'_> {
             }
             (Loss::Attention, _) if same => self.attention(&values, &targets),
             (Loss::Features | Loss::Attention, _) => return Err(width),
-            (Loss::Similarity, _) => {
-                let samples = self.samples();
-                similarity(&values, &targets, samples, self.width, self.target.width)
-            }
+            (Loss::Similarity, _) => self.among_speaking(&values, &targets, |own, other| {
+                let samples = own.samples;
+                similarity(own.values, other.values, samples, own.width, other.width)
+            }),
             (Loss::Relational { distance, angle }, _) => {
-                let samples = self.samples();
-                let of = |values, width| Points {
-                    values,
-                    samples,
-                    width,
-                };
-                let own = of(&values, self.width);
-                let other = of(&targets, self.target.width);
                 let (distance, angle) = (f64::from(distance), f64::from(angle));
-                relational(&own, &other, distance, angle)
+                self.among_speaking(&values, &targets, |own, other| {
+                    relational(own, other, distance, angle)
+                })
             }
             // Of outputs: never asked for here.
             _ => (0.0, vec![0.0; values.len()]),
@@ -157,6 +151,39 @@ impl Batch<'_> {
             *gradient += (weight * slope) as f32;
         }
         Ok(value)
+    }
+
+    /// How samples lie to each other, of those alone whose targets are not silent: a silent one is nowhere.
+    fn among_speaking(
+        &self,
+        values: &[f64],
+        targets: &[f64],
+        lie: impl Fn(&Points<'_>, &Points<'_>) -> (f64, Vec<f64>),
+    ) -> (f64, Vec<f64>) {
+        let (width, target_width) = (self.width.max(1), self.target.width.max(1));
+        let rows = values
+            .chunks_exact(width)
+            .zip(targets.chunks_exact(target_width));
+        let (mut own, mut other, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (values, targets)) in rows.enumerate() {
+            if targets.iter().any(|target| *target != 0.0) {
+                own.extend_from_slice(values);
+                other.extend_from_slice(targets);
+                places.push(place);
+            }
+        }
+        let samples = places.len();
+        let of = |values, width| Points {
+            values,
+            samples,
+            width,
+        };
+        let (value, among) = lie(&of(&own, width), &of(&other, target_width));
+        let mut slopes = vec![0.0; values.len()];
+        for (place, slope) in places.iter().zip(among.chunks_exact(width)) {
+            slopes[place * width..(place + 1) * width].copy_from_slice(slope);
+        }
+        (value, slopes)
     }
 
     /// Mean squared difference over all values; a sample whose target is silent adds nothing.

@@ -264,6 +264,18 @@ proptest! {
     }
 
     #[test]
+    fn a_silent_target_is_not_one_of_zeros(values in prop::collection::vec(0.1f32..2.0, 12)) {
+        let mut targets = values.clone();
+        targets[4..8].fill(0.0);
+        for loss in OF_FEATURES {
+            let mut gradients = Gradients::default();
+            let value = batch(&values, &targets, loss, &mut gradients);
+            prop_assert!(value.abs() < 1e-9, "{loss:?} {value}");
+            prop_assert!(gradients.features.iter().all(|slope| slope.abs() < 1e-6), "{loss:?}");
+        }
+    }
+
+    #[test]
     fn renaming_classes_changes_no_loss(
         logits in prop::collection::vec(-3.0f32..3.0, 3),
         target in prop::collection::vec(-3.0f32..3.0, 3),

@@ -91,7 +91,7 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "caution",
             symbol: "z",
-            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where somebody spoke about fewer than 200, standard deviations of chance are on top, so many times the share of 200 that is missing; where a round asks as many clients as it may at most, so that others may come next, twice as many",
+            what: "the teacher weighs no less than by what share more labelled samples it alone is right about than the mean of clients alone, at most 10; where somebody spoke about fewer than 200, standard deviations of chance are on top, so many times the share of 200 that is missing; where a round asks as many clients as it may at most, so that others may come next, three times the share that is there as well",
             default: 1.0,
             range: (0.0, 10.0),
             one_of: &[],

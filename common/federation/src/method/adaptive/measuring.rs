@@ -27,9 +27,10 @@ impl Measuring {
     /// students learn little of it too: to weigh the teacher too little then costs more than to weigh it too much.
     const ENOUGH: f64 = 200.0;
 
-    /// So many times the standard deviations of chance stand on top, of any number of samples, where only some of all clients
-    /// were asked: those of the next round may know much less of what the labelled samples are of.
-    const OTHERS: f64 = 2.0;
+    /// So many times the standard deviations of chance stand on top where only some of all clients were asked and samples
+    /// are enough: those of the next round may know much less of what the labelled samples are of. What few samples say is
+    /// doubted for their number already, and of ten of them three deviations would hold back any clients.
+    const OTHERS: f64 = 3.0;
 
     /// How many times the clients' mean the teacher weighs; `None` where there is nothing to measure by.
     pub(super) fn ratio(&self, witnessed: &[Witnessed<'_>], asked: Asked) -> Option<f64> {
@@ -55,7 +56,7 @@ impl Measuring {
         let missing = (1.0 - witnessed.len() as f64 / Self::ENOUGH).max(0.0);
         let doubt = match asked {
             Asked::All => missing,
-            Asked::Some => Self::OTHERS,
+            Asked::Some => missing + Self::OTHERS * (1.0 - missing),
         };
         let ahead = teacher - clients + self.caution * doubt * chance;
         (ahead / (clients + 1.0)).clamp(0.0, Self::MOST)
@@ -146,9 +147,18 @@ mod tests {
             [Asked::All, Asked::Some].map(|asked| measuring.bound(&witnessed, asked))
         };
         let [all, some] = bounds(&said(32, 32));
-        assert_eq!((all, some), (0.0, 16.0 / 33.0));
+        assert_eq!((all, some), (0.0, 24.0 / 33.0));
         // Clients that are much better are not held back by it.
         assert_eq!(bounds(&said(8, 56)), [0.0, 0.0]);
+        // Of ten samples it is hardly more: whoever is better by them would never be heard.
+        let ten = [([-1.0, 1.0], [1.0, -1.0])].repeat(1);
+        let ten = [
+            ten,
+            [([1.0, -1.0], [-1.0, 1.0])].repeat(4),
+            [([1.0, -1.0], [1.0, -1.0])].repeat(5),
+        ];
+        let [all, some] = bounds(&ten.concat());
+        assert!(some < all + 0.1, "{all} {some}");
     }
 
     #[test]
