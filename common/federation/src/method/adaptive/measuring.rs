@@ -151,7 +151,7 @@ mod tests {
         // Clients that are much better are not held back by it.
         assert_eq!(bounds(&said(8, 56)), [0.0, 0.0]);
         // Of ten samples it is hardly more: whoever is better by them would never be heard.
-        let ten = [([-1.0, 1.0], [1.0, -1.0])].repeat(1);
+        let ten = vec![([-1.0, 1.0], [1.0, -1.0])];
         let ten = [
             ten,
             [([1.0, -1.0], [-1.0, 1.0])].repeat(4),
