@@ -239,6 +239,7 @@ impl Config {
 
     /// Refuses settings that make no sense.
     pub(crate) fn check(&self) -> Result<(), SimulationError> {
+        self.teacher.is_there()?;
         let averaging =
             Averaging::by_name(&self.method).and_then(|averaging| match averaging.is_some() {
                 true => Ok(averaging),

@@ -64,16 +64,11 @@ impl Comparison {
             }
             known.push((meaning, name));
         }
-        for teacher in &this.grid.teachers {
-            // Also where no method hears of it.
-            if let TeacherSource::File(path) = teacher
-                && !path.is_file()
-            {
-                return Err(SimulationError::Settings(format!(
-                    "no teacher {path:?}: write none, untrained, train:N or the path of a file"
-                )));
-            }
-        }
+        // Also where no method hears of it.
+        this.grid
+            .teachers
+            .iter()
+            .try_for_each(TeacherSource::is_there)?;
         if this.tasks()?.is_empty() {
             let why = this.left_out()?.into_iter().next();
             return Err(SimulationError::Settings(format!(

@@ -7,6 +7,7 @@ use super::*;
 fn flags_come_before_the_file_and_the_file_before_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.toml");
+    std::fs::write(folder.path().join("t.safetensors"), "").unwrap();
     let text = "clients = 4\nrounds = 7\npartition = \"shards:2\"\nteacher = \"t.safetensors\"";
     std::fs::write(&path, text).unwrap();
     let args = ["x", "--config", path.to_str().unwrap(), "--rounds", "9"];
@@ -16,6 +17,16 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
     let teacher = TeacherSource::File(folder.path().join("t.safetensors"));
     assert_eq!(config.teacher, teacher);
     assert_eq!(config.data, Config::default().data);
+}
+
+#[test]
+fn a_teacher_that_is_not_there_is_told_with_what_to_write_instead() {
+    let args = Args::parse_from(["x", "--teacher", "train=100"]);
+    let error = Config::from_args(args).unwrap_err().to_string();
+    assert!(
+        error.ends_with("train=100\": write none, untrained, train:N or the path of a file"),
+        "{error}"
+    );
 }
 
 #[test]
