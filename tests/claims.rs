@@ -104,6 +104,24 @@ async fn skewed_clients_do_a_good_teacher_no_harm() {
     .await;
 }
 
+/// Of ten clients with two classes each, three a round: who is asked next may know nothing of what a teacher was measured by, so
+/// it weighs more than what those who were asked say (1.4).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_rounds_ask_others_a_teacher_is_held_on_to() {
+    let summary = summary(Config {
+        teacher: TeacherSource::Train(500),
+        partition: Partition::Shards(2),
+        per_round: Some(3),
+        rounds: 5,
+        ..Config::default()
+    })
+    .await;
+    let weight = summary.decided["teacher weight"];
+    assert!(weight > 2.0, "teacher weight {weight}");
+    let (_, taught) = gains(&summary.accuracy);
+    assert!(taught >= -0.5, "{taught:.1} points above teacher-only");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn students_beat_their_baselines_under_any_skew() {
