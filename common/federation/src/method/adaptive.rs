@@ -344,7 +344,7 @@ impl Method for Adaptive {
     ) -> Result<(), MethodError> {
         let asked = taken.rows()?;
         let mut notes = Notes::read(&state.memory, outlook.samples, &self.name)?;
-        let reach = notes.reach.after(taken.sum);
+        let reach = notes.reach.after(taken.sum, notes.first.is_some());
         if self.silences() && reach != notes.reach {
             notes.reach = reach;
             state.memory = notes.bytes();

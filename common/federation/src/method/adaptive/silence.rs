@@ -38,30 +38,44 @@ impl Reach {
         }
     }
 
-    /// Of the next round, by who spoke about what in this one.
-    pub(super) fn after(self, sum: &Partial) -> Self {
+    /// How many times as often as about their own samples clients speak that hold most of what all hold: `dirichlet:1` comes
+    /// to more, `dirichlet:0.3` to less.
+    fn akin(self) -> f64 {
+        match self {
+            Self::Near => 0.85,
+            Self::Wide | Self::All => 0.91,
+        }
+    }
+
+    /// Of the next round, by who spoke about what in this one, and whether a teacher's own answers stand beside theirs.
+    pub(super) fn after(self, sum: &Partial, is_beside_teacher: bool) -> Self {
+        let known = self.known(sum);
+        let is_known = |least| known.is_some_and(|known| known >= least);
         match self {
             Self::All => Self::All,
-            reach if reach.is_idle(sum) => Self::All,
+            _ if is_known(ALIKE) || self.is_foreign(sum) => Self::All,
             _ if sum.contributions() <= FEW => Self::Wide,
+            // With none, what a net says of what it does not know has nothing to be made good by.
+            _ if is_beside_teacher && is_known(self.akin()) => Self::Wide,
             _ => Self::Near,
         }
     }
 
-    /// Whether silence is worth nothing: each client knows all of it, and one that is silent is only missed; or much of it is
-    /// like nobody's samples, and nobody would speak who could guess.
-    fn is_idle(self, sum: &Partial) -> bool {
-        let (rows, weight) = (sum.spoken().len() as f64, sum.weight() as f64);
-        if rows == 0.0 || weight == 0.0 {
-            return false;
-        }
+    /// How many times as often as about their own samples clients spoke. Where that is as often, each knows all of it, and
+    /// one that is silent is only missed.
+    fn known(self, sum: &Partial) -> Option<f64> {
+        let asked = sum.spoken().len() as f64 * sum.weight() as f64;
+        let spoken: u64 = sum.spoken().iter().sum();
+        (asked > 0.0).then(|| spoken as f64 / asked / self.share())
+    }
+
+    /// Whether much of what was asked about is like nobody's samples, so that nobody speaks who could guess.
+    fn is_foreign(self, sum: &Partial) -> bool {
+        let rows = sum.spoken().len() as f64;
         let share = self.share();
         let heard = sum.spoken().iter().filter(|spoken| **spoken > 0).count() as f64;
         let chance = f64::sqrt(share * (1.0 - share) / rows);
-        let is_foreign = heard / rows < share - BEYOND_CHANCE * chance;
-        let spoken: u64 = sum.spoken().iter().sum();
-        let is_known = spoken as f64 / (rows * weight) >= ALIKE * share;
-        is_foreign || is_known
+        sum.weight() > 0 && heard / rows < share - BEYOND_CHANCE * chance
     }
 }
 
@@ -85,7 +99,7 @@ mod tests {
     use crate::method::adaptive::tests::{CLASSES, Federation, Teacher};
 
     fn is_idle(sum: &Partial) -> bool {
-        Reach::Near.is_idle(sum)
+        Reach::Near.after(sum, false) == Reach::All
     }
 
     /// The sum of what clients say of 8 rows, each about these.
@@ -154,7 +168,7 @@ mod tests {
         let parts: [&[usize]; 2] = [&[0, 1, 2], &[3, 4, 5, 6, 7]];
         let after = |count| {
             let said: Vec<&[usize]> = parts.into_iter().cycle().take(count).collect();
-            Reach::Near.after(&sum(&said))
+            Reach::Near.after(&sum(&said), false)
         };
         assert_eq!(
             [2, 4, 5, 10].map(after),
@@ -162,13 +176,33 @@ mod tests {
         );
         // As many as answer now, not once for all.
         let many: Vec<&[usize]> = parts.into_iter().cycle().take(5).collect();
-        assert_eq!(Reach::Wide.after(&sum(&many)), Reach::Near);
-        assert_eq!(Reach::All.after(&sum(&many)), Reach::All);
+        assert_eq!(Reach::Wide.after(&sum(&many), false), Reach::Near);
+        assert_eq!(Reach::All.after(&sum(&many), false), Reach::All);
         // What is like their own is more where they are silent about less.
         let most: &[usize] = &[0, 1, 2, 3, 4, 5];
-        assert_eq!(Reach::Near.after(&sum(&[most, most])), Reach::All);
+        assert_eq!(Reach::Near.after(&sum(&[most, most]), false), Reach::All);
         let parts: [&[usize]; 2] = [most, &[0, 1, 2, 3, 6, 7]];
-        assert_eq!(Reach::Wide.after(&sum(&parts)), Reach::Wide);
+        assert_eq!(Reach::Wide.after(&sum(&parts), false), Reach::Wide);
+    }
+
+    #[test]
+    fn who_holds_most_of_it_is_silent_about_less_beside_a_teacher() {
+        // Five clients, who speak about so many of 8 rows each.
+        let said = |counts: [usize; 5]| {
+            let spoken = counts.map(|count| (8 - count..8).collect::<Vec<usize>>());
+            let mut said: Vec<&[usize]> = spoken.iter().map(Vec::as_slice).collect();
+            let all: Vec<usize> = (0..counts[4]).collect();
+            said[4] = &all;
+            sum(&said)
+        };
+        let most = said([5, 5, 5, 5, 6]);
+        assert_eq!(Reach::Near.after(&most, true), Reach::Wide);
+        assert_eq!(Reach::Near.after(&most, false), Reach::Near);
+        assert_eq!(Reach::Near.after(&said([5, 5, 5, 5, 5]), true), Reach::Near);
+        // Who is silent about less speaks more often for the same data.
+        let wide = |counts| Reach::Wide.after(&said(counts), true);
+        assert_eq!(wide([7, 7, 7, 6, 6]), Reach::Wide);
+        assert_eq!(wide([7, 6, 6, 6, 6]), Reach::Near);
     }
 
     /// Where clients are silent in each of three rounds, each of which speaks about these of 20 rows in the first; and what
