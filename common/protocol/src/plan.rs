@@ -204,6 +204,13 @@ impl Report {
             _ if self.kind != AnswerKind::Features && self.width != classes => {
                 Some(format!("has {} columns for {classes} classes", self.width))
             }
+            _ if self.kind == AnswerKind::Features && self.width > Knowledge::MOST_FEATURES => {
+                Some(format!(
+                    "asks for features {} wide, which may be at most {}",
+                    self.width,
+                    Knowledge::MOST_FEATURES
+                ))
+            }
             _ if !self.silence.is_within() => Some(format!("has {:?} out of range", self.silence)),
             About::Classes if silent => Some(format!("has {:?} about classes", self.silence)),
             _ if !(0.0..=4.0).contains(&self.adjust) => {
@@ -272,6 +279,9 @@ impl RoundPlan {
 }
 
 impl Knowledge {
+    /// The widest features: a student of others learns a map from its own to these, with the state of an optimiser.
+    pub const MOST_FEATURES: u32 = 8192;
+
     /// Bytes of the same answers whole and uncoded: 4 a value.
     pub fn raw_bytes(&self, classes: u32) -> u64 {
         4 * u64::from(self.about.count(classes)) * u64::from(self.width)
@@ -291,6 +301,13 @@ impl Knowledge {
         let rows = self.about.count(classes);
         if self.kind != AnswerKind::Features && self.width != classes {
             return Err(format!("of {} columns for {classes} classes", self.width));
+        }
+        if self.kind == AnswerKind::Features && self.width > Self::MOST_FEATURES {
+            return Err(format!(
+                "of features {} wide, which may be at most {}",
+                self.width,
+                Self::MOST_FEATURES
+            ));
         }
         let (values, most) = (
             u64::from(rows) * u64::from(self.width),
@@ -356,7 +373,19 @@ impl Phase {
                 Toward::Labels => self.data == PhaseData::Private,
                 Toward::Before => true,
                 Toward::Knowledge | Toward::Classes => {
-                    knowledge.iter().any(|known| known.serves(self.data, term))
+                    let serving = knowledge
+                        .iter()
+                        .filter(|known| known.serves(self.data, term));
+                    let widest = serving.map(|known| known.width).max();
+                    let values = u64::from(self.batch) * u64::from(widest.unwrap_or(0));
+                    if values > Answers::MOST_VALUES {
+                        return Err(format!(
+                            "holds {values} values at a time, more than {}: it has a batch of {}",
+                            Answers::MOST_VALUES,
+                            self.batch
+                        ));
+                    }
+                    widest.is_some()
                 }
             };
             if !served {

@@ -117,7 +117,7 @@ fn what_comes_down_or_goes_up_has_no_more_values_than_can_be_unpacked() {
         up(most + 1),
         "report asks for 67108866 values, more than 67108864",
     );
-    // Of classes too, whose rows have as many values as a student has features.
+    // Of classes too, whose rows have as many values as a student has features, which have a bound of their own.
     let features = |width| {
         move |plan: &mut RoundPlan| {
             let report = plan.report.as_mut().unwrap();
@@ -126,8 +126,9 @@ fn what_comes_down_or_goes_up_has_no_more_values_than_can_be_unpacked() {
             report.width = width;
         }
     };
-    assert_eq!(fault(features(most)), None);
-    refused(features(most + 1), "report asks for 67108866 values");
+    let widest = Knowledge::MOST_FEATURES;
+    assert_eq!(fault(features(widest)), None);
+    refused(features(widest + 1), "report asks for features 8193 wide");
     refused(features(u32::MAX), "report asks for 12884901885 values");
 }
 
@@ -167,6 +168,30 @@ fn weights_and_adjustments_are_within_their_ranges() {
         refused(adjust(value), "phase 1 has HeldCrossEntropy");
         refused(up(value), "report is adjusted");
     }
+}
+
+/// A student whose features are of another width learns a map to these: of as many as an answer may have, 17 GB of it.
+#[test]
+fn features_that_students_are_taught_have_a_width_that_a_map_may_have() {
+    let hint = |width, batch| {
+        move |plan: &mut RoundPlan| {
+            plan.knowledge[0].kind = AnswerKind::Features;
+            plan.knowledge[0].about = About::Rows(ROWS);
+            plan.knowledge[0].width = width;
+            plan.phases[0].objective = vec![LossTerm::new(Loss::Features, Toward::Knowledge)];
+            plan.phases[0].batch = batch;
+        }
+    };
+    let widest = Knowledge::MOST_FEATURES;
+    assert_eq!(fault(hint(widest, 8192)), None);
+    refused(
+        hint(widest + 1, 1),
+        "of features 8193 wide, which may be at most 8192",
+    );
+    refused(
+        hint(widest, 8193),
+        "holds 67117056 values at a time, more than 67108864: it has a batch of 8193",
+    );
 }
 
 /// Memory grows with the square of such a batch: of as many samples as a number of 16 bits can name it takes 34 GB.

@@ -1,4 +1,4 @@
-use fedistill_protocol::{About, AnswerKind, Answers, Loss, LossTerm, Toward};
+use fedistill_protocol::{About, AnswerKind, Answers, Knowledge, Loss, LossTerm, Toward};
 
 use super::catalogue::Entry;
 use super::parameter::{Given, Parameter};
@@ -22,7 +22,7 @@ pub(super) const WIDTH: Parameter = Parameter {
     symbol: "d",
     what: "width of features, which all students must have: what goes into their last layer",
     default: 64.0,
-    range: (1.0, 65_536.0),
+    range: (1.0, Knowledge::MOST_FEATURES as f64),
     one_of: &[],
     whole: true,
     source: "that of `mlp-s`",
