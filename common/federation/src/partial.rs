@@ -16,6 +16,14 @@ pub struct Partial {
     sums: Vec<i64>,
     /// Weight of those that said something, row by row.
     spoken: Vec<u64>,
+    /// The same over all rows, and weight times rows, of those that were asked about these rows.
+    asked: Asked,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Asked {
+    spoken: u64,
+    rows: u64,
 }
 
 /// A value or weight that would leave the range of fixed point.
@@ -71,6 +79,7 @@ impl Partial {
             width,
             sums: vec![0; rows * width],
             spoken: vec![0; rows],
+            asked: Asked::default(),
         }
     }
 
@@ -79,11 +88,11 @@ impl Partial {
         self.contributions
     }
 
-    /// Lets `take` add with weights that are parts.
+    /// Lets `take` add with weights that are parts what was said of other rows, of which some are among these.
     pub(crate) fn by_parts<T>(&mut self, take: impl FnOnce(&mut Self) -> T) -> T {
-        let parts = std::mem::replace(&mut self.parts, 1);
+        let (parts, asked) = (std::mem::replace(&mut self.parts, 1), self.asked);
         let taken = take(self);
-        self.parts = parts;
+        (self.parts, self.asked) = (parts, asked);
         taken
     }
 
@@ -120,8 +129,10 @@ impl Partial {
         for (spoken, row) in self.spoken.iter_mut().zip(rows) {
             if row.iter().any(|value| *value != 0.0) {
                 *spoken += u64::from(weight);
+                self.asked.spoken += u64::from(weight);
             }
         }
+        self.asked.rows += u64::from(weight) * self.spoken.len() as u64;
         Ok(())
     }
 
@@ -151,6 +162,8 @@ impl Partial {
             .iter_mut()
             .zip(&other.spoken)
             .for_each(|(spoken, add)| *spoken += add);
+        self.asked.spoken += other.asked.spoken;
+        self.asked.rows += other.asked.rows;
         Ok(())
     }
 
@@ -181,6 +194,13 @@ impl Partial {
     /// Weight of those that said something, row by row, in parts.
     pub fn spoken(&self) -> &[u64] {
         &self.spoken
+    }
+
+    /// Share of what they were asked about that contributors said something of, by weight; `None` where nobody was asked.
+    /// Those that are late do not count: they were asked about other rows.
+    pub fn spoken_share(&self) -> Option<f64> {
+        let Asked { spoken, rows } = self.asked;
+        (rows > 0).then(|| spoken as f64 / rows as f64)
     }
 
     fn grow(&mut self, contributions: u32, weight: u64) -> Result<(), PartialError> {
@@ -263,6 +283,25 @@ mod tests {
         sum.add(3, &[5.0, -1.0, 0.5, 0.0, 0.0, 0.0]).unwrap();
         assert_eq!(sum.mean(), Some(vec![4.0, 0.0, 0.5, 0.0, 0.0, 0.0]));
         assert_eq!(sum.spoken(), [4, 3, 0]);
+        assert_eq!(sum.spoken_share(), Some(7.0 / 12.0));
+    }
+
+    #[test]
+    fn who_is_late_was_not_asked_about_the_rest() {
+        let mut sum = Partial::in_parts(4, 1, 256);
+        assert_eq!(sum.spoken_share(), None);
+        sum.by_parts(|sum| sum.add(128, &[1.0, 0.0, 0.0, 0.0]))
+            .unwrap();
+        assert_eq!(sum.spoken_share(), None);
+        sum.add(1, &[0.0, 1.0, 1.0, 1.0]).unwrap();
+        sum.by_parts(|sum| sum.add(128, &[1.0, 0.0, 0.0, 0.0]))
+            .unwrap();
+        assert_eq!(sum.spoken(), [256, 256, 256, 256]);
+        assert_eq!(sum.spoken_share(), Some(0.75));
+        let mut other = Partial::in_parts(4, 1, 256);
+        other.add(3, &[0.0, 0.0, 0.0, 1.0]).unwrap();
+        sum.merge(&other).unwrap();
+        assert_eq!(sum.spoken_share(), Some(6.0 / 16.0));
     }
 
     #[test]

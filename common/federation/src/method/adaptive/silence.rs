@@ -20,10 +20,6 @@ pub(super) enum Reach {
 /// So many clients are few: a sample that one of them is silent about may be left with what one other says.
 const FEW: u32 = 4;
 
-/// Clients that speak about the transfer set at least this many times as often as they would about their own samples hold
-/// what it holds: data that are spread evenly come to 0.98 and more, hardly skewed ones to less.
-const ALIKE: f64 = 0.97;
-
 /// By how many standard deviations of chance clients all together speak about less than one would of its own samples, where
 /// what they are asked about is not like their samples: in rounds of few samples chance alone takes one or two.
 const BEYOND_CHANCE: f64 = 2.0;
@@ -38,35 +34,37 @@ impl Reach {
         }
     }
 
-    /// How many times as often as about their own samples clients speak that hold most of what all hold: `dirichlet:1` comes
-    /// to more, `dirichlet:0.3` to less.
+    /// How many times as often as about their own samples clients speak that hold all of what all hold: data that are spread
+    /// evenly come to more, hardly skewed ones to less. Who is silent about less speaks more often, whatever it holds.
+    fn alike(self) -> f64 {
+        match self {
+            Self::Near => 0.97,
+            Self::Wide | Self::All => 0.98,
+        }
+    }
+
+    /// The same of those that hold most of it: `dirichlet:1` comes to more, `dirichlet:0.3` to less. Where they speak of more
+    /// already it is lower than they came there by, so that chance does not take them to and fro.
     fn akin(self) -> f64 {
         match self {
             Self::Near => 0.85,
-            Self::Wide | Self::All => 0.91,
+            Self::Wide | Self::All => 0.88,
         }
     }
 
     /// Of the next round, by who spoke about what in this one, and whether a teacher's own answers stand beside theirs.
     pub(super) fn after(self, sum: &Partial, is_beside_teacher: bool) -> Self {
-        let known = self.known(sum);
+        // Where that is once, each knows all of it, and one that is silent is only missed.
+        let known = sum.spoken_share().map(|spoken| spoken / self.share());
         let is_known = |least| known.is_some_and(|known| known >= least);
         match self {
             Self::All => Self::All,
-            _ if is_known(ALIKE) || self.is_foreign(sum) => Self::All,
+            _ if is_known(self.alike()) || self.is_foreign(sum) => Self::All,
             _ if sum.contributions() <= FEW => Self::Wide,
             // With none, what a net says of what it does not know has nothing to be made good by.
             _ if is_beside_teacher && is_known(self.akin()) => Self::Wide,
             _ => Self::Near,
         }
-    }
-
-    /// How many times as often as about their own samples clients spoke. Where that is as often, each knows all of it, and
-    /// one that is silent is only missed.
-    fn known(self, sum: &Partial) -> Option<f64> {
-        let asked = sum.spoken().len() as f64 * sum.weight() as f64;
-        let spoken: u64 = sum.spoken().iter().sum();
-        (asked > 0.0).then(|| spoken as f64 / asked / self.share())
     }
 
     /// Whether much of what was asked about is like nobody's samples, so that nobody speaks who could guess.
@@ -258,5 +256,20 @@ mod tests {
         assert_eq!(asked(robust, &wholes), (all, Some(1.0)));
         let told = Silence::Far { quantile: 0.5 };
         assert_eq!(asked("adaptive,near=0.5", &wholes), ([told; 3], None));
+    }
+
+    #[test]
+    fn beside_a_teacher_clients_of_most_classes_are_silent_about_less_for_as_long_as_they_are() {
+        let [far, wide] = [0.75, 0.9].map(|quantile| Silence::Far { quantile });
+        // Of 20 rows each of five speaks about so many.
+        let parts = |count| [0, 1, 2, 3, 20 - count].map(|start| Rows::Range { start, count });
+        let beside = |count| asked_beside(Some(&mut Teacher::knows(8)), "adaptive", &parts(count));
+        assert_eq!(
+            beside(16),
+            ([far, Silence::Never, Silence::Never], Some(1.0))
+        );
+        assert_eq!(beside(13), ([far, wide, far], Some(0.9)));
+        assert_eq!(beside(12), ([far; 3], None));
+        assert_eq!(asked_beside(None, "adaptive", &parts(13)), ([far; 3], None));
     }
 }
