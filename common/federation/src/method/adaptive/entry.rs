@@ -111,7 +111,7 @@ pub(in crate::method) const ENTRY: Entry = Entry {
         Parameter {
             key: "near",
             symbol: "",
-            what: "clients say logits only of samples that are no further from the nearest of their own than this share of those are from each other, as in `vote:ssfl`; 1: of all; 0: 0.75, or 0.9 after a round of at most four clients or, beside a teacher that knew something, one in which clients spoke at least 0.85 times as often as they would of their own samples (0.91 times, where they were asked for 0.9), until who spoke about what shows that silence is worth nothing: each client speaks as often as it would of its own samples, or all of a round together more seldom than one would of its own (decided then: 1)",
+            what: "clients say logits only of samples that are no further from the nearest of their own than this share of those are from each other, as in `vote:ssfl`; 1: of all; 0: 0.75, or 0.9 after a round of at most four clients or, beside a teacher that knew something, one in which clients spoke at least 0.85 times as often as they would of their own samples (0.88 times, where they were asked for 0.9), until who spoke about what shows that silence is worth nothing: each client speaks as often as it would of its own samples, or all of a round together more seldom than one would of its own (decided then: 1)",
             default: 0.0,
             range: (0.0, 1.0),
             one_of: &[],
