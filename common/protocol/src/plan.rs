@@ -246,6 +246,17 @@ impl RoundPlan {
                 .check(samples, classes)
                 .map_err(|why| format!("knowledge {why}"))?;
         }
+        // A device holds all of it before it trains, however little of it crosses.
+        let values = self.knowledge.iter().map(|knowledge| {
+            u64::from(knowledge.about.count(classes)) * u64::from(knowledge.width)
+        });
+        let values = values.fold(0, u64::saturating_add);
+        if values > Answers::MOST_VALUES {
+            return Err(format!(
+                "all its knowledge is of {values} values, more than {}",
+                Answers::MOST_VALUES
+            ));
+        }
         if let Some(report) = &self.report {
             let fault = report.fault(classes).map_or(Ok(()), Err);
             fault

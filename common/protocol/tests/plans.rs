@@ -194,6 +194,31 @@ fn features_that_students_are_taught_have_a_width_that_a_map_may_have() {
     );
 }
 
+/// A device holds all that comes down before it trains, and a blob of equal values is of a hundred bytes.
+#[test]
+fn all_knowledge_together_is_bounded() {
+    let most = (Answers::MOST_VALUES / u64::from(CLASSES)) as u32;
+    let split = |more: u32| {
+        move |plan: &mut RoundPlan| {
+            let mut second = plan.knowledge[0].clone();
+            second.about = About::Rows(Rows::Range {
+                start: 0,
+                count: most / 2 + more,
+            });
+            plan.knowledge[0].about = About::Rows(Rows::Range {
+                start: 0,
+                count: most - most / 2,
+            });
+            plan.knowledge.push(second);
+        }
+    };
+    assert_eq!(fault(split(0)), None);
+    refused(
+        split(1),
+        "all its knowledge is of 67108866 values, more than 67108864",
+    );
+}
+
 /// Memory grows with the square of such a batch: of as many samples as a number of 16 bits can name it takes 34 GB.
 #[test]
 fn batches_in_which_each_sample_is_held_against_all_others_are_small() {
