@@ -100,6 +100,9 @@ impl Learner {
         if let Some(optimiser) = &mut self.optimiser {
             optimiser.pace(rate);
         }
+        if let Some((_, optimiser)) = &mut self.adaptor {
+            optimiser.pace(rate);
+        }
     }
 
     /// Goes on with an optimiser that was saved.
@@ -149,8 +152,8 @@ impl Learner {
                 self.logits.clear();
                 self.logits.extend_from_slice(logits);
                 let width = self.model.features();
-                if let (Some(from), Some(to)) = (width, objective.hint())
-                    && from != to
+                if let Some(from) = width
+                    && let Some(to) = objective.hint(from)
                     && !matches!(&self.adaptor, Some((adaptor, _)) if adaptor.fits(from, to))
                 {
                     let adaptor = Adaptor::new(from, to, rng);

@@ -122,11 +122,11 @@ impl<'a> Objective<'a> {
         self.terms.iter().any(|term| term.loss.is_of_features())
     }
 
-    /// The width of the features that the student's are to come close to.
-    pub(crate) fn hint(&self) -> Option<usize> {
-        let mut terms = self.terms.iter();
-        let hint = terms.find(|term| term.loss == Loss::Features)?;
-        Some(self.targets.features(hint).ok()?.width)
+    /// The width of the features that a student's, of width `from`, are to come close to, where that is another.
+    pub(crate) fn hint(&self, from: usize) -> Option<usize> {
+        let hints = self.terms.iter().filter(|term| term.loss == Loss::Features);
+        let mut widths = hints.filter_map(|term| Some(self.targets.features(term).ok()?.width));
+        widths.find(|width| *width != from)
     }
 
     /// The mean loss of a batch of logits, `samples x classes`; writes its gradient with respect
@@ -182,6 +182,9 @@ impl<'a> Objective<'a> {
         gradients.logits.clear();
         gradients.logits.resize(logits.len(), 0.0);
         gradients.features.clear();
+        if let Some(adaptor) = &mut adaptor {
+            adaptor.gradients.fill(0.0);
+        }
         let mut loss = 0.0;
         for term in self.terms {
             let weight = f64::from(term.weight_at(self.epoch));

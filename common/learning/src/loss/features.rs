@@ -71,7 +71,7 @@ impl Adaptor {
         mapped
     }
 
-    /// From the gradient of what came out: its own, and that of what went in.
+    /// From the gradient of what came out: adds its own, and gives that of what went in.
     fn back(&mut self, features: &[f32], slopes: &[f64]) -> Vec<f64> {
         let mut into = vec![0.0; features.len()];
         let mut own = vec![0.0f64; self.weights.len()];
@@ -88,7 +88,9 @@ impl Adaptor {
                 }
             }
         }
-        self.gradients = own.into_iter().map(|slope| slope as f32).collect();
+        for (gradient, slope) in self.gradients.iter_mut().zip(own) {
+            *gradient += slope as f32;
+        }
         into
     }
 }

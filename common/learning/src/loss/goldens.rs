@@ -13,8 +13,8 @@ use AnswerKind::{Logits, Probabilities};
 /// Holds a loss and its gradients against the golden's, on every set of instructions, which give the
 /// same bits. `x` of a loss of features is them.
 fn check(golden: &Golden, loss: Loss, toward: Toward, targets: Targets<'_>) {
-    // The term's weight is there too: results are for 1.
-    let terms = [LossTerm::new(loss, toward).times(0.5)];
+    // Terms' weights are there too, and that terms add up: results are for 1.
+    let terms = [0.125, 0.375].map(|weight| LossTerm::new(loss, toward).times(weight));
     let x = golden.values("x");
     let width = golden.tensors["x"].0[1];
     let rows = x.len() / width;

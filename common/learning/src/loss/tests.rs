@@ -202,6 +202,23 @@ fn batch(values: &[f32], targets: &[f32], loss: Loss, gradients: &mut Gradients)
         .unwrap()
 }
 
+/// In whatever order they come: what a student was before has features as wide as its own, which need none.
+#[test]
+fn a_map_is_to_the_first_features_of_another_width() {
+    let soft = |width, values| Soft::new(AnswerKind::Features, width, values);
+    let targets = Targets::default()
+        .toward(Toward::Before, soft(4, &[0.0; 4]))
+        .toward(Toward::Knowledge, soft(7, &[0.0; 7]));
+    let term = |toward| LossTerm::new(Loss::Features, toward);
+    let mut terms = [term(Toward::Before), term(Toward::Knowledge)];
+    for _ in 0..2 {
+        let objective = Objective::new(&terms, targets);
+        assert_eq!([4, 7].map(|own| objective.hint(own)), [Some(7), Some(4)]);
+        terms.reverse();
+    }
+    assert_eq!(Objective::new(&terms[..1], targets).hint(4), None);
+}
+
 const OF_FEATURES: [Loss; 6] = [
     Loss::Features,
     Loss::Attention,
