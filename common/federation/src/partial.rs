@@ -22,6 +22,7 @@ pub struct Partial {
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Asked {
+    contributions: u32,
     spoken: u64,
     rows: u64,
 }
@@ -133,6 +134,7 @@ impl Partial {
             }
         }
         self.asked.rows += u64::from(weight) * self.spoken.len() as u64;
+        self.asked.contributions += 1;
         Ok(())
     }
 
@@ -164,6 +166,7 @@ impl Partial {
             .for_each(|(spoken, add)| *spoken += add);
         self.asked.spoken += other.asked.spoken;
         self.asked.rows += other.asked.rows;
+        self.asked.contributions += other.asked.contributions;
         Ok(())
     }
 
@@ -199,8 +202,13 @@ impl Partial {
     /// Share of what they were asked about that contributors said something of, by weight; `None` where nobody was asked.
     /// Those that are late do not count: they were asked about other rows.
     pub fn spoken_share(&self) -> Option<f64> {
-        let Asked { spoken, rows } = self.asked;
+        let Asked { spoken, rows, .. } = self.asked;
         (rows > 0).then(|| spoken as f64 / rows as f64)
+    }
+
+    /// Contributions of those that were asked about these rows, which who is late was not.
+    pub fn in_time(&self) -> u32 {
+        self.asked.contributions
     }
 
     fn grow(&mut self, contributions: u32, weight: u64) -> Result<(), PartialError> {
@@ -298,6 +306,7 @@ mod tests {
             .unwrap();
         assert_eq!(sum.spoken(), [256, 256, 256, 256]);
         assert_eq!(sum.spoken_share(), Some(0.75));
+        assert_eq!((sum.contributions(), sum.in_time()), (3, 1));
         let mut other = Partial::in_parts(4, 1, 256);
         other.add(3, &[0.0, 0.0, 0.0, 1.0]).unwrap();
         sum.merge(&other).unwrap();

@@ -60,7 +60,7 @@ impl Reach {
         match self {
             Self::All => Self::All,
             _ if is_known(self.alike()) || self.is_foreign(sum) => Self::All,
-            _ if sum.contributions() <= FEW => Self::Wide,
+            _ if sum.in_time() <= FEW => Self::Wide,
             // With none, what a net says of what it does not know has nothing to be made good by.
             _ if is_beside_teacher && is_known(self.akin()) => Self::Wide,
             _ => Self::Near,
@@ -201,6 +201,23 @@ mod tests {
         let wide = |counts| Reach::Wide.after(&said(counts), true);
         assert_eq!(wide([7, 7, 7, 6, 6]), Reach::Wide);
         assert_eq!(wide([7, 6, 6, 6, 6]), Reach::Near);
+    }
+
+    #[test]
+    fn who_is_late_is_neither_silent_nor_one_of_many() {
+        // Three in time, who each hold three quarters of what they were asked about; then four who were asked about other
+        // rows, of which one is among these.
+        let late = |sum: &mut Partial| {
+            let values: Vec<f32> = (0..16).map(|at| f32::from(u8::from(at < 2))).collect();
+            (0..4).for_each(|_| sum.by_parts(|sum| sum.add(3, &values)).unwrap());
+        };
+        let mut few = sum(&[&[0, 1, 2], &[3, 4, 5], &[6, 7]]);
+        late(&mut few);
+        assert_eq!(Reach::Near.after(&few, false), Reach::Wide);
+        let whole: &[usize] = &[0, 1, 2, 3, 4, 5];
+        let mut known = sum(&[whole; 5]);
+        late(&mut known);
+        assert_eq!(Reach::Near.after(&known, false), Reach::All);
     }
 
     /// Where clients are silent in each of three rounds, each of which speaks about these of 20 rows in the first; and what
