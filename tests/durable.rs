@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fedistill_client::journal::{Entry, Finished, Journal, JournalError, Kept, Line, Progress};
 use fedistill_coordinator::{
     Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store, StoreError,
+    Subject,
 };
 use fedistill_federation::{Before, Event, Folded, Lesson, State};
 use fedistill_program::database::Handle;
@@ -190,6 +191,11 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
     let next = Saved {
         round: 1,
         over: false,
+        subject: Some(Subject::new(
+            Digest::of(b"set"),
+            &["cat".to_owned(), "dog".to_owned()],
+            "logit-mean",
+        )),
         state: state(Rows::List(vec![1, 5, 9])),
         exchange: Exchange {
             sent: vec![Sent {

@@ -252,6 +252,14 @@ fn clients_that_come_after_the_end_are_told_of_it() {
     let ended = coordinator.end();
     assert_eq!(ended.code, Some(0), "{}", ended.told);
     assert!(!ended.told.contains(" is over, with"), "{}", ended.told);
+    // What one method has handed on says nothing to another.
+    let config = deployment.coordinator_config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("method = \"fd\"\n{text}")).unwrap();
+    let refused = run(&mut deployment.running(&address));
+    assert_eq!(refused.code, Some(2), "{}", refused.told);
+    let why = "the rounds in the state folder are of method adaptive, not of fd: put back";
+    assert!(refused.told.contains(why), "{}", refused.told);
 }
 
 /// Labelled samples of the coordinator's own travel with the transfer set; what it makes of them is in

@@ -26,7 +26,7 @@ use self::pause::Pause;
 use crate::hub::{Arrival, Hub};
 use crate::plan::Planner;
 use crate::probes::Hidden;
-use crate::store::{OpenRound, Writer};
+use crate::store::{OpenRound, Subject, Writer};
 use crate::{
     CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection, pace,
 };
@@ -206,12 +206,17 @@ impl Coordinator {
         let Saved {
             mut round,
             over: _,
+            subject: before,
             mut state,
             mut exchange,
             teacher,
             opens,
             mut open,
         } = self.writer.load().await.map_err(CoordinatorError::State)?;
+        let subject = self.subject();
+        if let Some(before) = before {
+            before.check(&subject).map_err(CoordinatorError::Settings)?;
+        }
         if let (Some(teacher), Some(snapshot)) = (&mut self.teacher, &teacher) {
             teacher
                 .restore(snapshot)
@@ -312,6 +317,7 @@ impl Coordinator {
             let next = Saved {
                 round,
                 over,
+                subject: Some(subject.clone()),
                 opens: pause.as_ref().map(Pause::opens),
                 state: state.clone(),
                 exchange: exchange.clone(),
@@ -331,6 +337,14 @@ impl Coordinator {
             self.observer.before_next(id).await?;
         }
         Ok(())
+    }
+
+    /// What rounds are about, so that none goes on with what others have handed on.
+    fn subject(&self) -> Subject {
+        let Settings {
+            classes, method, ..
+        } = &self.settings;
+        Subject::new(self.manifest.blob, classes, &method.name())
     }
 
     /// The version in whose words an interrupted round is what would be asked now; `None` where settings have changed

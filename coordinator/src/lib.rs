@@ -43,6 +43,6 @@ pub use probes::Labelled;
 pub use settings::Settings;
 pub use store::{
     Closed, Epoch, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, StateRecord, Store,
-    StoreError,
+    StoreError, Subject,
 };
 pub use teacher::{NetTeacher, Teacher, TeacherError};

@@ -6,6 +6,7 @@ mod history;
 mod line;
 mod memory;
 mod record;
+mod subject;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use file::FileStore;
 pub use history::{Closed, Outcome};
 pub use memory::MemoryStore;
 pub use record::StateRecord;
+pub use subject::Subject;
 pub(crate) use writer::Writer;
 
 /// A federation as it was when its coordinator last wrote.
@@ -33,6 +35,8 @@ pub struct Saved {
     pub round: u32,
     /// Whether nothing was left to ask: the federation is over, unless its settings change.
     pub over: bool,
+    /// What rounds before it were about; nothing where there were none, or an older version wrote.
+    pub subject: Option<Subject>,
     /// What this round sends down, and what its method has noted.
     pub state: State,
     /// What updates start from.

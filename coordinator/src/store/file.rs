@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::ClosedRecord;
 use super::record::Fail;
-use super::{Closed, Epoch, Outcome, Saved, StateRecord, Store, StoreError};
+use super::{Closed, Epoch, Outcome, Saved, StateRecord, Store, StoreError, Subject};
 
 /// `state`, `lessons`, `teacher`, `plan`, `cohort`: one value each.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -57,6 +57,9 @@ struct Head {
     over: bool,
     #[serde(default)]
     state: StateRecord,
+    /// Older versions write none, and read past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<Subject>,
     /// The end of a pause, in milliseconds since 1970. Older versions write none, and read past it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     opens: Option<u64>,
@@ -210,6 +213,7 @@ impl FileStore {
             let head: Head = serde_json::from_slice(&head)?;
             saved.round = head.round;
             saved.over = head.over;
+            saved.subject = head.subject;
             saved.opens = head.opens.and_then(Head::time);
             let bytes = value("lessons")?.unwrap_or_default();
             (saved.state, saved.exchange) = head.state.restore(&bytes)?;
@@ -239,6 +243,7 @@ impl FileStore {
             round: next.round,
             over: next.over,
             state,
+            subject: next.subject.clone(),
             opens: next.opens.and_then(Head::millis),
         };
         self.transact(|this, transaction| {

@@ -147,6 +147,8 @@ impl Stage {
         let saved = Saved {
             round: head.round,
             over: head.over,
+            // A simulation that goes on is held against its whole configuration.
+            subject: None,
             state,
             exchange,
             teacher: self.value("teacher")?.map(|bytes| floats(&bytes)),
