@@ -210,7 +210,7 @@ impl Config {
     }
 }
 
-/// What of these settings is without effect, or of little, a line each: what the method makes nothing of, keys of its own
+/// What of these settings is without effect, or of little, a line each: what the method makes nothing of, weights of clients among it, keys of its own
 /// that wait for another teacher or that so few samples make little of, and more samples than the transfer set has.
 pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec<String> {
     let (method, round, training) = (&settings.method, &config.round, &config.training);
@@ -242,12 +242,20 @@ pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec
     let packed = method::idle_packed(&**method, settings.precision);
     let rounding = method::rounds_nothing(&**method, settings.precision, settings.rounding);
     let heeds = method.heeds(Setting::Samples);
+    let is_weighed = config.weights.values().any(|weight| *weight > 1);
+    let weighed = (is_weighed && method.keeps_each()).then(|| {
+        format!(
+            "weights: with {} each client counts once, whatever its weight; 0 alone says something, and keeps a client's answers out",
+            method.name()
+        )
+    });
     let cut = cut(round.samples, samples).filter(|_| heeds);
     let remark = method.remark(round.samples.min(samples));
     let idle = idle.chain(packed).chain(remark);
     lost.chain(idle.map(|why| format!("method: {why}")))
         .chain(rounding.map(|why| format!("round.{why}")))
         .chain(cut.map(|why| format!("round.{why}")))
+        .chain(weighed)
         .collect()
 }
 

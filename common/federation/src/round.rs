@@ -313,7 +313,8 @@ impl Round {
         };
         let taken = self.config.method.take(&mut self.sum, weight, answers);
         taken.map_err(|error| malformed(error.to_string()))?;
-        if self.config.method.keeps_each() {
+        // One of no weight has no part in what is made of each either.
+        if weight > 0 && self.config.method.keeps_each() {
             self.each.insert(client.clone(), answers.clone());
         }
         Ok(())

@@ -174,6 +174,27 @@ fn keys_that_wait_for_another_teacher_are_told() {
 }
 
 #[test]
+fn weights_that_a_method_makes_nothing_of_are_told() {
+    let lines = |method: &str, weight: u32| {
+        let mut text = example().replace("\"adaptive\"", &format!("{method:?}"));
+        text.push_str(&format!("\n[weights]\nward-7 = {weight}\n"));
+        let config = written(&text).unwrap();
+        without_effect(&config, &config.settings(1000).unwrap(), 1000)
+    };
+    for method in ["fd", "comet", "logit-mean,robust=median"] {
+        let [line] = &lines(method, 2)[..] else {
+            panic!("it is told once")
+        };
+        assert!(
+            line.contains(method) && line.contains("counts once"),
+            "{line}"
+        );
+        assert!(lines(method, 0).is_empty());
+    }
+    assert!(lines("logit-mean", 2).is_empty());
+}
+
+#[test]
 fn a_digest_of_few_steps_is_told() {
     let lines = |method: &str, samples: u32| {
         let text = example().replace("\"adaptive\"", &format!("{method:?}"));

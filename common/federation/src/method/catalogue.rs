@@ -222,7 +222,7 @@ few of their papers have such a teacher. `--teacher none` or `untrained` begins 
 
 A method whose aggregate is a mean of what comes up takes one key more: `robust=median` (each value by itself; Yin et al. 2018) or `robust=geometric-median` (the point with the least
 sum of distances to what all clients say of a sample; Weiszfeld 1937) puts that in the mean's place, so that fewer than half of the clients cannot move it far, whatever they say. Each client then counts
-once, whatever its weight, and the coordinator holds all that came up in a round. It is of even data: under strong label skew honest clients disagree as liars do, and no centre tells one from the other.
+once, whatever its weight (0 keeps it out), and the coordinator holds all that came up in a round. It is of even data: under strong label skew honest clients disagree as liars do, and no centre tells one from the other.
 
 ## Losses
 

@@ -219,6 +219,27 @@ fn the_outcome_waits_for_the_disk_and_has_everyone_once() {
     assert_eq!(driver.round.poll_timeout(), None);
 }
 
+/// Its contribution is acknowledged, and nothing is made of it: not by methods that look at each either.
+#[test]
+fn a_client_without_weight_is_kept_out() {
+    let mut config = config();
+    config.cohort.insert(name(3), 0);
+    config.method = crate::method::by_name("comet").unwrap().into();
+    let mut driver = Driver::of(config);
+    for client in [3, 0, 4, 1] {
+        let mut given = contribution(client);
+        if let Input::Contributed { answers, .. } = &mut given {
+            let values = one_hot(client).values().to_vec();
+            *answers = Answers::new(AnswerKind::Probabilities, CLIENTS, values).ok();
+        }
+        driver.give(given);
+    }
+    driver.store();
+    let committed = driver.committed().unwrap();
+    assert!(committed.each.keys().eq(&[name(0), name(1), name(4)]));
+    assert_eq!(committed.sum.contributions(), 4);
+}
+
 #[test]
 fn a_killed_client_does_not_hold_up_the_rest() {
     let mut driver = Driver::new();
