@@ -1,4 +1,4 @@
-use fedistill_protocol::{About, AnswerKind, RoundPlan};
+use fedistill_protocol::{About, AnswerKind, Phase, RoundPlan, Toward};
 use serde::Deserialize;
 
 /// What this device allows a coordinator to ask of it. A plan that asks for more is refused, with
@@ -15,12 +15,19 @@ pub struct Policy {
     /// Whether means over the private samples of each class may leave: they tell which classes a client
     /// holds.
     pub class_means: bool,
+    /// Whether a client may be asked to stay silent about what is unlike its own samples: what it speaks of tells what it
+    /// holds.
+    pub silence: bool,
+    /// Whether logits may be corrected by a client's own label frequencies: two such answers tell them.
+    pub adjust: bool,
     /// The most samples that one round may ask answers on.
     pub most_rows: u32,
     /// The fewest clients that a round may ask, so that an aggregate hides one among them.
     pub smallest_cohort: u32,
-    /// The most passes over samples that one round may ask for.
+    /// The most passes over samples that one round may ask for, those that only look at them included.
     pub most_epochs: u32,
+    /// The most samples a step: what a device holds of a net as it learns grows with them.
+    pub most_batch: u16,
 }
 
 impl Default for Policy {
@@ -30,9 +37,12 @@ impl Default for Policy {
             probabilities: true,
             features: true,
             class_means: true,
+            silence: true,
+            adjust: true,
             most_rows: 100_000,
             smallest_cohort: 1,
             most_epochs: 100,
+            most_batch: 4096,
         }
     }
 }
@@ -56,6 +66,12 @@ impl Policy {
             if report.about == About::Classes && !self.class_means {
                 return refuse("means of classes must not leave".to_owned());
             }
+            if report.silence.tells_own() && !self.silence {
+                return refuse("no silence must tell what it holds".to_owned());
+            }
+            if report.adjust != 0.0 && !self.adjust {
+                return refuse("label frequencies must not leave".to_owned());
+            }
             let rows = match &report.about {
                 About::Rows(rows) => rows.count(),
                 About::Classes => 0,
@@ -73,10 +89,21 @@ impl Policy {
                 ));
             }
         }
+        let widest = plan.phases.iter().map(|phase| phase.batch).max();
+        if let Some(batch) = widest.filter(|batch| *batch > self.most_batch) {
+            return refuse(format!(
+                "batches of {batch} are asked, of at most {} may be",
+                self.most_batch
+            ));
+        }
+        let looks = |phase: &Phase| {
+            let mut terms = phase.objective.iter();
+            terms.any(|term| term.toward == Toward::Before)
+        };
         let epochs: u32 = plan
             .phases
             .iter()
-            .map(|phase| u32::from(phase.epochs))
+            .map(|phase| u32::from(phase.epochs) + u32::from(looks(phase)))
             .sum();
         match epochs > self.most_epochs {
             true => refuse(format!(
@@ -90,6 +117,8 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use fedistill_protocol::{Loss, LossTerm, Silence};
+
     use super::*;
     use crate::agent::tests::plan;
 
@@ -131,6 +160,55 @@ mod tests {
             let why = policy.check(&plan(0)).unwrap_err();
             assert!(why.contains(part) && why.contains("policy"), "{why}");
         }
+    }
+
+    #[test]
+    fn what_tells_of_own_labels_and_samples_has_keys_of_its_own() {
+        let mut plan = plan(0);
+        let mut told = |silence, adjust| {
+            let report = plan.report.as_mut().unwrap();
+            (report.silence, report.adjust) = (silence, adjust);
+            plan.clone()
+        };
+        let open = Policy::default();
+        let closed = Policy {
+            silence: false,
+            adjust: false,
+            ..open.clone()
+        };
+        let far = Silence::Far { quantile: 0.75 };
+        for (asked, part) in [
+            (told(far, 0.0), "silence"),
+            (told(Silence::Foreign, 0.0), "silence"),
+            (told(Silence::Never, 1.0), "label frequencies"),
+        ] {
+            assert_eq!(open.check(&asked), Ok(()));
+            let why = closed.check(&asked).unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
+        // What a student is sure of is in what it says.
+        let unsure = told(Silence::Unsure { least: 0.5 }, 0.0);
+        assert_eq!(closed.check(&unsure), Ok(()));
+    }
+
+    #[test]
+    fn looking_at_samples_counts_as_a_pass_and_steps_have_a_size() {
+        let mut plan = plan(0);
+        let most_epochs = 3;
+        let policy = Policy {
+            most_epochs,
+            most_batch: plan.phases[0].batch,
+            ..Policy::default()
+        };
+        assert_eq!(policy.check(&plan), Ok(()));
+        plan.phases[0].batch += 1;
+        let why = policy.check(&plan).unwrap_err();
+        assert!(why.contains("batches of"), "{why}");
+        plan.phases[0].batch -= 1;
+        let before = LossTerm::new(Loss::SoftCrossEntropy, Toward::Before);
+        plan.phases[0].objective.push(before);
+        let why = policy.check(&plan).unwrap_err();
+        assert!(why.contains("4 epochs"), "{why}");
     }
 
     #[test]

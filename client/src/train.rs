@@ -242,6 +242,10 @@ impl Table<'_> {
         cancelled: &AtomicBool,
     ) -> Result<bool, StudentError> {
         let (index, phase) = (stint.index, stint.phase);
+        // One without epochs looks over its samples all the same.
+        if cancelled.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let resumed = stint.resumed.take();
         if let Some(progress) = &resumed {
             student.restore(match progress.epochs {

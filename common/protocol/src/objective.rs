@@ -148,6 +148,11 @@ impl Loss {
         matches!(self, Self::Similarity | Self::Relational { .. })
     }
 
+    /// Whether it is of angles, between each three samples of a batch.
+    pub const fn is_of_triples(&self) -> bool {
+        matches!(self, Self::Relational { .. })
+    }
+
     /// Whether it is of features rather than of logits.
     pub const fn is_of_features(self) -> bool {
         matches!(

@@ -169,6 +169,9 @@ impl Report {
 }
 
 impl RoundPlan {
+    /// The most phases: a device looks over its samples once in each, whatever it has of epochs.
+    pub const MOST_PHASES: usize = 16;
+
     /// Holds the plan against the transfer set it speaks about, and the number of classes.
     ///
     /// # Errors
@@ -205,6 +208,13 @@ impl RoundPlan {
                 .and_then(|()| report.about.check(samples))
                 .map_err(|why| format!("report {why}"))?;
         }
+        if self.phases.len() > Self::MOST_PHASES {
+            return Err(format!(
+                "it has {} phases, more than {}",
+                self.phases.len(),
+                Self::MOST_PHASES
+            ));
+        }
         for (index, phase) in self.phases.iter().enumerate() {
             phase
                 .check(&self.knowledge, samples)
@@ -235,6 +245,10 @@ impl Phase {
     /// The most samples of a batch in which each is held against all others: memory grows with their square, and the work
     /// of a step with their cube.
     pub const MOST_PAIRED: u16 = 512;
+    /// The most work of a step by a loss of angles, in triples of samples times width: half a minute, or a minute.
+    pub const MOST_TRIPLED: u64 = 1 << 36;
+    /// The most terms of a loss.
+    pub const MOST_TERMS: usize = 16;
 
     fn check(&self, knowledge: &[Knowledge], samples: u32) -> Result<(), String> {
         if self.batch == 0 {
@@ -242,6 +256,13 @@ impl Phase {
         }
         if self.objective.is_empty() {
             return Err("has no loss".to_owned());
+        }
+        if self.objective.len() > Self::MOST_TERMS {
+            return Err(format!(
+                "has a loss of {} terms, more than {}",
+                self.objective.len(),
+                Self::MOST_TERMS
+            ));
         }
         if let Some(only) = &self.only {
             only.check(samples)?;
@@ -275,6 +296,15 @@ impl Phase {
                             "holds {values} values at a time, more than {}: it has a batch of {}",
                             Answers::MOST_VALUES,
                             self.batch
+                        ));
+                    }
+                    let tripled = u64::from(self.batch).pow(2) * values;
+                    if term.loss.is_of_triples() && tripled > Self::MOST_TRIPLED {
+                        return Err(format!(
+                            "has {:?} on batches of {} and features {} wide: make either smaller",
+                            term.loss,
+                            self.batch,
+                            widest.unwrap_or(0)
                         ));
                     }
                     widest.is_some()

@@ -40,6 +40,14 @@ pub enum Silence {
 }
 
 impl Silence {
+    /// Whether who hears it learns of a client's own samples, beside what its student says.
+    pub fn tells_own(&self) -> bool {
+        match self {
+            Self::Never | Self::Unsure { .. } => false,
+            Self::Foreign | Self::Unlike { .. } | Self::UnlikeBy { .. } | Self::Far { .. } => true,
+        }
+    }
+
     /// Whether a client can keep to it.
     pub(crate) fn is_within(&self) -> bool {
         let is_kernel = |width: f32, quantile: f32| {

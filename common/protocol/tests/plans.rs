@@ -237,4 +237,43 @@ fn batches_in_which_each_sample_is_held_against_all_others_are_small() {
         refused(toward_before(loss, 513), "which may have at most 512");
     }
     assert_eq!(fault(toward_before(Loss::Features, u16::MAX)), None);
+    // Angles are of three at a time.
+    let taught = |loss, batch, width| {
+        move |plan: &mut RoundPlan| {
+            let knowledge = &mut plan.knowledge[0];
+            (knowledge.kind, knowledge.width) = (AnswerKind::Features, width);
+            plan.phases[0].objective = vec![LossTerm::new(loss, Toward::Knowledge)];
+            plan.phases[0].batch = batch;
+        }
+    };
+    assert_eq!(fault(taught(relational, 512, 512)), None);
+    assert_eq!(fault(taught(relational, 128, 8192)), None);
+    refused(
+        taught(relational, 512, 513),
+        "batches of 512 and features 513 wide",
+    );
+    assert_eq!(fault(taught(Loss::Similarity, 512, 8192)), None);
+}
+
+/// A plan of a megabyte has room for tens of thousands of each, and each is a look at all samples or a part of each step.
+#[test]
+fn phases_and_terms_have_a_number() {
+    let phases =
+        |count| move |plan: &mut RoundPlan| plan.phases = vec![plan.phases[1].clone(); count];
+    assert_eq!(fault(phases(RoundPlan::MOST_PHASES)), None);
+    refused(
+        phases(RoundPlan::MOST_PHASES + 1),
+        "it has 17 phases, more than 16",
+    );
+    let terms = |count| {
+        move |plan: &mut RoundPlan| {
+            let objective = &mut plan.phases[0].objective;
+            *objective = vec![objective[0]; count];
+        }
+    };
+    assert_eq!(fault(terms(Phase::MOST_TERMS)), None);
+    refused(
+        terms(Phase::MOST_TERMS + 1),
+        "phase 0 has a loss of 17 terms, more than 16",
+    );
 }
