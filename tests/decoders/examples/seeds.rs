@@ -12,11 +12,13 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use fedistill_coordinator::stand_ins::file as stand_ins;
-use fedistill_decoders::{base, stand_ins_about};
+use fedistill_coordinator::{Exchange, Sent};
+use fedistill_decoders::{base, parted, stand_ins_about};
+use fedistill_federation::{Lesson, State};
 use fedistill_learning::{Architecture, checkpoint, idx};
 use fedistill_protocol::blob::{Request, chunks};
 use fedistill_protocol::{
-    AnswerKind, Answers, Digest, Message, Precision, Version, ans, entropy, frame,
+    About, AnswerKind, Answers, Digest, Message, Precision, Rows, Version, ans, entropy, frame,
 };
 
 const FRAMES: &str = include_str!("../../../common/protocol/tests/golden/frames.txt");
@@ -209,8 +211,37 @@ fn files(write: &impl Fn(&str, &str, &[u8])) {
         let logits = Answers::new(AnswerKind::Logits, about.classes, values).unwrap();
         write("probes", name, &stand_ins::encode(&about, &logits));
     }
+    write("state", "of-all", &parted(&state(), &exchange()));
     let sgd = "precision = \"u8\"\nrounds = 3\noptimiser = { sgd = { learning-rate = 0.1, momentum = 0.9 } }\n";
     write("config", "sgd", sgd.as_bytes());
     let adamw = "precision = \"f16\"\n[optimiser.adamw]\nlearning-rate = 1e-3 # usual\nweight-decay = 0.01\n";
     write("config", "adamw", adamw.as_bytes());
+}
+
+fn lesson(kind: AnswerKind, about: About) -> Lesson {
+    let values = (0..4).map(|value| value as f32 / 8.0).collect();
+    let answers = Answers::new(kind, 2, values).unwrap();
+    Lesson { about, answers }
+}
+
+/// With something of each kind.
+fn state() -> State {
+    let rows = About::Rows(Rows::of(vec![3, 9]));
+    let own = vec![lesson(AnswerKind::Features, About::Classes)];
+    State {
+        common: vec![lesson(AnswerKind::Probabilities, rows)],
+        personal: [("ward-1".parse().unwrap(), own)].into(),
+        memory: vec![1, 2, 3],
+        decided: [("trust".to_owned(), 0.1)].into(),
+    }
+}
+
+fn exchange() -> Exchange {
+    let lesson = lesson(AnswerKind::Logits, About::Rows(Rows::of(vec![1, 2])));
+    let blob = Digest::of(b"sent");
+    let given = (Digest::of(b"given"), b"given"[..].into());
+    Exchange {
+        sent: vec![Sent { blob, lesson }],
+        given: [("ward-1".parse().unwrap(), given)].into(),
+    }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use fedistill_coordinator::stand_ins::file as stand_ins;
+use fedistill_coordinator::{Exchange, StateRecord};
+use fedistill_federation::State;
 use fedistill_learning::idx::{self as format, Values};
 use fedistill_learning::{Dataset, Model, Samples, checkpoint};
 use fedistill_program::config::{self, Packing, Steps};
@@ -87,6 +89,36 @@ pub fn stand_ins_about() -> stand_ins::About {
         rows: 4,
         classes: 3,
     }
+}
+
+/// What rounds hand on to each other, as a coordinator's store has it: the length of a record in 2 bytes, the record, and
+/// the bytes that belong to it.
+pub(crate) fn state(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk() else {
+        return false;
+    };
+    let length = usize::from(u16::from_le_bytes(*length));
+    let Some((record, values)) = rest.split_at_checked(length) else {
+        return false;
+    };
+    let Ok(record) = serde_json::from_slice::<StateRecord>(record) else {
+        return false;
+    };
+    let Ok((state, exchange)) = record.restore(values) else {
+        return false;
+    };
+    let (record, values) = StateRecord::of(&state, &exchange);
+    let again = record.restore(&values).expect("what was written is read");
+    assert_eq!(again, (state, exchange));
+    true
+}
+
+/// The same, of these.
+pub fn parted(state: &State, exchange: &Exchange) -> Vec<u8> {
+    let (record, values) = StateRecord::of(state, exchange);
+    let record = serde_json::to_vec(&record).expect("a record is text");
+    let length = u16::try_from(record.len()).expect("a short one");
+    [&length.to_le_bytes(), &record[..], &values].concat()
 }
 
 /// A configuration, of keys that all programs share.

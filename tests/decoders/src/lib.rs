@@ -16,7 +16,7 @@ mod mutate;
 mod streams;
 mod wire;
 
-pub use files::stand_ins_about;
+pub use files::{parted, stand_ins_about};
 pub use mutate::Mutator;
 pub use wire::base;
 
@@ -82,6 +82,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "probes",
         read: files::stand_ins_said,
+    },
+    Target {
+        name: "state",
+        read: files::state,
     },
     Target {
         name: "config",

@@ -5,8 +5,8 @@ use fedistill_protocol::blob::{
 };
 use fedistill_protocol::frame::{self, HEADER_BYTES, Header};
 use fedistill_protocol::{
-    About, AnswerKind, Answers, Digest, Kind, Message, Precision, RoundPlan, TransferSet, Version,
-    ans, entropy,
+    About, AnswerKind, Answers, Digest, Kind, Knowledge, Message, Phase, Precision, RoundPlan,
+    TransferSet, Version, ans, entropy,
 };
 
 /// More values than this are decoded in other tests: bytes that say so take long and show nothing new.
@@ -71,19 +71,25 @@ fn hold(plan: &RoundPlan, samples: u32, classes: u32) {
         }
         About::Classes => {}
     };
+    let mut all = 0;
     for knowledge in &plan.knowledge {
         within(&knowledge.about);
         assert!(knowledge.bytes <= knowledge.most_bytes(classes));
         let values = u64::from(knowledge.about.count(classes)) * u64::from(knowledge.width);
-        assert!(values <= Answers::MOST_VALUES);
+        all += values;
+        assert!(all <= Answers::MOST_VALUES);
+        let is_wide = knowledge.width > Knowledge::MOST_FEATURES;
+        assert!(knowledge.width == classes || !is_wide);
     }
     if let Some(report) = &plan.report {
         within(&report.about);
         assert!(report.most_bytes(classes) >= Answers::HEADER_BYTES as u64);
     }
+    assert!(plan.phases.len() <= RoundPlan::MOST_PHASES);
     for phase in &plan.phases {
-        assert!(phase.batch > 0 && !phase.objective.is_empty());
+        assert!(phase.batch > 0 && (1..=Phase::MOST_TERMS).contains(&phase.objective.len()));
         for term in &phase.objective {
+            assert!(!term.loss.is_of_pairs() || phase.batch <= Phase::MOST_PAIRED);
             assert!(
                 [0, 1, 65_535]
                     .map(|epoch| term.weight_at(epoch))
