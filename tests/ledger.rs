@@ -8,12 +8,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use fedistill_client::{Client, Event, Policy};
-use fedistill_coordinator::{Coordinator, MemoryStore, Observer, Settings};
+use fedistill_coordinator::status::{self, Bookkeeper};
+use fedistill_coordinator::{
+    Coordinator, Ended, Entry, FileStore, MemoryStore, Observer, Settings,
+};
 use fedistill_federation::method;
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
-use fedistill_protocol::blob::{CHUNK_BYTES, CHUNK_HEADER_BYTES, REQUEST_BYTES};
+use fedistill_protocol::blob::{Assembler, CHUNK_BYTES, CHUNK_HEADER_BYTES, REQUEST_BYTES};
 use fedistill_protocol::{
-    Contribution, Digest, Elements, Kind, Message, Name, Precision, RoundId, Update, frame,
+    AnswerKind, Answers, Contribution, Digest, Elements, Hello, Kind, Message, Name, Precision,
+    RoundId, RoundPlan, Update, frame,
 };
 use fedistill_simulator::config::Config;
 use fedistill_simulator::{
@@ -21,8 +25,10 @@ use fedistill_simulator::{
 };
 use fedistill_tests::{clinic, small_data};
 use fedistill_transport::identity::{Authority, Identity, Validity};
+use fedistill_transport::memory::{self, Door};
 use fedistill_transport::quic::{Limits, QuicDialer, QuicListener};
-use fedistill_transport::{Flow, Traffic};
+use fedistill_transport::{Connection, Dial, Flow, Frames, Peer, Traffic, blobs};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const CLIENTS: usize = 3;
@@ -292,4 +298,148 @@ async fn both_ends_keep_the_same_books() {
             );
         }
     }
+}
+
+/// A client whose every word is in the test's hand.
+struct Puppet {
+    connection: Arc<dyn Connection>,
+    frames: Frames,
+}
+
+impl Puppet {
+    async fn connect(door: &Door, own: &Name) -> Self {
+        let federation: Name = "clinic".parse().unwrap();
+        let peer = Peer::Client {
+            federation: federation.clone(),
+            name: own.clone(),
+        };
+        let connection = door.dialer(peer).dial().await.unwrap();
+        let mut frames = Frames::new(connection.open().await.unwrap(), connection.version());
+        let hello = Hello {
+            federation,
+            software: "puppet".to_owned(),
+            classes: clinic::classes(),
+            transfer: None,
+            epoch: 0,
+            parameters: 0,
+        };
+        frames.writer.send(&hello.into()).await.unwrap();
+        Self { connection, frames }
+    }
+
+    /// The next plan that comes.
+    async fn plan(&mut self) -> RoundPlan {
+        loop {
+            if let Message::Plan(plan) = self.frames.reader.next().await.unwrap().unwrap() {
+                return plan;
+            }
+        }
+    }
+
+    async fn fetch(&self, blob: Digest, bytes: u64) {
+        let mut assembler = Assembler::new(blob, bytes, bytes).unwrap();
+        blobs::fetch(self.connection.as_ref(), blob, &mut assembler, |_| ())
+            .await
+            .unwrap();
+        assembler.finish().unwrap();
+    }
+
+    /// Answers about ten samples, until it has a receipt.
+    async fn contribute(&mut self, id: RoundId) {
+        let answers = Answers::new(AnswerKind::Logits, 2, [0.5, 0.0].repeat(10)).unwrap();
+        let bytes = answers.pack(Precision::F32);
+        let contribution = Contribution {
+            id,
+            blob: Digest::of(&bytes),
+            bytes: bytes.len() as u64,
+            update: None,
+        };
+        self.frames.writer.send(&contribution.into()).await.unwrap();
+        let mut stream = self.connection.accept().await.unwrap();
+        let request = blobs::requested(&mut stream).await.unwrap();
+        blobs::send(&mut stream, &bytes, request.offset, |_| ())
+            .await
+            .unwrap();
+        while !matches!(
+            self.frames.reader.next().await.unwrap().unwrap(),
+            Message::Receipt(_)
+        ) {}
+    }
+}
+
+/// A coordinator of federation `clinic` with a folder of its own.
+struct Kept {
+    door: Door,
+    stop: CancellationToken,
+    run: JoinHandle<Ended>,
+}
+
+impl Kept {
+    fn start(folder: &Path, settings: Settings) -> Self {
+        let store = FileStore::open_at(&folder.join("rounds.redb")).unwrap();
+        let book = Bookkeeper::new(folder, &settings.federation, settings.rounds, None);
+        let transfer = clinic::transfer();
+        let coordinator = Coordinator::new(settings, transfer, None, Box::new(store));
+        let coordinator = coordinator.unwrap().observed_by(book);
+        let (listener, door) = memory::listen();
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let run = async move { coordinator.run(Arc::new(listener), until).await.unwrap() };
+        let run = tokio::spawn(run);
+        Self { door, stop, run }
+    }
+
+    /// Stops it; who is there hangs up.
+    async fn stop(self, puppets: impl IntoIterator<Item = Puppet>) {
+        self.stop.cancel();
+        drop(puppets.into_iter().collect::<Vec<_>>());
+        assert_eq!(self.run.await.unwrap(), Ended::Stopped);
+    }
+}
+
+fn entry(folder: &Path, of: &Name) -> Entry {
+    *status::read(folder)
+        .unwrap()
+        .ledger
+        .of(of.as_str())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_crossed_of_an_open_round_outlives_a_stop_and_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = || clinic::settings(clinic::name("clinic"), clinic::classes(), 10);
+    let ward = clinic::name("ward-1");
+    let set = clinic::transfer().pack();
+    let bytes = set.len() as u64;
+
+    // It has the transfer set, and the coordinator is told to stop before it has answered.
+    let first = Kept::start(folder.path(), settings());
+    let mut puppet = Puppet::connect(&first.door, &ward).await;
+    let plan = puppet.plan().await;
+    puppet.fetch(Digest::of(&set), bytes).await;
+    first.stop([puppet]).await;
+    let stopped = entry(folder.path(), &ward);
+    assert_eq!(stopped.total.down.transfer_set, bytes);
+    assert!(stopped.total.up.framing > 0);
+    assert_eq!(stopped.last_round, Traffic::default(), "none is over");
+
+    // Nor does one that has nothing to tell take anything from it.
+    Kept::start(folder.path(), settings()).stop([]).await;
+    assert_eq!(entry(folder.path(), &ward), stopped);
+
+    let second = Kept::start(folder.path(), settings());
+    let mut puppet = Puppet::connect(&second.door, &ward).await;
+    assert_eq!(puppet.plan().await.id, plan.id);
+    puppet.contribute(plan.id).await;
+    let closing = puppet.plan().await;
+    assert_eq!(closing.id.round, 1);
+    let over = entry(folder.path(), &ward);
+    assert_eq!(over.last_round.down.transfer_set, bytes);
+    assert_eq!(over.total, over.last_round);
+    assert!(over.total.up.packed > 0 && over.total.up.framing > stopped.total.up.framing);
+    second.stop([puppet]).await;
+    let stopped = entry(folder.path(), &ward);
+    assert_eq!(stopped.last_round, over.last_round);
+    assert_eq!(stopped.total.down.transfer_set, bytes);
 }

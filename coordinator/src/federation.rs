@@ -195,6 +195,10 @@ impl Coordinator {
         hub.empty(&mut incoming, goodbye, QUIET, ENDING).await;
         door.abort();
         listener.shut().await;
+        if !matches!(result, Ok(Ended::Finished)) {
+            // What has crossed of the open round would be forgotten with this process.
+            self.observer.broken_off(&|| hub.traffic());
+        }
         result
     }
 

@@ -93,12 +93,19 @@ impl Books {
 pub struct Entry {
     /// From the end of the round before to the end of the last one.
     pub last_round: Traffic,
-    /// In all rounds.
+    /// In all rounds, and of one that is open what had crossed before a stop.
     pub total: Traffic,
+    /// Of the open round, what had crossed before a stop: [`Self::total`] has it already.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub under_way: Traffic,
     /// Parameters of its student, where it says so: federated averaging would send them all each way in
     /// each round, as f32.
     #[serde(default)]
     pub parameters: u64,
+}
+
+fn is_nothing(traffic: &Traffic) -> bool {
+    *traffic == Traffic::default()
 }
 
 /// What has crossed for each client, as `status.json` has it.
@@ -127,14 +134,20 @@ impl Ledger {
 
     /// A round has ended; this had crossed in this process by then.
     pub(crate) fn close(&mut self, now: BTreeMap<Name, Traffic>) {
+        self.count(now);
         for entry in self.clients.values_mut() {
-            entry.last_round = Traffic::default();
+            entry.last_round = std::mem::take(&mut entry.under_way);
         }
+    }
+
+    /// The process ends within a round, or a round with it; this had crossed in the process by then.
+    pub(crate) fn count(&mut self, now: BTreeMap<Name, Traffic>) {
         for (name, traffic) in &now {
             let before = self.before.get(name).copied().unwrap_or_default();
             let entry = self.clients.entry(name.to_string()).or_default();
-            entry.last_round = traffic.since(&before);
-            entry.total += entry.last_round;
+            let since = traffic.since(&before);
+            entry.under_way += since;
+            entry.total += since;
         }
         self.before = now;
     }
@@ -223,6 +236,19 @@ mod tests {
             line,
             "bytes of each: up 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB on the network), down 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB on the network)"
         );
+        // A round that is open at a stop goes on in the next process, and its bytes are of one round.
+        later.count([(name.clone(), traffic(700))].into());
+        let entry = later.of("ward-7").unwrap();
+        assert_eq!(entry.total.up.packed, 3700);
+        assert_eq!(entry.last_round.up.packed, 500);
+        let text = serde_json::to_string(&later).unwrap();
+        let mut later: Ledger = serde_json::from_str(&text).unwrap();
+        later.close([(name.clone(), traffic(40))].into());
+        let entry = later.of("ward-7").unwrap();
+        assert_eq!(entry.total.up.packed, 3740);
+        assert_eq!(entry.last_round.up.packed, 240);
+        later.close([(name.clone(), traffic(50))].into());
+        assert_eq!(later.of("ward-7").unwrap().last_round.up.packed, 10);
         // Who is not there any more sends nothing.
         later.close(BTreeMap::new());
         assert_eq!(later.of("ward-7").unwrap().last_round, Traffic::default());

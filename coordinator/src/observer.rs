@@ -40,6 +40,12 @@ pub trait Observer: Send {
         let _ = (id, traffic);
     }
 
+    /// The run ends before its last round is over, and clients have been sent away: `traffic` tells what has crossed
+    /// for each since the coordinator began. Nothing else follows.
+    fn broken_off(&mut self, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
+        let _ = traffic;
+    }
+
     /// How many parameters each client's student has, where it says so. Comes before [`Self::crossed`].
     fn models(&mut self, parameters: &BTreeMap<Name, u64>) {
         let _ = parameters;

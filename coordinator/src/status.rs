@@ -84,6 +84,8 @@ pub struct Bookkeeper {
     folder: PathBuf,
     held_out: Option<Dataset>,
     status: Status,
+    /// Whether the status goes on from what the run before left: until then it must not be written.
+    has_started: bool,
     /// What keeps each of the two from being written.
     troubles: Troubles,
 }
@@ -115,6 +117,7 @@ impl Bookkeeper {
                 updated: 0,
                 process: std::process::id(),
             },
+            has_started: false,
             troubles: Troubles::default(),
         }
     }
@@ -175,6 +178,7 @@ impl Observer for Bookkeeper {
             self.status.late = before.late;
             self.status.refused = before.refused;
         }
+        self.has_started = true;
         self.update(teacher);
     }
 
@@ -189,6 +193,13 @@ impl Observer for Bookkeeper {
 
     fn crossed(&mut self, _: RoundId, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
         self.status.ledger.close(traffic());
+    }
+
+    fn broken_off(&mut self, traffic: &dyn Fn() -> BTreeMap<Name, Traffic>) {
+        if self.has_started {
+            self.status.ledger.count(traffic());
+            self.write();
+        }
     }
 
     fn decided(&mut self, decided: &BTreeMap<String, f64>) {
