@@ -14,7 +14,6 @@ use tokio::time::timeout;
 
 use crate::hub::{Arrival, Hub, Parting};
 use crate::intake::Intake;
-use crate::ledger::traffic;
 use crate::pulse::Pulse;
 
 /// Longest wait for a client's first message.
@@ -103,7 +102,7 @@ async fn converse(
         error = connection.closed() => Err(error),
     };
     let parting = parting(&result, connection);
-    if hub.leave(name, serial, traffic(connection), parting) {
+    if hub.leave(name, serial, parting) {
         arrive(hub, Arrival::Left(name.clone())).await;
     }
     result

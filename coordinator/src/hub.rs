@@ -158,28 +158,30 @@ impl Hub {
         if let Some(older) = state.members.insert(name.clone(), member) {
             let why = "the same client has opened a newer connection";
             older.connection.close(CloseCode::Superseded, why);
+            // Who serves it has yet to notice: a round that ends until then must not miss what has crossed on it.
+            let Member {
+                serial, connection, ..
+            } = older;
+            state.books.supersede(name, serial, connection);
         }
         (serial, messages)
     }
 
-    /// A connection is over, on which this has crossed; whether it was the client's current one.
-    pub(crate) fn leave(
-        &self,
-        name: &Name,
-        serial: u64,
-        crossed: Traffic,
-        parting: Parting,
-    ) -> bool {
+    /// A connection is over; whether it was the client's current one.
+    pub(crate) fn leave(&self, name: &Name, serial: u64, parting: Parting) -> bool {
         let mut state = self.state();
-        state.books.close(name, crossed);
-        let current = state.members.get(name).is_some_and(|m| m.serial == serial);
-        if current {
-            state.members.remove(name);
-            if parting == Parting::Lost {
-                state.lost.insert(name.clone(), Instant::now());
-            }
+        state.books.let_go(serial);
+        let current = state.members.get(name);
+        if current.is_none_or(|member| member.serial != serial) {
+            return false;
         }
-        current
+        if let Some(member) = state.members.remove(name) {
+            state.books.close(name, &member.connection);
+        }
+        if parting == Parting::Lost {
+            state.lost.insert(name.clone(), Instant::now());
+        }
+        true
     }
 
     pub(crate) fn connected(&self) -> Vec<Name> {

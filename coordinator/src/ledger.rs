@@ -1,6 +1,7 @@
 //! What crosses between the coordinator and each client, by what it is for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fedistill_program::size;
 use fedistill_protocol::{Name, RoundId, RoundPlan};
@@ -49,14 +50,28 @@ pub(crate) struct Books {
     pub(crate) lessons: Lessons,
     /// What crossed on connections that are over.
     over: BTreeMap<Name, Traffic>,
+    /// Connections of clients that have opened a newer one, until they are over.
+    superseded: BTreeMap<u64, (Name, Arc<Metered>)>,
     /// The round that each client was last booked for.
     booked: BTreeMap<Name, RoundId>,
 }
 
 impl Books {
-    /// A connection is over, on which this has crossed.
-    pub(crate) fn close(&mut self, client: &Name, crossed: Traffic) {
-        *self.over.entry(client.clone()).or_default() += crossed;
+    /// A client has opened a newer connection: what crosses on this one counts until it is over, and after.
+    pub(crate) fn supersede(&mut self, client: &Name, serial: u64, connection: Arc<Metered>) {
+        self.superseded.insert(serial, (client.clone(), connection));
+    }
+
+    /// A connection that was superseded is over.
+    pub(crate) fn let_go(&mut self, serial: u64) {
+        if let Some((client, connection)) = self.superseded.remove(&serial) {
+            self.close(&client, &connection);
+        }
+    }
+
+    /// A client's connection is over.
+    pub(crate) fn close(&mut self, client: &Name, connection: &Metered) {
+        *self.over.entry(client.clone()).or_default() += traffic(connection);
     }
 
     /// A client has answered a plan: what that would have taken uncoded counts once, however often it
@@ -75,13 +90,15 @@ impl Books {
         meter.uncoded(Direction::Received, up);
     }
 
-    /// What has crossed for each client: on connections that are over, and on these.
+    /// What has crossed for each client: on connections that are over or superseded, and on these.
     pub(crate) fn sum<'a>(
-        &self,
+        &'a self,
         open: impl Iterator<Item = (&'a Name, Traffic)>,
     ) -> BTreeMap<Name, Traffic> {
         let mut sums = self.over.clone();
-        for (name, crossed) in open {
+        let superseded = self.superseded.values();
+        let superseded = superseded.map(|(name, connection)| (name, traffic(connection)));
+        for (name, crossed) in open.chain(superseded) {
             *sums.entry(name.clone()).or_default() += crossed;
         }
         sums

@@ -70,7 +70,7 @@ async fn who_never_hangs_up_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn an_empty_hub_is_not_waited_for() {
     let (hub, _mailboxes, mut incoming) = hub(&["a"]).await;
-    assert!(hub.leave(&name("a"), 1, Traffic::default(), Parting::Meant));
+    assert!(hub.leave(&name("a"), 1, Parting::Meant));
     let long = Duration::from_secs(3600);
     let emptied = hub.empty(&mut incoming, over(), long, long);
     timeout(Duration::from_secs(20), emptied).await.unwrap();
@@ -88,7 +88,7 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
     hub.send_away(&a, &later);
     hub.send_away(&b, &later);
     // One is back in time, the other one is not.
-    assert!(hub.leave(&a, 1, Traffic::default(), Parting::Meant));
+    assert!(hub.leave(&a, 1, Parting::Meant));
     let (listener, door) = memory::listen();
     let come = async |who: &Name| {
         let peer = Peer::Client {
@@ -104,14 +104,14 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
     let long = Duration::from_secs(3600);
     let quiet = Duration::from_secs(1);
     let late = async {
-        assert!(hub.leave(&b, serial_b, Traffic::default(), Parting::Meant));
+        assert!(hub.leave(&b, serial_b, Parting::Meant));
         hub.arrivals.send(Arrival::Left(b.clone())).await.unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
         let (_theirs, (serial, mut mailbox)) = come(&a).await;
         hub.arrivals.send(Arrival::Joined(a.clone())).await.unwrap();
         let told = mailbox.recv().await.unwrap();
         assert_eq!(Some(told), encode(&over().into()));
-        assert!(hub.leave(&a, serial, Traffic::default(), Parting::Meant));
+        assert!(hub.leave(&a, serial, Parting::Meant));
         hub.arrivals.send(Arrival::Left(a.clone())).await.unwrap();
     };
     let emptied = hub.empty(&mut incoming, over(), quiet, long);
@@ -130,7 +130,7 @@ async fn who_was_sent_away_hears_of_the_end_though_it_comes_late() {
 async fn whoever_comes_within_the_farewell_hears_of_the_end() {
     let (hub, mut mailboxes, mut incoming) = hub(&["a", "b"]).await;
     let minute = Duration::from_secs(60);
-    assert!(hub.leave(&name("b"), 2, Traffic::default(), Parting::Meant));
+    assert!(hub.leave(&name("b"), 2, Parting::Meant));
     let late = async {
         let mut told = Vec::new();
         for _ in 0..2 {
@@ -146,7 +146,7 @@ async fn whoever_comes_within_the_farewell_hears_of_the_end() {
             let (serial, mut mailbox) = hub.join(&name("b"), ours, 0);
             hub.arrivals.send(Arrival::Joined(name("b"))).await.unwrap();
             told.push(mailbox.recv().await);
-            assert!(hub.leave(&name("b"), serial, Traffic::default(), Parting::Meant));
+            assert!(hub.leave(&name("b"), serial, Parting::Meant));
             hub.arrivals.send(Arrival::Left(name("b"))).await.unwrap();
         }
         told
@@ -173,8 +173,8 @@ async fn whose_connection_broke_off_lately_hears_of_the_end() {
         begun.elapsed()
     };
     let (hub, _mailboxes, mut incoming) = hub(&["a", "b"]).await;
-    assert!(hub.leave(&name("a"), 1, Traffic::default(), Parting::Lost));
-    assert!(hub.leave(&name("b"), 2, Traffic::default(), Parting::Meant));
+    assert!(hub.leave(&name("a"), 1, Parting::Lost));
+    assert!(hub.leave(&name("b"), 2, Parting::Meant));
     let stops = Goodbye {
         back: true,
         ..over()
@@ -205,7 +205,7 @@ async fn whose_connection_broke_off_lately_hears_of_the_end() {
         for parting in [Parting::Lost, Parting::Meant] {
             tokio::time::sleep(2 * second).await;
             let serial = come().await;
-            assert!(hub.leave(&name("a"), serial, Traffic::default(), parting));
+            assert!(hub.leave(&name("a"), serial, parting));
             hub.arrivals.send(Arrival::Left(name("a"))).await.unwrap();
         }
     };
@@ -222,7 +222,7 @@ async fn whose_connection_broke_off_lately_hears_of_the_end() {
         });
         serial
     };
-    assert!(hub.leave(&name("a"), serial, Traffic::default(), Parting::Lost));
+    assert!(hub.leave(&name("a"), serial, Parting::Lost));
     tokio::time::advance(LATELY).await;
     assert!(emptied(&hub, &mut incoming, over()).await < second);
 }
@@ -268,8 +268,41 @@ async fn books_outlive_connections_and_count_an_answer_once() {
         hub.book(&name("a"), &plan, meter("a").meter());
     }
     assert_eq!((raw("a"), raw("b")), ((2 * 50 * 4, 0), (0, 0)));
-    let crossed = traffic(&meter("a"));
-    assert!(hub.leave(&name("a"), 1, crossed, Parting::Meant));
+    assert!(hub.leave(&name("a"), 1, Parting::Meant));
     assert_eq!(raw("a"), (400, 0));
     assert!(!hub.traffic().contains_key(&name("c")));
+}
+
+#[tokio::test]
+async fn what_crossed_on_a_connection_that_was_superseded_neither_vanishes_nor_counts_twice() {
+    use fedistill_transport::Direction;
+
+    let (hub, ..) = hub(&["a"]).await;
+    let a = name("a");
+    let current = || Arc::clone(&hub.state().members[&a].connection);
+    let crossed = || hub.traffic()[&a].down.framing;
+    let older = current();
+    older.meter().spared(Direction::Sent, 100);
+    // It comes again, and whoever serves the older connection has yet to notice.
+    let (listener, door) = memory::listen();
+    let peer = Peer::Client {
+        federation: name("clinic"),
+        name: a.clone(),
+    };
+    let _theirs = door.dialer(peer).dial().await.unwrap();
+    let newer = Arc::new(Metered::new(
+        listener.accept().await.unwrap(),
+        Arc::default(),
+    ));
+    let (serial, _mailbox) = hub.join(&a, newer, 0);
+    assert_eq!(crossed(), 100);
+    current().meter().spared(Direction::Sent, 10);
+    older.meter().spared(Direction::Sent, 1);
+    assert_eq!(crossed(), 111);
+    for _ in 0..2 {
+        assert!(!hub.leave(&a, serial - 1, Parting::Lost));
+        assert_eq!(crossed(), 111);
+    }
+    assert!(hub.leave(&a, serial, Parting::Meant));
+    assert_eq!(crossed(), 111);
 }
