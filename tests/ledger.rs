@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fedistill_client::{Client, Event, Policy};
 use fedistill_coordinator::status::{self, Bookkeeper};
 use fedistill_coordinator::{
     Coordinator, Ended, Entry, FileStore, MemoryStore, Observer, Settings,
 };
-use fedistill_federation::method;
+use fedistill_federation::{Quorum, method};
 use fedistill_learning::{Architecture, Dataset, Learner, Samples};
 use fedistill_protocol::blob::{Assembler, CHUNK_BYTES, CHUNK_HEADER_BYTES, REQUEST_BYTES};
 use fedistill_protocol::{
@@ -442,4 +443,43 @@ async fn what_crossed_of_an_open_round_outlives_a_stop_and_counts_once() {
     let stopped = entry(folder.path(), &ward);
     assert_eq!(stopped.last_round, over.last_round);
     assert_eq!(stopped.total.down.transfer_set, bytes);
+}
+
+#[tokio::test]
+async fn a_lesson_counts_uncoded_though_its_answer_is_not_needed() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        rounds: 2,
+        asked: 2,
+        open_with: 2,
+        quorum: Quorum::new(1, 2, Duration::ZERO, MINUTE).unwrap(),
+        ..clinic::settings(clinic::name("clinic"), clinic::classes(), 10)
+    };
+    let names = ["ward-1", "ward-2"].map(clinic::name);
+    let kept = Kept::start(folder.path(), settings);
+    let mut fast = Puppet::connect(&kept.door, &names[0]).await;
+    let mut slow = Puppet::connect(&kept.door, &names[1]).await;
+    // The first round teaches nothing yet.
+    slow.plan().await;
+    let first = fast.plan().await;
+    fast.contribute(first.id).await;
+    slow.plan().await;
+    let second = fast.plan().await;
+    let [lesson] = &second.knowledge[..] else {
+        panic!("{second:?}");
+    };
+    for puppet in [&fast, &slow] {
+        puppet.fetch(lesson.blob, lesson.bytes).await;
+    }
+    fast.contribute(second.id).await;
+    fast.plan().await;
+    let [fast_entry, slow_entry] = names.map(|name| entry(folder.path(), &name).last_round);
+    let whole = lesson.raw_bytes(2);
+    assert_eq!(whole, 4 * 10 * 2);
+    for round in [fast_entry, slow_entry] {
+        assert_eq!((round.down.packed, round.down.raw), (lesson.bytes, whole));
+    }
+    assert_eq!((slow_entry.up.packed, slow_entry.up.raw), (0, 0));
+    kept.stop([fast, slow]).await;
 }

@@ -192,6 +192,9 @@ async fn offer(hub: Arc<Hub>, connection: Arc<Metered>, name: Name) {
                 false => Payload::Answers,
             };
             let meter = connection.meter();
+            if payload == Payload::Answers && blob.is_some() {
+                hub.fetched(&name, request.offset, meter);
+            }
             let crossed = |bytes| {
                 meter.carried(Direction::Sent, payload, bytes);
                 feel(&hub, &pulse, &name);

@@ -58,6 +58,7 @@ impl State {
     fn sweep(&mut self) {
         let rounds: Vec<RoundId> = self.plans().map(|plan| plan.id).collect();
         self.parked.keep_only(&rounds);
+        self.books.keep_only(&rounds);
     }
 }
 
@@ -349,15 +350,26 @@ impl Hub {
         self.state().parked.take(client, id, blob, bytes)
     }
 
-    /// What lessons of the round that opens take uncoded.
-    pub(crate) fn teach(&self, lessons: Lessons) {
-        self.state().books.lessons = lessons;
+    /// What lessons of the round that opens, or `goes_on` from its log, take uncoded.
+    pub(crate) fn teach(&self, id: RoundId, lessons: Lessons, goes_on: bool) {
+        self.state().books.open(id, lessons, goes_on);
+    }
+
+    /// Another process has had these clients' answers to these rounds.
+    pub(crate) fn recall(&self, answers: impl Iterator<Item = (Name, RoundId)>) {
+        let mut state = self.state();
+        answers.for_each(|(client, id)| state.books.is_booked(&client, id));
+    }
+
+    /// A client fetches a lesson from this offset on, on a connection with this meter.
+    pub(crate) fn fetched(&self, client: &Name, offset: u64, meter: &Meter) {
+        self.state().books.fetched(client, offset, meter);
     }
 
     /// A client has answered a plan, on a connection with this meter.
     pub(crate) fn book(&self, client: &Name, plan: &RoundPlan, meter: &Meter) {
         let classes = self.manifest.classes.len() as u32;
-        self.state().books.book(client, plan, classes, meter);
+        self.state().books.answered(client, plan, classes, meter);
     }
 
     /// What has crossed for each client that has been here.

@@ -1,14 +1,15 @@
 //! What crosses between the coordinator and each client, by what it is for.
 
+mod books;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use fedistill_program::size;
-use fedistill_protocol::{Name, RoundId, RoundPlan};
-use fedistill_transport::{Connection, Direction, Flow, Meter, Metered, Traffic};
+use fedistill_protocol::Name;
+use fedistill_transport::{Connection, Direction, Flow, Metered, Traffic};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Planned;
+pub(crate) use self::books::{Books, Lessons};
 
 /// What has crossed on a connection, seen from the coordinator.
 pub(crate) fn traffic(connection: &Metered) -> Traffic {
@@ -17,91 +18,6 @@ pub(crate) fn traffic(connection: &Metered) -> Traffic {
     Traffic {
         up: meter.flow(Direction::Received, up, network.map(|bytes| bytes.received)),
         down: meter.flow(Direction::Sent, down, network.map(|bytes| bytes.sent)),
-    }
-}
-
-/// Bytes that the lessons of a round take, whole and uncoded.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lessons {
-    common: u64,
-    /// Of those that get others.
-    personal: BTreeMap<Name, u64>,
-}
-
-impl Lessons {
-    pub(crate) fn of(planned: &Planned, classes: u32) -> Self {
-        let sum = |lessons: &[fedistill_protocol::Knowledge]| {
-            lessons.iter().map(|lesson| lesson.raw_bytes(classes)).sum()
-        };
-        let personal = planned.personal.iter();
-        Self {
-            common: sum(&planned.plan.knowledge),
-            personal: personal
-                .map(|(name, lessons)| (name.clone(), sum(lessons)))
-                .collect(),
-        }
-    }
-}
-
-/// The books of all clients that have been here.
-#[derive(Debug, Default)]
-pub(crate) struct Books {
-    /// Of the open round.
-    pub(crate) lessons: Lessons,
-    /// What crossed on connections that are over.
-    over: BTreeMap<Name, Traffic>,
-    /// Connections of clients that have opened a newer one, until they are over.
-    superseded: BTreeMap<u64, (Name, Arc<Metered>)>,
-    /// The round that each client was last booked for.
-    booked: BTreeMap<Name, RoundId>,
-}
-
-impl Books {
-    /// A client has opened a newer connection: what crosses on this one counts until it is over, and after.
-    pub(crate) fn supersede(&mut self, client: &Name, serial: u64, connection: Arc<Metered>) {
-        self.superseded.insert(serial, (client.clone(), connection));
-    }
-
-    /// A connection that was superseded is over.
-    pub(crate) fn let_go(&mut self, serial: u64) {
-        if let Some((client, connection)) = self.superseded.remove(&serial) {
-            self.close(&client, &connection);
-        }
-    }
-
-    /// A client's connection is over.
-    pub(crate) fn close(&mut self, client: &Name, connection: &Metered) {
-        *self.over.entry(client.clone()).or_default() += traffic(connection);
-    }
-
-    /// A client has answered a plan: what that would have taken uncoded counts once, however often it
-    /// is announced.
-    pub(crate) fn book(&mut self, client: &Name, plan: &RoundPlan, classes: u32, meter: &Meter) {
-        if self.booked.insert(client.clone(), plan.id) == Some(plan.id) {
-            return;
-        }
-        let Lessons { common, personal } = &self.lessons;
-        let down = personal.get(client).unwrap_or(common);
-        meter.uncoded(Direction::Sent, *down);
-        let up = plan
-            .report
-            .as_ref()
-            .map_or(0, |report| report.raw_bytes(classes));
-        meter.uncoded(Direction::Received, up);
-    }
-
-    /// What has crossed for each client: on connections that are over or superseded, and on these.
-    pub(crate) fn sum<'a>(
-        &'a self,
-        open: impl Iterator<Item = (&'a Name, Traffic)>,
-    ) -> BTreeMap<Name, Traffic> {
-        let mut sums = self.over.clone();
-        let superseded = self.superseded.values();
-        let superseded = superseded.map(|(name, connection)| (name, traffic(connection)));
-        for (name, crossed) in open.chain(superseded) {
-            *sums.entry(name.clone()).or_default() += crossed;
-        }
-        sums
     }
 }
 

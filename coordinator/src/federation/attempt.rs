@@ -186,17 +186,21 @@ impl Coordinator {
             .iter()
             .map(|bytes| Arc::from(bytes.as_slice()));
         hub.offer(std::iter::once(Arc::clone(&self.set)).chain(blobs));
-        let is_resumed = !events.is_empty() || id.attempt > 0;
         let now = Instant::now();
         let mut clock = Awake::new(now, self.settings.silence);
-        let mut machine = match events.is_empty() {
-            true => Round::open(config, now),
-            false => {
+        let goes_on = !events.is_empty();
+        let is_resumed = goes_on || id.attempt > 0;
+        let mut machine = match goes_on {
+            false => Round::open(config, now),
+            true => {
                 tracing::info!("round {id} goes on from its log of {} events", events.len());
                 Round::restore(config, now, events)?
             }
         };
-        hub.teach(Lessons::of(&planned, classes));
+        hub.teach(id, Lessons::of(&planned, classes), goes_on);
+        let had = machine.contributions().map(|(name, _)| (name.clone(), id));
+        let late = machine.late().into_iter();
+        hub.recall(had.chain(late.map(|(name, folded)| (name, folded.of))));
         hub.open(Some(Arc::new(plan.clone())));
         let frame = |plan: RoundPlan| {
             let why = "a plan is longer than its frame may be: lower round.samples";

@@ -263,7 +263,7 @@ async fn books_outlive_connections_and_count_an_answer_once() {
         let traffic = hub.traffic()[&name(client)];
         (traffic.up.raw, traffic.down.raw)
     };
-    hub.teach(Lessons::default());
+    hub.teach(plan.id, Lessons::default(), false);
     for _ in 0..2 {
         hub.book(&name("a"), &plan, meter("a").meter());
     }
