@@ -68,6 +68,8 @@ pub struct Kept {
     pub begun: Option<Begun>,
     /// The student as it was last, as [`crate::Student::snapshot`] tells it.
     pub student: Option<Vec<u8>>,
+    /// The student as it was before the plan that was begun; `None` if none had been kept by then.
+    pub before: Option<Vec<u8>>,
 }
 
 /// How far the training for a plan has come.

@@ -64,6 +64,15 @@ pub trait Student: Send {
         Ok(())
     }
 
+    /// The plan is given up, as it has failed or would leave a student of no use: from now on this one is what it was
+    /// when it last woke, with no memory of training since. One that cannot do so, as by default, stays as it is.
+    ///
+    /// # Errors
+    /// What the student reports.
+    fn undo(&mut self) -> Result<(), StudentError> {
+        Ok(())
+    }
+
     /// The work on a plan is over, whatever has come of it: until [`Self::wake`] nothing is asked
     /// of the student.
     ///
@@ -130,6 +139,20 @@ impl Student for Learner {
         Ok(Self::features_of(self, samples, rows)?)
     }
 
+    fn wake(&mut self) -> Result<(), StudentError> {
+        self.remember();
+        Ok(())
+    }
+
+    fn undo(&mut self) -> Result<(), StudentError> {
+        Ok(self.go_back()?)
+    }
+
+    fn rest(&mut self) -> Result<(), StudentError> {
+        self.forget();
+        Ok(())
+    }
+
     fn snapshot(&self) -> Option<Vec<u8>> {
         Some(Self::snapshot(self))
     }
@@ -175,6 +198,10 @@ impl Student for Box<dyn Student> {
 
     fn wake(&mut self) -> Result<(), StudentError> {
         self.as_mut().wake()
+    }
+
+    fn undo(&mut self) -> Result<(), StudentError> {
+        self.as_mut().undo()
     }
 
     fn rest(&mut self) -> Result<(), StudentError> {

@@ -23,7 +23,8 @@ use crate::{PrivateData, Student, StudentError};
 
 /// Looks over a student's shoulder, on the thread on which it learns.
 pub trait Watcher: Send {
-    /// A phase of a plan is done; `last` says whether it was the plan's last.
+    /// A phase of a plan is done; `last` says whether it was the plan's last. Then the plan has its answers too: of one
+    /// that fails the end is not seen.
     fn phase_done(&mut self, id: RoundId, phase: &Phase, last: bool, student: &mut dyn Student) {
         let _ = (id, phase, last, student);
     }
@@ -129,11 +130,8 @@ impl Hands<'_> {
             .as_ref()
             .map_or(0, |progress| progress.phase as usize);
         if let Some(progress) = resumed.take_if(|_| first >= plan.phases.len()) {
-            // All is trained; what looks on may not have seen the end.
+            // All is trained.
             student.restore(&progress.now)?;
-            if let Some(phase) = plan.phases.last() {
-                watcher.phase_done(plan.id, phase, true, student);
-            }
         }
         for (index, phase) in plan.phases.iter().enumerate().skip(first) {
             let mut stint = Stint {
@@ -145,6 +143,7 @@ impl Hands<'_> {
             if !table.phase(&mut stint, name, student, cancelled)? {
                 return Ok(Carried::Cancelled);
             }
+            check(student)?;
             let last = index + 1 == plan.phases.len();
             let due = last || checkpoints.due();
             if let Some(now) = checkpoints.snapshot(student).filter(|_| due) {
@@ -157,29 +156,31 @@ impl Hands<'_> {
                     return Ok(Carried::Cancelled);
                 }
             }
-            watcher.phase_done(plan.id, phase, last, student);
-        }
-        let Some(report) = &plan.report else {
-            return Ok(Carried::Out(None));
-        };
-        let frequencies = table.frequencies()?.to_vec();
-        let reporting = Reporting {
-            report,
-            frequencies: &frequencies,
-            lessons: &table.lessons,
-            set: (plan.transfer, transfer),
-            private,
-            name,
-        };
-        let answers = reporting.answer(student, likeness)?;
-        let answers = match report.rounding {
-            Rounding::Nearest => answers,
-            Rounding::Stochastic => {
-                let mut rng = seed::stream(plan.seed, &format!("rounding/{name}"));
-                answers.rounded_by_chance(report.precision, || rng.random())
+            if !last {
+                watcher.phase_done(plan.id, phase, false, student);
             }
-        };
-        Ok(Carried::Out(Some(answers)))
+        }
+        let answers = table.answers(name, student, likeness)?;
+        // Who looks on may keep the student: one whose answers cannot be used is not to be kept.
+        if let Some(phase) = plan.phases.last() {
+            watcher.phase_done(plan.id, phase, true, student);
+        }
+        Ok(Carried::Out(answers))
+    }
+}
+
+/// Whether a student's parameters, as far as it tells them, are numbers.
+pub(crate) fn is_sound(student: &dyn Student) -> bool {
+    student.parameters().iter().all(|value| value.is_finite())
+}
+
+/// A step that ruins a student shows in the loss of the next one alone: before anything is kept or said, this looks.
+fn check(student: &dyn Student) -> Result<(), StudentError> {
+    match is_sound(student) {
+        true => Ok(()),
+        false => {
+            Err("the student's parameters are no longer finite: lower the learning rate".into())
+        }
     }
 }
 
@@ -219,6 +220,36 @@ struct Batch {
 }
 
 impl Table<'_> {
+    /// What the plan asks for, once all its phases are done.
+    fn answers(
+        &mut self,
+        name: &Name,
+        student: &mut dyn Student,
+        likeness: &mut Likeness,
+    ) -> Result<Option<Answers>, StudentError> {
+        let plan = self.plan;
+        let Some(report) = &plan.report else {
+            return Ok(None);
+        };
+        let frequencies = self.frequencies()?.to_vec();
+        let reporting = Reporting {
+            report,
+            frequencies: &frequencies,
+            lessons: &self.lessons,
+            set: (plan.transfer, self.transfer),
+            private: self.private,
+            name,
+        };
+        let answers = reporting.answer(student, likeness)?;
+        Ok(Some(match report.rounding {
+            Rounding::Nearest => answers,
+            Rounding::Stochastic => {
+                let mut rng = seed::stream(plan.seed, &format!("rounding/{name}"));
+                answers.rounded_by_chance(report.precision, || rng.random())
+            }
+        }))
+    }
+
     /// The client's label frequencies, one a class.
     fn frequencies(&mut self) -> Result<&[f32], StudentError> {
         if self.held.is_none() {
@@ -340,6 +371,7 @@ impl Table<'_> {
                 && let Some(began) = &began
                 && let Some(now) = stint.checkpoints.snapshot(student)
             {
+                check(student)?;
                 let progress = Progress {
                     phase: index as u32,
                     epochs: epoch as u16 + 1,

@@ -181,6 +181,10 @@ impl<S: Student> Student for Liar<S> {
         self.student.wake()
     }
 
+    fn undo(&mut self) -> Result<(), StudentError> {
+        self.student.undo()
+    }
+
     fn rest(&mut self) -> Result<(), StudentError> {
         self.student.rest()
     }

@@ -153,6 +153,14 @@ impl Student for Swapped {
         Ok(())
     }
 
+    fn undo(&mut self) -> Result<(), StudentError> {
+        // What it was lies where it was put away: nothing of this plan has been kept yet.
+        if let Some(Work { desk, .. }) = self.work.take() {
+            self.engine.free().push(desk);
+        }
+        self.wake()
+    }
+
     fn rest(&mut self) -> Result<(), StudentError> {
         let Some(Work { desk, at }) = self.work.take() else {
             return Ok(());

@@ -123,14 +123,17 @@ impl Client {
         let journal = Arc::new(journal);
         {
             let mut bench = lock(&self.bench);
+            // Where a plan goes on and none was kept before it, it began with the student as it is here.
+            let before = match kept.begun {
+                Some(_) => kept.before.or_else(|| bench.student.snapshot()),
+                None => None,
+            };
             if let Some(student) = &kept.student {
                 bench.student.restore(student)?;
             }
-            bench.checkpoints = Box::new(Journaled::new(
-                Arc::clone(&journal),
-                every,
-                Arc::clone(&self.leaving),
-            ));
+            let checkpoints =
+                Journaled::new(Arc::clone(&journal), every, Arc::clone(&self.leaving));
+            bench.checkpoints = Box::new(checkpoints.since(before));
         }
         self.agent.restore(kept.epoch, kept.finished);
         if let Some(begun) = kept.begun {

@@ -9,7 +9,8 @@ use fedistill_transport::Direction;
 
 use super::{Client, Event};
 use crate::agent::Job;
-use crate::train::{Bench, Carried, Hands};
+use crate::train::{Bench, Carried, Hands, is_sound};
+use crate::{Student, StudentError};
 
 /// What came of a round's training.
 pub(super) struct Trained {
@@ -102,16 +103,26 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
         checkpoints,
         likeness,
     } = bench;
+    let student = student.as_mut();
     let carried = student.wake().and_then(|()| {
         let hands = Hands {
             name,
-            student: student.as_mut(),
+            student: &mut *student,
             private: private.as_ref(),
             watcher: watcher.as_mut(),
             checkpoints: checkpoints.as_mut(),
             likeness,
         };
-        hands.carry_out(&job.plan, &job.knowledge, job.transfer.as_deref(), cancel)
+        let carried =
+            hands.carry_out(&job.plan, &job.knowledge, job.transfer.as_deref(), cancel);
+        if leaves_ruins(&carried, student) {
+            let undone = student.undo();
+            if let Err(error) = undone.and_then(|()| checkpoints.give_up(&job.plan, student)) {
+                let id = job.plan.id;
+                tracing::error!(client = %name, "the student is not what it was before round {id}: {error}");
+            }
+        }
+        carried
     });
     let rested = student.rest();
     carried
@@ -119,7 +130,20 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
         .map_err(|error| error.to_string())
 }
 
+/// Whether the next plan must not begin with the student that this one leaves: what failed would fail again, even
+/// once the coordinator asks for less.
+fn leaves_ruins(carried: &Result<Carried, StudentError>, student: &dyn Student) -> bool {
+    match carried {
+        Ok(Carried::Out(_)) => false,
+        Ok(Carried::Cancelled) => !is_sound(student),
+        Err(_) => true,
+    }
+}
+
 /// A student that panicked in one round may still learn in the next.
 pub(super) fn lock(bench: &Mutex<Bench>) -> std::sync::MutexGuard<'_, Bench> {
     bench.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

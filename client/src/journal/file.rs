@@ -135,6 +135,16 @@ impl Journal {
             .map_err(|error| self.failed(error))
     }
 
+    /// A plan is given up: nothing stays of its training, and `student` is what it was before. Where none of it was kept,
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// A journal that cannot be written; nothing is changed then.
+    pub fn give_up(&self, plan: &RoundPlan, student: &[u8]) -> Result<(), JournalError> {
+        self.write_given_up(plan, student)
+            .map_err(|error| self.failed(error))
+    }
+
     /// The name of the client whose journal it is.
     ///
     /// # Errors
@@ -214,15 +224,16 @@ impl Journal {
             }
         };
         // Work that was not finished has changed the student too.
-        let student = match value("now")? {
-            Some(now) => Some(now),
-            None => value("student")?,
+        let (student, before) = match (value("now")?, value("student")?) {
+            (Some(now), before) => (Some(now), before),
+            (None, student) => (student, None),
         };
         Ok(Kept {
             epoch: numbers.get("epoch")?.map_or(0, |epoch| epoch.value()),
             finished,
             begun,
             student,
+            before,
         })
     }
 
@@ -257,6 +268,26 @@ impl Journal {
         note(&transaction, happened)?;
         transaction.commit()?;
         Ok(Some(progress))
+    }
+
+    fn write_given_up(&self, plan: &RoundPlan, student: &[u8]) -> Result<(), Fail> {
+        let identity = plan.identity()?.to_string();
+        let transaction = self.database.write()?;
+        {
+            let mut values = transaction.open_table(VALUES)?;
+            let record = values.get("progress")?.map(|p| p.value().to_vec());
+            let Some(record) = record else {
+                return Ok(());
+            };
+            if !serde_json::from_slice::<ProgressRecord>(&record)?.is_of(plan, &identity) {
+                return Ok(());
+            }
+            for gone in ["progress", "began", "now"] {
+                values.remove(gone)?;
+            }
+            values.insert("student", student)?;
+        }
+        Ok(transaction.commit()?)
     }
 
     fn write_progress(&self, plan: &RoundPlan, progress: &Progress) -> Result<(), Fail> {

@@ -36,6 +36,13 @@ pub(crate) trait Checkpoints: Send {
         true
     }
 
+    /// A plan is given up, whose work `student` has undone as far as this process did it: nothing that was kept of the
+    /// plan stays, and a training that another process had begun is undone too.
+    fn give_up(&mut self, plan: &RoundPlan, student: &mut dyn Student) -> Result<(), StudentError> {
+        let _ = (plan, student);
+        Ok(())
+    }
+
     /// The student, if it is to be kept and can be.
     fn snapshot(&self, student: &dyn Student) -> Option<Vec<u8>> {
         let _ = student;
@@ -52,6 +59,8 @@ pub(crate) struct Journaled {
     /// Least time between two that need not be.
     every: Duration,
     kept: Instant,
+    /// The student before the plan that another process has begun, until that is taken up or not.
+    before: Option<Vec<u8>>,
     /// Where the process is about to end the next pass is the last.
     leaving: Arc<Leaving>,
 }
@@ -65,8 +74,15 @@ impl Journaled {
             journal,
             every,
             kept: Instant::now(),
+            before: None,
             leaving,
         }
+    }
+
+    /// Has in hand what the student was before the plan that another process has begun.
+    pub(crate) fn since(mut self, before: Option<Vec<u8>>) -> Self {
+        self.before = before;
+        self
     }
 
     fn is_leaving(&self) -> bool {
@@ -77,7 +93,11 @@ impl Journaled {
 impl Checkpoints for Journaled {
     fn resume(&mut self, plan: &RoundPlan) -> Result<Option<Progress>, StudentError> {
         self.kept = Instant::now();
-        Ok(self.journal.resume(plan)?)
+        let progress = self.journal.resume(plan)?;
+        if progress.is_none() {
+            self.before = None;
+        }
+        Ok(progress)
     }
 
     fn due(&self) -> bool {
@@ -124,6 +144,16 @@ impl Checkpoints for Journaled {
                     }
                 }
             }
+        }
+    }
+
+    fn give_up(&mut self, plan: &RoundPlan, student: &mut dyn Student) -> Result<(), StudentError> {
+        if let Some(before) = self.before.take() {
+            student.restore(&before)?;
+        }
+        match student.snapshot() {
+            Some(student) => Ok(self.journal.give_up(plan, &student)?),
+            None => Ok(()),
         }
     }
 

@@ -11,6 +11,8 @@ use crate::{Dataset, Evaluation, OptimiserState, Samples, Targets, seed};
 /// A model and what training it takes: optimiser, gradient, and the parameters it began with.
 pub struct Learner {
     initial: Vec<f32>,
+    /// What [`Self::go_back`] leads to.
+    remembered: Option<Vec<f32>>,
     optimiser: Option<OptimiserState>,
     /// How steps were asked to be taken.
     steps: Option<Optimiser>,
@@ -68,6 +70,7 @@ impl Learner {
     pub fn new(model: impl Model + 'static) -> Self {
         Self {
             initial: model.weights().to_vec(),
+            remembered: None,
             optimiser: None,
             steps: None,
             adaptor: None,
@@ -116,6 +119,30 @@ impl Learner {
     /// What the model reports.
     pub fn reset(&mut self) -> Result<(), ModelError> {
         self.model.set_weights(&self.initial)
+    }
+
+    /// Remembers the parameters as they are, until [`Self::forget`].
+    pub fn remember(&mut self) {
+        self.remembered = Some(self.model.weights().to_vec());
+    }
+
+    /// Gives back the room that [`Self::remember`] takes.
+    pub fn forget(&mut self) {
+        self.remembered = None;
+    }
+
+    /// Goes back to the parameters that are remembered, if any are, and ends the training under way: what its
+    /// optimiser holds is of those that are given up.
+    ///
+    /// # Errors
+    /// What the model reports.
+    pub fn go_back(&mut self) -> Result<(), ModelError> {
+        let Some(remembered) = &self.remembered else {
+            return Ok(());
+        };
+        self.model.set_weights(remembered)?;
+        (self.optimiser, self.steps, self.adaptor) = (None, None, None);
+        Ok(())
     }
 
     /// Draws the parameters anew under `seed`, but not those that [`Self::reset`] leads back to.

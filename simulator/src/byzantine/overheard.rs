@@ -185,6 +185,10 @@ impl<S: Student> Student for Honest<S> {
         self.student.wake()
     }
 
+    fn undo(&mut self) -> Result<(), StudentError> {
+        self.student.undo()
+    }
+
     fn rest(&mut self) -> Result<(), StudentError> {
         self.student.rest()
     }

@@ -1,7 +1,7 @@
 //! What each entry changes.
 
 use fedistill_protocol::{Digest, Message, RoundId, RoundPlan, frame};
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::happened::{Happened, note};
 use super::record::{FinishedRecord, ProgressRecord};
@@ -35,6 +35,8 @@ fn begin(transaction: &WriteTransaction, plan: &RoundPlan) -> Result<(), Fail> {
         // Noted when it is taken up.
         return Ok(());
     }
+    // Work that was not finished has changed the student: with that this plan begins.
+    settle(&mut values)?;
     for gone in ["progress", "began"] {
         values.remove(gone)?;
     }
@@ -46,16 +48,22 @@ fn begin(transaction: &WriteTransaction, plan: &RoundPlan) -> Result<(), Fail> {
     note(transaction, happened)
 }
 
+/// The student as it is now is what later plans begin with.
+fn settle(values: &mut Table<'_, &str, &[u8]>) -> Result<(), Fail> {
+    let now = values.remove("now")?.map(|now| now.value().to_vec());
+    if let Some(now) = now {
+        values.insert("student", now.as_slice())?;
+    }
+    Ok(())
+}
+
 /// An answer is given: what had come of the training is not needed any more.
 fn finish(transaction: &WriteTransaction, finished: &Finished) -> Result<(), Fail> {
     let mut values = transaction.open_table(VALUES)?;
     let record = FinishedRecord::from(finished);
     values.insert("finished", serde_json::to_vec(&record)?.as_slice())?;
     values.insert("answer", finished.packed.as_ref())?;
-    let now = values.remove("now")?.map(|now| now.value().to_vec());
-    if let Some(now) = now {
-        values.insert("student", now.as_slice())?;
-    }
+    settle(&mut values)?;
     for gone in ["plan", "progress", "began"] {
         values.remove(gone)?;
     }

@@ -195,6 +195,34 @@ mod tests {
     }
 
     #[test]
+    fn one_that_goes_back_is_as_if_it_had_never_trained() {
+        let mut trained = learner();
+        let before = trained.snapshot();
+        trained.go_back().unwrap();
+        assert_eq!(trained.snapshot(), before, "nothing is remembered");
+        trained.remember();
+        let ruinous = Optimiser::Sgd {
+            learning_rate: 1e38,
+            momentum: 0.9,
+        };
+        trained.begin(ruinous);
+        walk(&mut trained, 1, &mut seed::stream(1, "walk"));
+        assert_ne!(trained.snapshot(), before);
+        trained.go_back().unwrap();
+        assert_eq!(trained.snapshot(), before);
+        trained.begin(ADAMW);
+        walk(&mut trained, 2, &mut seed::stream(1, "walk"));
+        let mut other = learner();
+        other.begin(ADAMW);
+        walk(&mut other, 2, &mut seed::stream(1, "walk"));
+        assert_eq!(trained.snapshot(), other.snapshot());
+        let now = trained.snapshot();
+        trained.forget();
+        trained.go_back().unwrap();
+        assert_eq!(trained.snapshot(), now);
+    }
+
+    #[test]
     fn what_is_no_snapshot_of_it_changes_nothing() {
         let mut trained = learner();
         trained.begin(ADAMW);
