@@ -1,7 +1,7 @@
 //! The store on disk: what a method has returned from is there after a crash.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fedistill_client::journal::{Entry, Finished, Journal, JournalError, Kept, Line, Progress};
 use fedistill_coordinator::{
-    Closed, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store, StoreError,
-    Subject,
+    Closed, Earlier, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, Sent, Store,
+    StoreError, Subject,
 };
 use fedistill_federation::{Before, Event, Folded, Lesson, State};
 use fedistill_program::database::Handle;
@@ -201,6 +201,14 @@ fn live(store: &mut dyn Store, reopen: impl Fn(&mut dyn Store) -> Option<Box<dyn
             sent: vec![Sent {
                 blob: Digest::of(b"sent"),
                 lesson: lesson(About::Classes),
+            }],
+            held_by: BTreeSet::from([name("ward-1")]),
+            earlier: vec![Earlier {
+                changed: vec![Sent {
+                    blob: Digest::of(b"earlier"),
+                    lesson: lesson(About::Rows(Rows::List(vec![1, 5, 9]))),
+                }],
+                held_by: BTreeSet::from([name("ward-2")]),
             }],
             given: BTreeMap::from([(name("ward-1"), (Digest::of(b"given"), b"given"[..].into()))]),
         },

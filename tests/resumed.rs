@@ -96,14 +96,14 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same() {
 fn methods_that_send_only_what_has_changed_go_on_with_the_same_bytes() {
     for method in ["cfd", "scarlet,duration=2", "fd"] {
         let begun = Run::new(&format!(
-            "clients = 4\nper-round = 3\nrounds = 6\nmethod = \"{method}\"\nbaselines = false"
+            "clients = 6\nper-round = 2\nrounds = 8\nmethod = \"{method}\"\nbaselines = false"
         ));
         let whole = run(&mut begun.begin("whole"));
         assert_eq!(whole.code, Some(0), "{}", whole.told);
-        until(&format!("{method}: round 3 of 6"), begun.begin("out"));
+        until(&format!("{method}: round 5 of 8"), begun.begin("out"));
         let end = run(&mut begun.command("out", &["--resume"]));
         assert_eq!(end.code, Some(0), "{}", end.told);
-        assert!(!end.told.contains("round 1 of 6"), "{}", end.told);
+        assert!(!end.told.contains("round 1 of 8"), "{}", end.told);
         assert_eq!(results(&begun.out("out")), results(&begun.out("whole")));
     }
 }

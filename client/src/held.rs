@@ -70,6 +70,14 @@ impl Wanted {
         })
     }
 
+    /// The name of what comes of a blob: many ways lead to the same answers, which are held once.
+    fn leads_to(&self, blob: Digest) -> Digest {
+        match self {
+            Self::Transfer | Self::Knowledge { .. } => blob,
+            Self::Update { blob, .. } => *blob,
+        }
+    }
+
     /// Whether answers are such as are wanted.
     pub(crate) fn fits(&self, answers: &Answers) -> bool {
         let actual = (answers.kind(), answers.rows(), answers.classes());
@@ -130,7 +138,7 @@ impl Blobs {
         wanted: Wanted,
         fetch: impl Future<Output = Result<Vec<u8>, TransportError>>,
     ) -> Result<(Held, bool), Unshared> {
-        let cell = self.cell(blob);
+        let cell = self.cell(wanted.leads_to(blob));
         let mut fetched = false;
         let held = cell
             .get_or_try_init(|| async {

@@ -199,7 +199,11 @@ async fn offer(hub: Arc<Hub>, connection: Arc<Metered>, name: Name) {
                 meter.carried(Direction::Sent, payload, bytes);
                 feel(&hub, &pulse, &name);
             };
-            blobs::send(&mut stream, bytes, request.offset, crossed).await
+            blobs::send(&mut stream, bytes, request.offset, crossed).await?;
+            if blob.is_some() && payload == Payload::Answers {
+                hub.has_fetched(&name, request.blob);
+            }
+            Ok::<_, TransportError>(())
         };
         // On the heap, so that a client that fetches nothing takes no room for it.
         if let Err(error) = Box::pin(give).await {

@@ -8,12 +8,13 @@ mod late;
 mod missed;
 mod pause;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fedistill_federation::{Ask, Event, Probes, State};
 use fedistill_learning::Samples;
-use fedistill_protocol::{Digest, Goodbye, RoundId, TransferManifest, TransferSet, Version};
+use fedistill_protocol::{Digest, Goodbye, Name, RoundId, TransferManifest, TransferSet, Version};
 use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,8 @@ use crate::plan::Planner;
 use crate::probes::Hidden;
 use crate::store::{OpenRound, Subject, Writer};
 use crate::{
-    CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection, pace,
+    CoordinatorError, Exchange, Observer, Outcome, Saved, Settings, Store, Teacher, connection,
+    pace,
 };
 
 /// How a run ended.
@@ -273,7 +275,7 @@ impl Coordinator {
                     id,
                     ask: &ask,
                     state: &state,
-                    before: &exchange.sent,
+                    before: &exchange,
                 };
                 let opened = match (ahead.take(), begun.take()) {
                     (Some(opened), _) => opened,
@@ -294,11 +296,15 @@ impl Coordinator {
             let id = committed.id;
             let (contributors, aggregate) =
                 (committed.contributors.clone(), committed.sum.digest());
+            let late: BTreeSet<Name> = committed.late.keys().cloned().collect();
+            let fetched = hub.who_fetched(&planned.last_blobs());
+            let held_by = contributors.iter().cloned().chain(fetched).collect();
             if round < self.settings.rounds {
                 state = self.learn(state, &planned.plan, committed).await?;
             }
             round += 1;
-            exchange.sent = planned.sent;
+            exchange.held_late(late);
+            exchange.turn(planned.sent, held_by);
             exchange.given = hub.remembered();
             let teacher = self.teacher.as_ref().map(|teacher| teacher.snapshot());
             let outcome = Outcome {
@@ -313,7 +319,7 @@ impl Coordinator {
                     id: RoundId { round, attempt: 0 },
                     ask: &ask,
                     state: &state,
-                    before: &exchange.sent,
+                    before: &exchange,
                 };
                 self.ahead(hub, incoming, topic)
             });
@@ -359,11 +365,12 @@ impl Coordinator {
             // Its sum has what this method would not see.
             return None;
         }
+        let held = Exchange::default();
         Version::ALL.into_iter().find(|words| {
             let (id, cohort) = (saved.plan.id, &saved.cohort);
             let planned = self
                 .planner
-                .plan(id, ask.clone(), state, cohort, &[], *words);
+                .plan(id, ask.clone(), state, cohort, &held, *words);
             planned.plan == saved.plan.without_updates()
         })
     }

@@ -42,6 +42,8 @@ struct State {
     before: Option<Arc<RoundPlan>>,
     /// What has come of contributions to either.
     parked: Parked,
+    /// What each client fetched last, to its end.
+    fetched: BTreeMap<Name, Digest>,
     /// What each client gave back last, where that may be updated.
     given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
     books: Books,
@@ -307,6 +309,19 @@ impl Hub {
 
     pub(crate) fn blob(&self, digest: Digest) -> Option<Arc<[u8]>> {
         self.state().blobs.get(&digest).cloned()
+    }
+
+    /// A client has fetched a blob to its end.
+    pub(crate) fn has_fetched(&self, client: &Name, blob: Digest) {
+        self.state().fetched.insert(client.clone(), blob);
+    }
+
+    /// Who has fetched one of these, and nothing since.
+    pub(crate) fn who_fetched(&self, blobs: &BTreeSet<Digest>) -> Vec<Name> {
+        let state = self.state();
+        let fetched = state.fetched.iter();
+        let fetched = fetched.filter(|(_, blob)| blobs.contains(blob));
+        fetched.map(|(client, _)| client.clone()).collect()
     }
 
     pub(crate) fn open(&self, plan: Option<Arc<RoundPlan>>) {

@@ -16,6 +16,7 @@ pub mod config;
 mod connection;
 mod drift;
 mod error;
+mod exchange;
 mod federation;
 mod hub;
 mod intake;
@@ -35,14 +36,14 @@ mod trouble;
 
 pub use drift::Drift;
 pub use error::CoordinatorError;
+pub use exchange::{Earlier, Exchange, Sent};
 pub use federation::{Coordinator, Ended};
 pub use ledger::{Entry, Ledger};
 pub use observer::Observer;
-pub use plan::Sent;
 pub use probes::Labelled;
 pub use settings::Settings;
 pub use store::{
-    Closed, Epoch, Exchange, FileStore, MemoryStore, OpenRound, Outcome, Saved, StateRecord, Store,
+    Closed, Epoch, FileStore, MemoryStore, OpenRound, Outcome, Saved, StateRecord, Store,
     StoreError, Subject,
 };
 pub use teacher::{NetTeacher, Teacher, TeacherError};

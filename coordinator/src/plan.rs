@@ -1,6 +1,6 @@
 //! Makes plans of what a method asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fedistill_federation::{Ask, Lesson, Outlook, State, Training, select};
@@ -11,6 +11,7 @@ use fedistill_protocol::{
 };
 
 use crate::probes::Hidden;
+use crate::{Exchange, Sent};
 
 /// What all plans of a federation have in common.
 #[derive(Clone, Debug)]
@@ -41,45 +42,51 @@ pub(crate) struct Chosen {
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) plan: RoundPlan,
-    /// What comes down to these clients in place of the plan's knowledge.
-    pub(crate) personal: BTreeMap<Name, Vec<Knowledge>>,
+    /// What comes down to some clients in place of the plan's knowledge: other lessons, or other ways to the same.
+    pub(crate) others: Vec<Vec<Knowledge>>,
+    /// Which of those to whom.
+    pub(crate) personal: BTreeMap<Name, usize>,
     /// All that clients may fetch.
     pub(crate) blobs: Vec<Vec<u8>>,
     /// In place of these blobs come those to clients of older versions, which could not read them or what leads to them.
     pub(crate) older: BTreeMap<Digest, (Digest, u64)>,
+    /// Updates that those could not read.
+    pub(crate) newer: BTreeSet<Digest>,
     /// The lessons that all were sent, as they are on the other side.
     pub(crate) sent: Vec<Sent>,
 }
 
-/// A lesson as it is on the other side, and the name of its blob.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sent {
-    /// Name of the blob.
-    pub blob: Digest,
-    /// What was unpacked from it.
-    pub lesson: Lesson,
-}
-
 impl Planned {
-    /// The plan as clients of this version get it, in common or this one.
-    pub(crate) fn of(&self, client: Option<&Name>, version: Version) -> RoundPlan {
+    /// The plan as clients of this version get it, with this in place of its knowledge.
+    pub(crate) fn with(&self, instead: Option<&[Knowledge]>, version: Version) -> RoundPlan {
         let mut plan = self.plan.clone();
-        if let Some(knowledge) = client.and_then(|client| self.personal.get(client)) {
-            plan.knowledge.clone_from(knowledge);
+        if let Some(knowledge) = instead {
+            plan.knowledge = knowledge.to_vec();
         }
         if version < Version::LATEST {
             for knowledge in &mut plan.knowledge {
                 if let Some((blob, bytes)) = self.older.get(&knowledge.blob) {
                     (knowledge.blob, knowledge.bytes, knowledge.update) = (*blob, *bytes, None);
                 }
+                let update = &mut knowledge.update;
+                update.take_if(|update| self.newer.contains(&update.blob));
             }
         }
         plan
     }
 
-    /// Clients whose plan is not everyone's.
-    pub(crate) fn particular(&self) -> impl Iterator<Item = &Name> {
-        self.personal.keys()
+    /// Whether clients of older versions get other plans.
+    pub(crate) fn differs_by_version(&self) -> bool {
+        !self.older.is_empty() || !self.newer.is_empty()
+    }
+
+    /// The blobs of which each is the last that a client fetches for this plan: who has one holds all lessons.
+    pub(crate) fn last_blobs(&self) -> BTreeSet<Digest> {
+        let others = self.others.iter().filter_map(|knowledge| knowledge.last());
+        let last = self.plan.knowledge.last().into_iter().chain(others);
+        last.flat_map(|last| [Some(last.blob), last.update.map(|update| update.blob)])
+            .flatten()
+            .collect()
     }
 }
 
@@ -128,7 +135,7 @@ impl Planner {
         select(self.seed, round, candidates, count)
     }
 
-    /// The plan of a round, for a cohort of so many; `before` is what all were sent last. Lessons are packed in the `words`
+    /// The plan of a round, for a cohort of so many; `before` is what clients hold. Lessons are packed in the `words`
     /// of a version: the latest, but where a round goes on that an older program has begun. Clients that cannot read them
     /// get them in those of the oldest.
     pub(crate) fn plan(
@@ -137,12 +144,14 @@ impl Planner {
         ask: Ask,
         state: &State,
         cohort: &BTreeMap<Name, u32>,
-        before: &[Sent],
+        before: &Exchange,
         words: Version,
     ) -> Planned {
         let precision = ask.precision.unwrap_or(self.precision);
         let mut blobs = Vec::new();
-        let (mut common, mut sent, mut personal) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut common, mut sent) = (Vec::new(), Vec::new());
+        let (mut others, mut personal) = (Vec::new(), BTreeMap::new());
+        let mut newer = BTreeSet::new();
         let mut older = Older::default();
         if ask.lessons {
             for (index, lesson) in state.common.iter().enumerate() {
@@ -151,7 +160,7 @@ impl Planner {
                 let mut knowledge = knowledge(lesson, &bytes, precision);
                 let mut is_known = Answers::is_known_to(Version::OLDEST, &bytes);
                 if ask.updates {
-                    let base = before.get(index);
+                    let base = before.sent.get(index);
                     let base = base.filter(|base| base.lesson.about == lesson.about);
                     if let Some((update, bytes)) = base.and_then(|base| {
                         update(&lesson.answers, base, precision, bytes.len(), words)
@@ -187,8 +196,33 @@ impl Planner {
                     blobs.push(bytes);
                     knowledge
                 });
-                personal.insert(client.clone(), each.collect());
+                others.push(each.collect());
+                personal.insert(client.clone(), others.len() - 1);
             }
+        }
+        if ask.lessons && ask.updates {
+            let is_meant =
+                |client: &Name| cohort.contains_key(client) && !state.personal.contains_key(client);
+            before.bases(is_meant, |base, clients| {
+                let ways = from(base, &state.common, &common, words);
+                for bytes in ways.iter().flatten().map(|(_, bytes)| bytes) {
+                    if !Answers::is_update_known_to(Version::OLDEST, bytes) {
+                        newer.insert(Digest::of(bytes));
+                    }
+                }
+                // Whole lessons come with the common plan too.
+                if ways.iter().all(Option::is_none) {
+                    return;
+                }
+                let knowledge = common.iter().zip(&ways).map(|(knowledge, way)| Knowledge {
+                    update: way.as_ref().map(|(update, _)| *update),
+                    ..knowledge.clone()
+                });
+                others.push(knowledge.collect());
+                let which = others.len() - 1;
+                personal.extend(clients.iter().map(|client| ((*client).clone(), which)));
+                blobs.extend(ways.into_iter().flatten().map(|(_, bytes)| bytes));
+            });
         }
         let report = ask.report.map(|wanted| Report {
             kind: wanted.kind,
@@ -214,9 +248,11 @@ impl Planner {
         blobs.extend(older.blobs);
         Planned {
             plan,
+            others,
             personal,
             blobs,
             older: older.names,
+            newer,
             sent,
         }
     }
@@ -271,6 +307,23 @@ fn update(
         bytes: bytes.len() as u64,
     };
     (bytes.len() < whole).then_some((update, bytes))
+}
+
+/// For each of these lessons, which come as this knowledge, the way from what was sent before.
+fn from(
+    base: &[Sent],
+    lessons: &[Lesson],
+    knowledge: &[Knowledge],
+    words: Version,
+) -> Vec<Option<(Update, Vec<u8>)>> {
+    let lessons = lessons.iter().zip(knowledge).enumerate();
+    let ways = lessons.map(|(index, (lesson, knowledge))| {
+        let base = base.get(index)?;
+        let is_same = base.lesson.about == lesson.about;
+        let whole = usize::try_from(knowledge.bytes).ok().filter(|_| is_same)?;
+        update(&lesson.answers, base, knowledge.precision, whole, words)
+    });
+    ways.collect()
 }
 
 /// The seed of one round.

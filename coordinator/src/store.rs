@@ -11,14 +11,13 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use fedistill_federation::{Event, State};
-use fedistill_protocol::{Digest, Name, RoundId, RoundPlan};
+use fedistill_protocol::{Name, RoundId, RoundPlan};
 use thiserror::Error;
 
-use crate::Sent;
+use crate::Exchange;
 
 pub use epoch::Epoch;
 pub use file::FileStore;
@@ -47,16 +46,6 @@ pub struct Saved {
     pub opens: Option<SystemTime>,
     /// The try at this round that was under way.
     pub open: Option<OpenRound>,
-}
-
-/// What both sides have of each other, so that only what has changed need cross. Nothing depends on it:
-/// who does not hold it fetches the whole.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Exchange {
-    /// What all clients were sent last.
-    pub sent: Vec<Sent>,
-    /// What each client gave back last: the name of the blob, and the blob.
-    pub given: BTreeMap<Name, (Digest, Arc<[u8]>)>,
 }
 
 /// A round under way.

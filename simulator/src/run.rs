@@ -215,12 +215,7 @@ async fn run(
     let (transfer_bytes, blob) = (packed.len() as u64, Digest::of(&packed));
     drop(packed);
     let exchange = saved.exchange.clone();
-    let last = seen.rows.last().map(|row| row.clients.clone());
-    let took_part = |client: usize| match &last {
-        None => false,
-        Some(None) => true,
-        Some(Some(clients)) => clients.contains(&client),
-    };
+    let holdings = exchange.holdings();
     let board = Board::new(seen);
     let yardstick = Arc::new(Yardstick::of(world));
     let between = Between::new(saved);
@@ -308,9 +303,8 @@ async fn run(
         if let Some(samples) = in_hand.as_ref().filter(|_| board.seen().knows(index)) {
             client = client.holding(blob, Arc::clone(samples));
         }
-        // Nobody holds what was sent in a round in which it took no part.
-        for sent in exchange.sent.iter().filter(|_| took_part(index)) {
-            client = client.knowing(sent.blob, Arc::new(sent.lesson.answers.clone()));
+        for (blob, answers) in holdings.get(name).into_iter().flatten() {
+            client = client.knowing(*blob, Arc::clone(answers));
         }
         if let Some((blob, packed)) = exchange.given.get(name) {
             let given = Answers::read(packed).map_err(CoordinatorError::from)?;

@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 use super::Coordinator;
 use super::awake::{Awake, Patience};
 use super::counted::Counted;
-use crate::CoordinatorError;
 use crate::asking::{Asking, Words};
 use crate::hub::{Arrival, Hub, encode};
 use crate::ledger::Lessons;
-use crate::plan::{Planned, Sent};
+use crate::plan::Planned;
 use crate::store::OpenRound;
+use crate::{CoordinatorError, Exchange};
 
 /// What a try at a round is about.
 #[derive(Clone, Copy)]
@@ -24,8 +24,8 @@ pub(super) struct Topic<'a> {
     pub(super) id: RoundId,
     pub(super) ask: &'a Ask,
     pub(super) state: &'a State,
-    /// What all clients were sent last.
-    pub(super) before: &'a [Sent],
+    /// What clients hold of what they were sent before.
+    pub(super) before: &'a Exchange,
 }
 
 /// A try at a round, as it is on disk.
@@ -208,15 +208,19 @@ impl Coordinator {
             encode(&Message::Plan(plan)).ok_or_else(error)
         };
         let words = |version| {
-            let particular = planned
-                .particular()
-                .map(|name| Ok((name.clone(), frame(planned.of(Some(name), version))?)));
+            // Many clients may get the same.
+            let others = planned.others.iter();
+            let others = others.map(|instead| frame(planned.with(Some(instead), version)));
+            let others = others.collect::<Result<Vec<_>, CoordinatorError>>()?;
+            let particular = planned.personal.iter();
+            let particular = particular
+                .filter_map(|(name, which)| Some((name.clone(), Arc::clone(others.get(*which)?))));
             Ok::<_, CoordinatorError>(Words {
-                particular: particular.collect::<Result<_, CoordinatorError>>()?,
-                common: frame(planned.of(None, version))?,
+                particular: particular.collect(),
+                common: frame(planned.with(None, version))?,
             })
         };
-        let older = !planned.older.is_empty();
+        let older = planned.differs_by_version();
         let older = older.then(|| words(Version::OLDEST)).transpose()?;
         let latest = words(Version::LATEST)?;
         let mut asking = Asking::new(&cohort, latest, older, self.at_once);

@@ -306,3 +306,16 @@ async fn what_crossed_on_a_connection_that_was_superseded_neither_vanishes_nor_c
     assert!(hub.leave(&a, serial, Parting::Meant));
     assert_eq!(crossed(), 111);
 }
+
+#[tokio::test]
+async fn it_is_known_what_each_client_has_fetched_last() {
+    let (hub, _mailboxes, _incoming) = hub(&["a", "b"]).await;
+    let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+    for client in ["a", "b", "c"] {
+        hub.has_fetched(&name(client), old);
+    }
+    hub.has_fetched(&name("b"), new);
+    assert_eq!(hub.who_fetched(&[old].into()), [name("a"), name("c")]);
+    assert_eq!(hub.who_fetched(&[new].into()), [name("b")]);
+    assert_eq!(hub.who_fetched(&[old, new].into()).len(), 3);
+}

@@ -21,11 +21,12 @@ impl Lessons {
     pub(crate) fn of(planned: &Planned, classes: u32) -> Self {
         let sum =
             |lessons: &[Knowledge]| lessons.iter().map(|lesson| lesson.raw_bytes(classes)).sum();
+        let others: Vec<u64> = planned.others.iter().map(|lessons| sum(lessons)).collect();
         let personal = planned.personal.iter();
         Self {
             common: sum(&planned.plan.knowledge),
             personal: personal
-                .map(|(name, lessons)| (name.clone(), sum(lessons)))
+                .filter_map(|(name, which)| Some((name.clone(), *others.get(*which)?)))
                 .collect(),
         }
     }

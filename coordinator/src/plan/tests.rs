@@ -33,8 +33,13 @@ fn planner() -> Planner {
 
 /// Each row names one class; `changed` another one in each fourth row.
 fn named(changed: bool) -> Lesson {
+    named_since(u32::from(changed))
+}
+
+/// Each row names one class; in each of so many changes one row of four names another one.
+fn named_since(changes: u32) -> Lesson {
     let rows = (0..ROWS).flat_map(|row| {
-        let class = (row * 7919 % 1009 + u32::from(changed && row % 4 == 0)) % CLASSES;
+        let class = (row * 7919 % 1009 + u32::from(row % 4 < changes)) % CLASSES;
         (0..CLASSES).map(move |at| f32::from(u8::from(at == class)))
     });
     Lesson {
@@ -55,7 +60,37 @@ fn even() -> Lesson {
     }
 }
 
-fn planned(common: Lesson, personal: Option<Lesson>, before: &[Sent]) -> Planned {
+fn ask() -> Ask {
+    Ask {
+        lessons: true,
+        precision: None,
+        updates: true,
+        phases: Vec::new(),
+        report: None,
+    }
+}
+
+/// The plan as this client gets it.
+fn of(planned: &Planned, client: Option<&Name>, version: Version) -> RoundPlan {
+    let which = client.and_then(|client| planned.personal.get(client));
+    planned.with(
+        which.map(|which| planned.others[*which].as_slice()),
+        version,
+    )
+}
+
+/// After a round with this plan, whose lessons these clients hold.
+fn after(planned: &Planned, held_by: &[&str]) -> Exchange {
+    let mut exchange = Exchange::default();
+    exchange.turn(planned.sent.clone(), names(held_by));
+    exchange
+}
+
+fn names(clients: &[&str]) -> BTreeSet<Name> {
+    clients.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+fn planned(common: Lesson, personal: Option<Lesson>, before: &Exchange) -> Planned {
     planned_in(Version::LATEST, common, personal, before)
 }
 
@@ -63,18 +98,11 @@ fn planned_in(
     words: Version,
     common: Lesson,
     personal: Option<Lesson>,
-    before: &[Sent],
+    before: &Exchange,
 ) -> Planned {
     let id = RoundId {
         round: 1,
         attempt: 0,
-    };
-    let ask = Ask {
-        lessons: true,
-        precision: None,
-        updates: true,
-        phases: Vec::new(),
-        report: None,
     };
     let client: Name = "ward-7".parse().unwrap();
     let personal = personal.map(|lesson| (client.clone(), vec![lesson]));
@@ -84,13 +112,13 @@ fn planned_in(
         ..State::default()
     };
     let cohort = BTreeMap::from([(client, 1)]);
-    planner().plan(id, ask, &state, &cohort, before, words)
+    planner().plan(id, ask(), &state, &cohort, before, words)
 }
 
 /// What a client of this version reads of its first lesson, and whether it comes as an update too.
 fn read(planned: &Planned, client: Option<&str>, version: Version) -> (Answers, bool) {
     let client = client.map(|name| name.parse().unwrap());
-    let plan = planned.of(client.as_ref(), version);
+    let plan = of(planned, client.as_ref(), version);
     let knowledge = &plan.knowledge[0];
     let blob = |name: Digest, bytes: u64| {
         let found = planned.blobs.iter().find(|blob| Digest::of(blob) == name);
@@ -109,17 +137,17 @@ fn read(planned: &Planned, client: Option<&str>, version: Version) -> (Answers, 
 
 #[test]
 fn clients_of_each_version_get_what_they_can_read() {
-    let first = planned(named(false), Some(named(true)), &[]);
+    let first = planned(named(false), Some(named(true)), &Exchange::default());
     for version in Version::ALL {
         let common = read(&first, None, version);
         assert_eq!(common, (named(false).answers, false));
         let own = read(&first, Some("ward-7"), version);
         assert_eq!(own, (named(true).answers, false));
     }
-    let [latest, oldest] = Version::ALL.map(|version| first.of(None, version));
+    let [latest, oldest] = Version::ALL.map(|version| of(&first, None, version));
     assert_ne!(latest.knowledge[0].blob, oldest.knowledge[0].blob);
     // What has changed comes as an update to who can read it.
-    let next = planned(named(true), None, &first.sent);
+    let next = planned(named(true), None, &after(&first, &[]));
     for version in Version::ALL {
         let is_update = version == Version::LATEST;
         assert_eq!(read(&next, None, version), (named(true).answers, is_update));
@@ -128,10 +156,10 @@ fn clients_of_each_version_get_what_they_can_read() {
 
 #[test]
 fn what_all_can_read_is_one_plan() {
-    let planned = planned(even(), None, &[]);
+    let planned = planned(even(), None, &Exchange::default());
     assert!(planned.older.is_empty());
     assert_eq!(planned.blobs.len(), 1);
-    let [latest, oldest] = Version::ALL.map(|version| planned.of(None, version));
+    let [latest, oldest] = Version::ALL.map(|version| of(&planned, None, version));
     assert_eq!(latest, oldest);
 }
 
@@ -140,16 +168,107 @@ fn what_all_can_read_is_one_plan() {
 fn a_plan_in_older_words_is_the_one_that_clients_of_that_version_get() {
     let own = Some(named(true));
     let (new, old) = (
-        planned(named(false), own.clone(), &[]),
-        planned_in(Version::OLDEST, named(false), own, &[]),
+        planned(named(false), own.clone(), &Exchange::default()),
+        planned_in(Version::OLDEST, named(false), own, &Exchange::default()),
     );
     assert!(old.older.is_empty());
     for version in Version::ALL {
-        assert_eq!(old.of(None, version), new.of(None, Version::OLDEST));
+        assert_eq!(of(&old, None, version), of(&new, None, Version::OLDEST));
         let personal = "ward-7".parse().unwrap();
         let [theirs, before] = [(&old, version), (&new, Version::OLDEST)]
-            .map(|(planned, version)| planned.of(Some(&personal), version));
+            .map(|(planned, version)| of(planned, Some(&personal), version));
         assert_eq!(theirs, before);
         assert_eq!(read(&old, None, version), (named(false).answers, false));
     }
+}
+
+/// Three rounds are over, each of which has changed a quarter of the rows: the first was "ward-1"'s last, the second "ward-2"'s
+/// and "ward-3"'s, the third "ward-7"'s.
+fn missed() -> (Vec<Planned>, Exchange) {
+    let mut exchange = Exchange::default();
+    let held_by: [&[&str]; 3] = [
+        &["ward-1", "ward-2", "ward-7"],
+        &["ward-2", "ward-3"],
+        &["ward-7"],
+    ];
+    let plans = (0..).zip(held_by).map(|(round, held_by)| {
+        let planned = planned(named_since(round), None, &exchange);
+        exchange.turn(planned.sent.clone(), names(held_by));
+        planned
+    });
+    (plans.collect(), exchange)
+}
+
+fn next(exchange: &Exchange, cohort: &[&str]) -> Planned {
+    let state = State {
+        common: vec![named_since(3)],
+        ..State::default()
+    };
+    let cohort = names(cohort).into_iter().map(|name| (name, 1)).collect();
+    let id = RoundId {
+        round: 4,
+        attempt: 0,
+    };
+    planner().plan(id, ask(), &state, &cohort, exchange, Version::LATEST)
+}
+
+#[test]
+fn who_has_missed_rounds_gets_what_has_changed_since() {
+    let (before, exchange) = missed();
+    let planned = next(
+        &exchange,
+        &["ward-1", "ward-2", "ward-3", "ward-7", "ward-9"],
+    );
+    let way = |client: &str| {
+        let plan = of(&planned, Some(&client.parse().unwrap()), Version::LATEST);
+        assert!(plan.asks_the_same(&planned.plan), "{client}");
+        assert_eq!(plan.identity().unwrap(), planned.plan.identity().unwrap());
+        plan.knowledge[0].update.unwrap()
+    };
+    let clients = ["ward-1", "ward-2", "ward-7", "ward-9"];
+    let [first, second, third, stranger] = clients.map(way);
+    for (update, before) in [first, second, third].iter().zip(&before) {
+        let Sent { blob, lesson } = &before.sent[0];
+        assert_eq!(update.base, *blob);
+        let offered = |blob: &&Vec<u8>| Digest::of(blob) == update.blob;
+        let bytes = planned.blobs.iter().find(offered).unwrap();
+        assert_eq!(bytes.len() as u64, update.bytes);
+        let there = lesson.answers.updated(bytes).unwrap();
+        assert_eq!(there, planned.sent[0].lesson.answers);
+        assert!(planned.last_blobs().contains(&update.blob));
+    }
+    assert!(first.bytes > second.bytes && second.bytes > third.bytes);
+    assert!(first.bytes < planned.plan.knowledge[0].bytes);
+    // What nobody is known to hold leads nowhere, and is not worked out twice.
+    assert_eq!((stranger, way("ward-3")), (third, second));
+    assert_eq!((planned.others.len(), planned.personal.len()), (2, 3));
+    let of_holders_alone = next(&exchange, &["ward-7", "ward-9"]);
+    assert!(of_holders_alone.others.is_empty());
+    assert_eq!(of_holders_alone.last_blobs().len(), 2);
+}
+
+#[test]
+fn who_has_missed_rounds_and_cannot_read_what_has_changed_gets_all() {
+    // All versions write the whole alike, and some rows of it not.
+    let some_named = |named: &Lesson, even: &Lesson| {
+        let first = 100 * CLASSES as usize;
+        let (named, even) = (named.answers.values(), even.answers.values());
+        let values = [&named[..first], &even[first..]].concat();
+        Answers::new(AnswerKind::Probabilities, CLASSES, values).unwrap()
+    };
+    let before = even();
+    let now = Lesson {
+        answers: some_named(&named(false), &before),
+        ..even()
+    };
+    let mut exchange = Exchange::default();
+    for (lesson, held_by) in [(before, ["ward-7"]), (now.clone(), ["ward-1"])] {
+        let planned = planned(lesson, None, &exchange);
+        exchange.turn(planned.sent, names(&held_by));
+    }
+    let planned = planned(now, None, &exchange);
+    assert!(planned.older.is_empty() && planned.differs_by_version());
+    assert!(read(&planned, Some("ward-7"), Version::LATEST).1);
+    assert!(!read(&planned, Some("ward-7"), Version::OLDEST).1);
+    assert!(read(&planned, None, Version::OLDEST).1);
 }

@@ -1,12 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fedistill_federation::{Lesson, State};
 use fedistill_protocol::{About, AnswerKind, Answers, Name, Precision, Rows};
 use serde::{Deserialize, Serialize};
 
-use super::Exchange;
-use crate::Sent;
+use crate::{Earlier, Exchange, Sent};
 
 /// What rounds hand on to each other, as files have it: beside this, one run of bytes.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -16,7 +15,10 @@ pub struct StateRecord {
     personal: BTreeMap<String, Vec<LessonRecord>>,
     memory: u64,
     decided: BTreeMap<String, f64>,
+    /// The last ones, then earlier ones as what has changed: a program that knows no earlier ones reads as many as it sends.
     sent: Vec<(String, LessonRecord)>,
+    /// Who holds the last ones, and each of the earlier.
+    held_by: Vec<BTreeSet<String>>,
     given: BTreeMap<String, (String, u64)>,
 }
 
@@ -132,7 +134,12 @@ impl StateRecord {
             sent: exchange
                 .sent
                 .iter()
+                .chain(exchange.earlier.iter().flat_map(|e| &e.changed))
                 .map(|sent| (sent.blob.to_string(), writer.lesson(&sent.lesson)))
+                .collect(),
+            held_by: std::iter::once(&exchange.held_by)
+                .chain(exchange.earlier.iter().map(|e| &e.held_by))
+                .map(|held_by| held_by.iter().map(Name::to_string).collect())
                 .collect(),
             given: exchange
                 .given
@@ -164,11 +171,27 @@ impl StateRecord {
         state.memory = reader.take(self.memory)?.to_vec();
         state.decided = self.decided;
         let mut exchange = Exchange::default();
-        for (blob, lesson) in self.sent {
+        let sent = self.sent.into_iter().map(|(blob, lesson)| {
             let blob = blob.parse()?;
             let lesson = reader.lesson(lesson)?;
-            exchange.sent.push(Sent { blob, lesson });
-        }
+            Ok(Sent { blob, lesson })
+        });
+        let mut sent = sent.collect::<Result<Vec<Sent>, Fail>>()?.into_iter();
+        let held_by = self.held_by.into_iter().map(|held_by| {
+            let names = held_by.iter().map(|name| name.parse());
+            names.collect::<Result<BTreeSet<Name>, _>>()
+        });
+        let mut held_by = held_by.collect::<Result<Vec<_>, _>>()?.into_iter();
+        // A program before this one has written of the last ones alone, and not who holds them.
+        let lessons = sent.len() / held_by.len().max(1);
+        exchange.sent = sent.by_ref().take(lessons).collect();
+        exchange.held_by = held_by.next().unwrap_or_default();
+        exchange.earlier = held_by
+            .map(|held_by| Earlier {
+                changed: sent.by_ref().take(lessons).collect(),
+                held_by,
+            })
+            .collect();
         for (name, (blob, length)) in self.given {
             let packed: Arc<[u8]> = reader.take(length)?.into();
             let name: Name = name.parse()?;
@@ -210,6 +233,17 @@ mod tests {
             sent: vec![Sent {
                 blob: Digest::of(b"x"),
                 lesson: lesson(AnswerKind::Logits, rows()),
+            }],
+            held_by: [name.clone()].into(),
+            earlier: vec![Earlier {
+                changed: vec![Sent {
+                    blob: Digest::of(b"w"),
+                    lesson: Lesson {
+                        about: About::Rows(Rows::of(Vec::new())),
+                        answers: Answers::new(AnswerKind::Logits, 2, Vec::new()).unwrap(),
+                    },
+                }],
+                held_by: ["ward-2".parse().unwrap()].into(),
             }],
             given: [(name, (Digest::of(b"y"), Arc::from(&b"yy"[..])))].into(),
         };

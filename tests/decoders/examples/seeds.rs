@@ -12,7 +12,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use fedistill_coordinator::stand_ins::file as stand_ins;
-use fedistill_coordinator::{Exchange, Sent};
+use fedistill_coordinator::{Earlier, Exchange, Sent};
 use fedistill_decoders::{base, parted, stand_ins_about};
 use fedistill_federation::{Lesson, State};
 use fedistill_learning::{Architecture, checkpoint, idx};
@@ -239,9 +239,15 @@ fn state() -> State {
 fn exchange() -> Exchange {
     let lesson = lesson(AnswerKind::Logits, About::Rows(Rows::of(vec![1, 2])));
     let blob = Digest::of(b"sent");
+    let sent = vec![Sent { blob, lesson }];
     let given = (Digest::of(b"given"), b"given"[..].into());
     Exchange {
-        sent: vec![Sent { blob, lesson }],
+        earlier: vec![Earlier {
+            changed: sent.clone(),
+            held_by: ["ward-2".parse().unwrap()].into(),
+        }],
+        held_by: ["ward-1".parse().unwrap()].into(),
+        sent,
         given: [("ward-1".parse().unwrap(), given)].into(),
     }
 }

@@ -26,11 +26,11 @@ pub(super) const ENTRY: Entry = Entry {
     source: "SCARLET, Azuma et al. 2025",
     summary: "Soft labels are kept for D rounds on both sides: only those of samples that are missing or too old go up, and only what is new comes down.",
     up: "probabilities on those of N samples that are not kept: 4NC / (1 + (D - 1) N / P) in the long run, P the size of the transfer set",
-    down: "their aggregate: as many bytes again, and which rows are new",
+    down: "what has changed since a client last took part, and which rows that is: where all take part as many bytes again, where one in K does K times as many in the long run, all P labels at the most",
     loss: "KL to the N samples' labels, kept or new; then cross-entropy",
     good: "long federations on a transfer set of a few times N",
-    bad: "a transfer set so large that samples hardly come again, or labels that change fast",
-    differs: "a label that is too old is replaced at once and kept anew, where the authors' code sends it and forgets it: 1 / (1 + (D - 1) N / P) of the bytes instead of 2 / (2 + (D - 1) N / P); who has missed something fetches what it lacks, by digest",
+    bad: "a transfer set so large that samples hardly come again, or labels that change fast; few of many clients a round: beyond K = 1 + (D - 1) N / P more comes down than DS-FL sends (at D = 20, N / P = 1 / 15, in 60 rounds: with 5 of 10 clients 0.97 of its bytes, with 2 of 20 4.0 times as many)",
+    differs: "a label that is too old is replaced at once and kept anew, where the authors' code sends it and forgets it: 1 / (1 + (D - 1) N / P) of the bytes instead of 2 / (2 + (D - 1) N / P); who was started anew, or away for longer than is remembered (32 rounds, or changes of twice the table), fetches all labels",
     parameters: &[
         Parameter {
             key: "duration",

@@ -7,7 +7,7 @@ use super::super::pause::tests::{
 };
 use super::*;
 use crate::hub::tests::{hub, name};
-use crate::{FileStore, Settings};
+use crate::{Exchange, FileStore, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,7 +87,7 @@ async fn a_round_is_opened_ahead_only_where_it_opens_at_once() {
         id: first(1),
         ask: &ask,
         state: &state,
-        before: &[],
+        before: &Exchange::default(),
     };
     let opened = centre.ahead(&hub, &mut incoming, topic).unwrap();
     let cohort = BTreeMap::from([(name("a"), 7)]);
@@ -139,9 +139,14 @@ fn before(centre: &Coordinator) -> Before {
     let state = State::default();
     let ask = centre.ask(0, &state).unwrap();
     let missing = BTreeMap::from([(name("a"), 1)]);
-    let planned = centre
-        .planner
-        .plan(first(0), ask, &state, &missing, &[], Version::LATEST);
+    let planned = centre.planner.plan(
+        first(0),
+        ask,
+        &state,
+        &missing,
+        &Exchange::default(),
+        Version::LATEST,
+    );
     Before {
         plan: planned.plan,
         missing,
@@ -162,7 +167,7 @@ async fn who_is_late_is_known_to_a_process_that_goes_on_and_asked_again_once_it_
         id: first(1),
         ask: &ask,
         state: &state,
-        before: &[],
+        before: &Exchange::default(),
     };
     let chosen = |opened: Opened| -> Vec<Name> { opened.cohort.into_keys().collect() };
     assert_eq!(
@@ -204,7 +209,7 @@ async fn what_was_acknowledged_before_a_crash_counts_though_its_client_is_gone()
         id: first(0),
         ask: &ask,
         state: &state,
-        before: &[],
+        before: &Exchange::default(),
     };
     let plan = before(&centre).plan;
     let report = plan.report.as_ref().unwrap();
@@ -240,10 +245,14 @@ fn a_round_that_has_late_contributions_goes_on_only_where_they_can_count() {
         let state = State::default();
         let ask = centre.ask(1, &state).unwrap();
         let cohort = BTreeMap::from([(name("b"), 1)]);
-        let planned =
-            centre
-                .planner
-                .plan(first(1), ask.clone(), &state, &cohort, &[], Version::LATEST);
+        let planned = centre.planner.plan(
+            first(1),
+            ask.clone(),
+            &state,
+            &cohort,
+            &Exchange::default(),
+            Version::LATEST,
+        );
         let report = planned.plan.report.clone().unwrap();
         let values = vec![0.5; (report.about.count(2) * report.width) as usize];
         let folded = Event::Folded {

@@ -5,8 +5,8 @@ use fedistill_protocol::{Answers, Digest, Version};
 
 use super::super::pause::tests::{contributed, coordinator, first, heard, is_too_late, settings};
 use super::*;
-use crate::Settings;
 use crate::hub::tests::{hub, name};
+use crate::{Exchange, Settings};
 
 const FOLD: Late = Late::Fold { exponent: 0.5 };
 
@@ -31,7 +31,14 @@ fn plan(centre: &Coordinator, round: u32) -> RoundPlan {
     let all = cohort(&["a", "b", "c"]);
     centre
         .planner
-        .plan(first(round), ask, &state, &all, &[], Version::LATEST)
+        .plan(
+            first(round),
+            ask,
+            &state,
+            &all,
+            &Exchange::default(),
+            Version::LATEST,
+        )
         .plan
 }
 
