@@ -287,6 +287,7 @@ async fn run(
             data.clone(),
             Policy {
                 most_epochs: u32::MAX,
+                most_batch: u16::MAX,
                 ..Policy::default()
             },
             dialer,
