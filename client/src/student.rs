@@ -65,12 +65,13 @@ pub trait Student: Send {
     }
 
     /// The plan is given up, as it has failed or would leave a student of no use: from now on this one is what it was
-    /// when it last woke, with no memory of training since. One that cannot do so, as by default, stays as it is.
+    /// when it last woke, with no memory of training since. Whether it could: one that cannot, as by default, stays as it
+    /// is, or is restored from the last [`Self::snapshot`] that was kept before.
     ///
     /// # Errors
     /// What the student reports.
-    fn undo(&mut self) -> Result<(), StudentError> {
-        Ok(())
+    fn undo(&mut self) -> Result<bool, StudentError> {
+        Ok(false)
     }
 
     /// The work on a plan is over, whatever has come of it: until [`Self::wake`] nothing is asked
@@ -144,8 +145,9 @@ impl Student for Learner {
         Ok(())
     }
 
-    fn undo(&mut self) -> Result<(), StudentError> {
-        Ok(self.go_back()?)
+    fn undo(&mut self) -> Result<bool, StudentError> {
+        self.go_back()?;
+        Ok(true)
     }
 
     fn rest(&mut self) -> Result<(), StudentError> {
@@ -200,7 +202,7 @@ impl Student for Box<dyn Student> {
         self.as_mut().wake()
     }
 
-    fn undo(&mut self) -> Result<(), StudentError> {
+    fn undo(&mut self) -> Result<bool, StudentError> {
         self.as_mut().undo()
     }
 

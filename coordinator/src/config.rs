@@ -245,7 +245,7 @@ pub fn without_effect(config: &Config, settings: &Settings, samples: u32) -> Vec
     let is_weighed = config.weights.values().any(|weight| *weight > 1);
     let weighed = (is_weighed && method.keeps_each()).then(|| {
         format!(
-            "weights: with {} each client counts once, whatever its weight; 0 alone says something, and keeps a client's answers out",
+            "weights: {} looks at each client's answers by themselves, where all count alike: only what it makes a mean of is weighed, if anything; 0 keeps a client's answers out of all of it",
             method.name()
         )
     });

@@ -203,8 +203,15 @@ impl Planner {
         if ask.lessons && ask.updates {
             let is_meant =
                 |client: &Name| cohort.contains_key(client) && !state.personal.contains_key(client);
+            let mut room: u64 = common.iter().map(|knowledge| knowledge.bytes).sum();
+            room = room.saturating_mul(MOST_OTHER_WAYS);
             before.bases(is_meant, |base, clients| {
                 let ways = from(base, &state.common, &common, words);
+                let taken = ways.iter().flatten().map(|(_, bytes)| bytes.len() as u64);
+                let Some(rest) = room.checked_sub(taken.sum()) else {
+                    return;
+                };
+                room = rest;
                 for bytes in ways.iter().flatten().map(|(_, bytes)| bytes) {
                     if !Answers::is_update_known_to(Version::OLDEST, bytes) {
                         newer.insert(Digest::of(bytes));
@@ -257,6 +264,10 @@ impl Planner {
         }
     }
 }
+
+/// Updates for who has missed rounds take at most the room of so many times the lessons: the older a base, the longer the
+/// way from it, and the less it saves.
+const MOST_OTHER_WAYS: u64 = 4;
 
 /// What clients of older versions get in place of what they could not read.
 #[derive(Default)]

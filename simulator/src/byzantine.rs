@@ -181,7 +181,7 @@ impl<S: Student> Student for Liar<S> {
         self.student.wake()
     }
 
-    fn undo(&mut self) -> Result<(), StudentError> {
+    fn undo(&mut self) -> Result<bool, StudentError> {
         self.student.undo()
     }
 

@@ -153,12 +153,13 @@ impl Student for Swapped {
         Ok(())
     }
 
-    fn undo(&mut self) -> Result<(), StudentError> {
+    fn undo(&mut self) -> Result<bool, StudentError> {
         // What it was lies where it was put away: nothing of this plan has been kept yet.
         if let Some(Work { desk, .. }) = self.work.take() {
             self.engine.free().push(desk);
         }
-        self.wake()
+        self.wake()?;
+        Ok(true)
     }
 
     fn rest(&mut self) -> Result<(), StudentError> {

@@ -117,7 +117,7 @@ fn train(bench: &mut Bench, job: &Job, cancel: &AtomicBool) -> Result<Carried, S
             hands.carry_out(&job.plan, &job.knowledge, job.transfer.as_deref(), cancel);
         if leaves_ruins(&carried, student) {
             let undone = student.undo();
-            if let Err(error) = undone.and_then(|()| checkpoints.give_up(&job.plan, student)) {
+            if let Err(error) = undone.and_then(|undone| checkpoints.give_up(&job.plan, student, undone)) {
                 let id = job.plan.id;
                 tracing::error!(client = %name, "the student is not what it was before round {id}: {error}");
             }

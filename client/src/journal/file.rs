@@ -141,7 +141,18 @@ impl Journal {
     /// # Errors
     /// A journal that cannot be written; nothing is changed then.
     pub fn give_up(&self, plan: &RoundPlan, student: &[u8]) -> Result<(), JournalError> {
-        self.write_given_up(plan, student)
+        self.write_given_up(plan, Some(student))
+            .map(drop)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// A plan is given up whose student nobody else knows as it was before: nothing stays of its training, and the student
+    /// is the one of the plan before, which this gives back; `None` if none had been kept by then.
+    ///
+    /// # Errors
+    /// A journal that cannot be written; nothing is changed then.
+    pub fn go_back(&self, plan: &RoundPlan) -> Result<Option<Vec<u8>>, JournalError> {
+        self.write_given_up(plan, None)
             .map_err(|error| self.failed(error))
     }
 
@@ -270,24 +281,35 @@ impl Journal {
         Ok(Some(progress))
     }
 
-    fn write_given_up(&self, plan: &RoundPlan, student: &[u8]) -> Result<(), Fail> {
+    /// The student that stays.
+    fn write_given_up(
+        &self,
+        plan: &RoundPlan,
+        student: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, Fail> {
         let identity = plan.identity()?.to_string();
         let transaction = self.database.write()?;
-        {
+        let stays = {
             let mut values = transaction.open_table(VALUES)?;
             let record = values.get("progress")?.map(|p| p.value().to_vec());
-            let Some(record) = record else {
-                return Ok(());
+            let is_kept = match record {
+                Some(record) => {
+                    serde_json::from_slice::<ProgressRecord>(&record)?.is_of(plan, &identity)
+                }
+                None => false,
             };
-            if !serde_json::from_slice::<ProgressRecord>(&record)?.is_of(plan, &identity) {
-                return Ok(());
+            if is_kept {
+                for gone in ["progress", "began", "now"] {
+                    values.remove(gone)?;
+                }
+                if let Some(student) = student {
+                    values.insert("student", student)?;
+                }
             }
-            for gone in ["progress", "began", "now"] {
-                values.remove(gone)?;
-            }
-            values.insert("student", student)?;
-        }
-        Ok(transaction.commit()?)
+            values.get("student")?.map(|kept| kept.value().to_vec())
+        };
+        transaction.commit()?;
+        Ok(stays)
     }
 
     fn write_progress(&self, plan: &RoundPlan, progress: &Progress) -> Result<(), Fail> {

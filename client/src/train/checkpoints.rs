@@ -36,10 +36,15 @@ pub(crate) trait Checkpoints: Send {
         true
     }
 
-    /// A plan is given up, whose work `student` has undone as far as this process did it: nothing that was kept of the
-    /// plan stays, and a training that another process had begun is undone too.
-    fn give_up(&mut self, plan: &RoundPlan, student: &mut dyn Student) -> Result<(), StudentError> {
-        let _ = (plan, student);
+    /// A plan is given up, whose work `student` has `undone` as far as this process did it, or could not: nothing that was
+    /// kept of the plan stays, and a training that another process had begun is undone too.
+    fn give_up(
+        &mut self,
+        plan: &RoundPlan,
+        student: &mut dyn Student,
+        undone: bool,
+    ) -> Result<(), StudentError> {
+        let _ = (plan, student, undone);
         Ok(())
     }
 
@@ -147,12 +152,25 @@ impl Checkpoints for Journaled {
         }
     }
 
-    fn give_up(&mut self, plan: &RoundPlan, student: &mut dyn Student) -> Result<(), StudentError> {
-        if let Some(before) = self.before.take() {
-            student.restore(&before)?;
+    fn give_up(
+        &mut self,
+        plan: &RoundPlan,
+        student: &mut dyn Student,
+        undone: bool,
+    ) -> Result<(), StudentError> {
+        let before = self.before.take();
+        if let Some(before) = &before {
+            student.restore(before)?;
         }
         match student.snapshot() {
-            Some(student) => Ok(self.journal.give_up(plan, &student)?),
+            Some(student) if undone || before.is_some() => {
+                Ok(self.journal.give_up(plan, &student)?)
+            }
+            // What it is now is of no use: what was kept of it before stays, and is all there is.
+            Some(_) => match self.journal.go_back(plan)? {
+                Some(kept) => student.restore(&kept),
+                None => Ok(()),
+            },
             None => Ok(()),
         }
     }

@@ -186,7 +186,7 @@ fn weights_that_a_method_makes_nothing_of_are_told() {
             panic!("it is told once")
         };
         assert!(
-            line.contains(method) && line.contains("counts once"),
+            line.contains(method) && line.contains("all count alike"),
             "{line}"
         );
         assert!(lines(method, 0).is_empty());

@@ -38,8 +38,13 @@ fn named(changed: bool) -> Lesson {
 
 /// Each row names one class; in each of so many changes one row of four names another one.
 fn named_since(changes: u32) -> Lesson {
+    named_as(|row| u32::from(row % 4 < changes))
+}
+
+/// Each row names one class, so many after its first one.
+fn named_as(later: impl Fn(u32) -> u32) -> Lesson {
     let rows = (0..ROWS).flat_map(|row| {
-        let class = (row * 7919 % 1009 + u32::from(row % 4 < changes)) % CLASSES;
+        let class = (row * 7919 % 1009 + later(row)) % CLASSES;
         (0..CLASSES).map(move |at| f32::from(u8::from(at == class)))
     });
     Lesson {
@@ -245,6 +250,27 @@ fn who_has_missed_rounds_gets_what_has_changed_since() {
     let of_holders_alone = next(&exchange, &["ward-7", "ward-9"]);
     assert!(of_holders_alone.others.is_empty());
     assert_eq!(of_holders_alone.last_blobs().len(), 2);
+}
+
+/// A client for each round of which it was the last, and a fifteenth of the rows changes in each: the longest ways together
+/// would take ten times the whole.
+#[test]
+fn ways_for_who_has_missed_rounds_take_a_few_times_the_room_of_all() {
+    let client = |round: u32| format!("ward-{round}");
+    let clients: Vec<String> = (0..25).map(client).collect();
+    let mut exchange = Exchange::default();
+    for (round, client) in (0..).zip(&clients) {
+        let changed = |row| (0..=round).filter(|r| r % 15 == row % 15).count() as u32;
+        let planned = planned(named_as(changed), None, &exchange);
+        exchange.turn(planned.sent, names(&[client]));
+    }
+    let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
+    let planned = next(&exchange, &clients);
+    let whole = planned.plan.knowledge[0].bytes;
+    let updates = planned.others.iter().flatten();
+    let room: u64 = updates.map(|one| one.update.unwrap().bytes).sum();
+    assert!(room <= MOST_OTHER_WAYS * whole, "{room} of {whole}");
+    assert!(room > (MOST_OTHER_WAYS - 1) * whole, "{room} of {whole}");
 }
 
 #[test]

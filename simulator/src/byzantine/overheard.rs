@@ -185,7 +185,7 @@ impl<S: Student> Student for Honest<S> {
         self.student.wake()
     }
 
-    fn undo(&mut self) -> Result<(), StudentError> {
+    fn undo(&mut self) -> Result<bool, StudentError> {
         self.student.undo()
     }
 

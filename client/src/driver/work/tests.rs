@@ -142,6 +142,54 @@ fn a_plan_that_ruins_the_student_leaves_nothing_of_it() {
     }
 }
 
+/// As one that somebody else has written, which knows snapshots alone.
+struct Plain(Learner);
+
+impl Student for Plain {
+    fn begin(&mut self, start: Start, optimiser: Optimiser) -> Result<(), StudentError> {
+        Student::begin(&mut self.0, start, optimiser)
+    }
+
+    fn step(
+        &mut self,
+        samples: &[f32],
+        objective: &fedistill_learning::Objective<'_>,
+        rng: &mut rand_chacha::ChaCha20Rng,
+    ) -> Result<f32, StudentError> {
+        Student::step(&mut self.0, samples, objective, rng)
+    }
+
+    fn logits(&mut self, samples: &Samples) -> Result<Vec<f32>, StudentError> {
+        Student::logits(&mut self.0, samples)
+    }
+
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        Student::snapshot(&self.0)
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), StudentError> {
+        Student::restore(&mut self.0, snapshot)
+    }
+}
+
+#[test]
+fn a_student_that_cannot_undo_is_the_one_that_was_kept_last() {
+    let never = AtomicBool::new(false);
+    let folder = tempfile::tempdir().unwrap();
+    let (client, _) = self::client(folder.path(), &Ends::default());
+    lock(&client.bench).student = Box::new(Plain(learner()));
+    let snapshot = |client: &Client| lock(&client.bench).student.snapshot().unwrap();
+    work(&client, asked(0, &[HEALTHY], 5), &never).unwrap();
+    let good = snapshot(&client);
+    for (round, rates) in [(1, &[1e30][..]), (2, &[HEALTHY, HEALTHY, 1e30])] {
+        work(&client, asked(round, rates, 5), &never).unwrap_err();
+        assert!(snapshot(&client) == good, "{rates:?}");
+    }
+    drop(client);
+    let (_, kept) = self::client(folder.path(), &Ends::default());
+    assert!(kept.begun.is_none() && kept.student.unwrap() == good);
+}
+
 #[test]
 fn a_plan_that_another_process_has_begun_is_undone_to_its_beginning() {
     for earlier in [false, true] {
