@@ -17,6 +17,7 @@ use fedistill_learning::Samples;
 use fedistill_protocol::{Digest, Goodbye, Name, RoundId, TransferManifest, TransferSet, Version};
 use fedistill_transport::Listen;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Opened, Topic};
@@ -162,11 +163,21 @@ impl Coordinator {
             arrivals,
         ));
         hub.offer([Arc::clone(&self.set)]);
-        let door = tokio::spawn(let_in(Arc::clone(&listener), Arc::clone(&hub)));
+        let mut door = None;
+        let run = async {
+            // Nobody is let in before it is known that rounds go on: who hears of other classes takes its leave for good.
+            let saved = self.load().await?;
+            door = Some(tokio::spawn(let_in(
+                Arc::clone(&listener),
+                Arc::clone(&hub),
+            )));
+            self.rounds(&hub, &mut incoming, saved).await
+        };
         let result = tokio::select! {
-            result = self.rounds(&hub, &mut incoming) => result.map(|()| Ended::Finished),
+            result = run => result.map(|()| Ended::Finished),
             () = stop.cancelled() => Ok(Ended::Stopped),
         };
+        let shut = || door.iter().for_each(JoinHandle::abort);
         hub.open(None);
         let goodbye = match &result {
             Ok(Ended::Finished) => Goodbye {
@@ -175,7 +186,7 @@ impl Coordinator {
                 after_ms: 0,
             },
             _ => {
-                door.abort();
+                shut();
                 let away = pace::of_a_stop(hub.count()).as_millis();
                 Goodbye {
                     why: "the coordinator stops".to_owned(),
@@ -195,7 +206,7 @@ impl Coordinator {
             }
         }
         hub.empty(&mut incoming, goodbye, QUIET, ENDING).await;
-        door.abort();
+        shut();
         listener.shut().await;
         if !matches!(result, Ok(Ended::Finished)) {
             // What has crossed of the open round would be forgotten with this process.
@@ -204,25 +215,33 @@ impl Coordinator {
         result
     }
 
+    /// What the process before has left, where that is of the same.
+    async fn load(&mut self) -> Result<Saved, CoordinatorError> {
+        let saved = self.writer.load().await.map_err(CoordinatorError::State)?;
+        if let Some(before) = &saved.subject {
+            let checked = before.check(&self.subject());
+            checked.map_err(CoordinatorError::Settings)?;
+        }
+        Ok(saved)
+    }
+
     async fn rounds(
         &mut self,
         hub: &Hub,
         incoming: &mut mpsc::Receiver<Arrival>,
+        saved: Saved,
     ) -> Result<(), CoordinatorError> {
         let Saved {
             mut round,
             over: _,
-            subject: before,
+            subject: _,
             mut state,
             mut exchange,
             teacher,
             opens,
             mut open,
-        } = self.writer.load().await.map_err(CoordinatorError::State)?;
+        } = saved;
         let subject = self.subject();
-        if let Some(before) = before {
-            before.check(&subject).map_err(CoordinatorError::Settings)?;
-        }
         if let (Some(teacher), Some(snapshot)) = (&mut self.teacher, &teacher) {
             teacher
                 .restore(snapshot)

@@ -253,7 +253,7 @@ fn who_has_missed_rounds_gets_what_has_changed_since() {
 }
 
 /// A client for each round of which it was the last, and a fifteenth of the rows changes in each: the longest ways together
-/// would take ten times the whole.
+/// would take fifteen times the whole.
 #[test]
 fn ways_for_who_has_missed_rounds_take_a_few_times_the_room_of_all() {
     let client = |round: u32| format!("ward-{round}");

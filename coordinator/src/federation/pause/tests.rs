@@ -222,7 +222,9 @@ async fn alone(pause: Duration, saved: Saved) -> Duration {
     let mut coordinator = coordinator_with(settings, Box::new(store));
     let (hub, _mailboxes, mut incoming) = hub(&[]).await;
     let begun = Instant::now();
-    let error = coordinator.rounds(&hub, &mut incoming).await.unwrap_err();
+    let saved = coordinator.load().await.unwrap();
+    let rounds = coordinator.rounds(&hub, &mut incoming, saved);
+    let error = rounds.await.unwrap_err();
     assert!(
         matches!(error, CoordinatorError::TooFewClients { .. }),
         "{error}"
