@@ -98,19 +98,16 @@ impl Learner {
         self.adaptor = None;
     }
 
-    /// Takes later steps of the training under way at this learning rate; without one, nothing happens.
+    /// Takes later steps of the training under way at this learning rate, those of the map of a hint too, if it is
+    /// drawn only then; without a training, nothing happens.
     pub fn pace(&mut self, rate: f32) {
-        if let Some(optimiser) = &mut self.optimiser {
+        let adaptor = self.adaptor.as_mut().map(|(_, optimiser)| optimiser);
+        for optimiser in self.optimiser.as_mut().into_iter().chain(adaptor) {
             optimiser.pace(rate);
         }
-        if let Some((_, optimiser)) = &mut self.adaptor {
-            optimiser.pace(rate);
+        if let (Some(optimiser), Some(steps)) = (&self.optimiser, &mut self.steps) {
+            *steps = optimiser.optimiser;
         }
-    }
-
-    /// Goes on with an optimiser that was saved.
-    pub fn resume(&mut self, optimiser: OptimiserState) {
-        self.optimiser = Some(optimiser);
     }
 
     /// Goes back to the parameters that the learner was made with.

@@ -195,6 +195,28 @@ mod tests {
     }
 
     #[test]
+    fn the_map_of_a_hint_follows_the_rate_whenever_it_is_drawn() {
+        let at = |rates: &[f32]| {
+            let (mut learner, mut noise) = (learner(), seed::stream(1, "walk"));
+            learner.begin(ADAMW);
+            for &rate in rates {
+                learner.pace(rate);
+                walk(&mut learner, 1, &mut noise);
+            }
+            let (adaptor, _) = learner.adaptor.expect("a hint of another width");
+            (adaptor.weights, learner.model.weights().to_vec())
+        };
+        let (first, moved) = (at(&[0.0]), at(&[0.01]));
+        assert_eq!(first.1, learner().model().weights(), "nothing was learnt");
+        assert_ne!(first.0, moved.0, "the map");
+        assert_ne!(first.1, moved.1, "the student");
+        // Drawn alike, the map stands where it was drawn as long as the rate is 0, and goes on as fast as it says.
+        assert_eq!(at(&[0.0, 0.0]).0, first.0);
+        assert_ne!(at(&[0.0, 0.01]).0, first.0);
+        assert_eq!(at(&[0.01, 0.0]).0, moved.0);
+    }
+
+    #[test]
     fn one_that_goes_back_is_as_if_it_had_never_trained() {
         let mut trained = learner();
         let before = trained.snapshot();
