@@ -4,9 +4,9 @@ use fedistill_learning::{Samples, softmax};
 use fedistill_protocol::{About, AnswerKind, Answers, Digest, Name, Report, Silence};
 
 use super::gauge::Gauge;
-use super::here;
 use super::lessons::Lessons;
 use super::likeness::Likeness;
+use super::table::here;
 use crate::{PrivateData, Student, StudentError};
 
 /// A report that is asked for, and what it draws on.
