@@ -7,14 +7,15 @@ mod counted;
 mod late;
 mod missed;
 mod pause;
+mod saved;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fedistill_federation::{Ask, Event, Probes, State};
+use fedistill_federation::{Ask, Probes, State};
 use fedistill_learning::Samples;
-use fedistill_protocol::{Digest, Goodbye, Name, RoundId, TransferManifest, TransferSet, Version};
+use fedistill_protocol::{Digest, Goodbye, Name, RoundId, TransferManifest, TransferSet};
 use fedistill_transport::Listen;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -28,10 +29,9 @@ use self::pause::Pause;
 use crate::hub::{Arrival, Hub};
 use crate::plan::Planner;
 use crate::probes::Hidden;
-use crate::store::{OpenRound, Subject, Writer};
+use crate::store::Writer;
 use crate::{
-    CoordinatorError, Exchange, Observer, Outcome, Saved, Settings, Store, Teacher, connection,
-    pace,
+    CoordinatorError, Observer, Outcome, Saved, Settings, Store, Teacher, connection, pace,
 };
 
 /// How a run ended.
@@ -215,16 +215,6 @@ impl Coordinator {
         result
     }
 
-    /// What the process before has left, where that is of the same.
-    async fn load(&mut self) -> Result<Saved, CoordinatorError> {
-        let saved = self.writer.load().await.map_err(CoordinatorError::State)?;
-        if let Some(before) = &saved.subject {
-            let checked = before.check(&self.subject());
-            checked.map_err(CoordinatorError::Settings)?;
-        }
-        Ok(saved)
-    }
-
     async fn rounds(
         &mut self,
         hub: &Hub,
@@ -366,32 +356,6 @@ impl Coordinator {
             self.observer.before_next(id).await?;
         }
         Ok(())
-    }
-
-    /// What rounds are about, so that none goes on with what others have handed on.
-    fn subject(&self) -> Subject {
-        let Settings {
-            classes, method, ..
-        } = &self.settings;
-        Subject::new(self.manifest.blob, classes, &method.name())
-    }
-
-    /// The version in whose words an interrupted round is what would be asked now; `None` where settings have changed
-    /// since. A program before this one may have packed the round's lessons otherwise.
-    fn words_of(&self, saved: &OpenRound, ask: &Ask, state: &State) -> Option<Version> {
-        let folds = |event: &Event| matches!(event, Event::Folded { .. });
-        if self.settings.method.keeps_each() && saved.events.iter().any(folds) {
-            // Its sum has what this method would not see.
-            return None;
-        }
-        let held = Exchange::default();
-        Version::ALL.into_iter().find(|words| {
-            let (id, cohort) = (saved.plan.id, &saved.cohort);
-            let planned = self
-                .planner
-                .plan(id, ask.clone(), state, cohort, &held, *words);
-            planned.plan == saved.plan.without_updates()
-        })
     }
 
     /// What round `round` asks; `None` after the last one.
