@@ -2,6 +2,7 @@
 //! know the model.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fedistill_learning::Architecture;
@@ -211,11 +212,13 @@ async fn a_round_asks_as_many_as_it_is_told_to() {
         clients: 60,
         per_round: Some(5),
         models: vec![Architecture::MlpS, Architecture::ConvS],
+        baselines: true,
         ..small(folder.path())
     };
     let done = run(&config).await;
     let mut digests = vec![done.federated.digest.clone()];
-    for row in &done.federated.rounds {
+    let (closing, rounds) = done.federated.rounds.split_last().unwrap();
+    for row in rounds {
         let clients = row.clients.as_ref().unwrap();
         assert_eq!(
             (clients.len(), row.clients_on_test.len(), row.up.len()),
@@ -227,7 +230,19 @@ async fn a_round_asks_as_many_as_it_is_told_to() {
     }
     let first = |row: usize| done.federated.rounds[row].clients.clone();
     assert_ne!(first(0), first(1));
-    assert!((5..=20).contains(&done.federated.parameters.len()));
+    // What the last round came to is for everyone, and so is what is said at the end.
+    assert_eq!((&closing.clients, closing.up.len()), (&None, 60));
+    assert_eq!(done.federated.parameters.len(), 60);
+    assert_eq!(done.federated.clients.len(), 60);
+    // Where none follows, each model is as its client has left it.
+    let alone = done.local.as_ref().unwrap();
+    let mut last = BTreeMap::new();
+    for row in &alone.rounds {
+        let clients = row.clients.as_ref().unwrap();
+        last.extend(clients.iter().zip(&row.clients_on_test));
+    }
+    let at_the_end = alone.clients.iter().map(|client| client.on_test);
+    assert!(at_the_end.eq(last.into_values().copied()));
     let out = folder.path().join("out");
     output::prepare(&out).unwrap();
     output::write(&done, &out).unwrap();
@@ -235,6 +250,7 @@ async fn a_round_asks_as_many_as_it_is_told_to() {
         let done = run(&Config {
             threads,
             memory_budget_mb,
+            baselines: false,
             out: out.clone(),
             ..config.clone()
         })
@@ -272,7 +288,9 @@ async fn averaged_parameters_learn_the_same_with_any_number_of_threads() {
                 );
                 assert_eq!(row.ledger.fedavg, vec![8 * parameters; 3]);
             }
-            let accuracy = done.federated.clients[0].on_test.share();
+            let everyone = &done.federated.clients;
+            assert_eq!(everyone.len(), config.clients);
+            let accuracy = everyone[0].on_test.share();
             assert!(accuracy > 0.3, "{method} reaches {accuracy}");
             digests.push(done.federated.digest);
             rounds.push(done.federated.rounds);

@@ -358,6 +358,11 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Whether `round` only tells clients what the last one came to.
+    fn closes(&self, round: u32) -> bool {
+        round >= self.settings.rounds
+    }
+
     /// What round `round` asks; `None` after the last one.
     fn ask(&self, round: u32, state: &State) -> Option<Ask> {
         let Settings { method, rounds, .. } = &self.settings;

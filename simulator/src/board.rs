@@ -32,8 +32,8 @@ pub(crate) struct Board {
 pub(crate) struct Seen {
     /// Rounds that are over; the next one is under way.
     pub(crate) rows: Vec<RoundRow>,
-    /// The models of those that took part in the last of them.
-    pub(crate) clients: Vec<ClientScore>,
+    /// The model of each client that has taken part, as it was when it did so last.
+    pub(crate) clients: BTreeMap<usize, ClientScore>,
     /// The teacher as it began.
     pub(crate) server_before: Option<ServerScore>,
     /// The server's model after the last round.
@@ -128,7 +128,7 @@ impl Seen {
         let took_part = || current.keys().copied().collect();
         row.clients = (current.len() < clients).then(took_part);
         self.rows.push(row);
-        self.clients = current.into_values().collect();
+        self.clients.extend(current);
         self.server = server.or(self.server);
     }
 }

@@ -195,7 +195,8 @@ fn model(
 fn rows(world: &World, plan: &Plan) -> u64 {
     let clients = world.private.len();
     let asked = plan.per_round.unwrap_or(clients).min(clients) as u64;
-    (u64::from(plan.rounds) + 1) * asked * (4 * 144 + 2 * 180)
+    // A closing round asks all.
+    (u64::from(plan.rounds) * asked + clients as u64) * (4 * 144 + 2 * 180)
 }
 
 /// What it takes to keep a run on disk: what the file holds in memory, and one student on its way.

@@ -90,7 +90,8 @@ impl RoundRow {
 /// What a simulated federation came to.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Outcome {
-    /// The models of the clients that took part last, as they were then.
+    /// The models of all clients that have taken part, in their order, each as it was when it did so last; where a closing
+    /// round follows, that asks all. The averaged model, of all clients.
     pub clients: Vec<ClientScore>,
     /// Each student's number of parameters.
     pub parameters: Vec<usize>,

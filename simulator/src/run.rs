@@ -125,7 +125,7 @@ pub(crate) async fn simulate_kept(
 fn outcome(world: &World, seen: Seen, transfer_bytes: u64, network: Option<u64>) -> Outcome {
     Outcome {
         seconds: seen.rows.iter().map(|row| row.seconds).sum(),
-        clients: seen.clients,
+        clients: seen.clients.into_values().collect(),
         parameters: Vec::new(),
         server_before: seen.server_before,
         server_after: seen.server.or(seen.server_before),

@@ -73,6 +73,16 @@ impl Quorum {
         }
     }
 
+    /// The same for a round that is there for each of its clients: it waits for all, as long as this allows.
+    #[must_use]
+    pub fn of_everyone(self) -> Self {
+        Self {
+            most: usize::MAX,
+            least_time: self.most_time,
+            ..self
+        }
+    }
+
     /// Fewest contributions that a round commits with.
     pub fn least(&self) -> usize {
         self.least
@@ -125,6 +135,22 @@ mod tests {
             Quorum::new(1, 2, s(2), s(1)),
             Err(QuorumError::Time { .. })
         ));
+    }
+
+    #[test]
+    fn what_is_for_everyone_waits_for_everyone() {
+        let everyone = Quorum::new(2, 4, s(10), s(60)).unwrap().of_everyone();
+        let cases = [
+            (4, 6, s(0), Verdict::WaitUntil(s(60))),
+            (9, 1, s(59), Verdict::WaitUntil(s(60))),
+            (9, 0, s(5), Verdict::Commit),
+            (2, 1, s(60), Verdict::Commit),
+            (1, 1, s(60), Verdict::GiveUp),
+        ];
+        for (count, awaited, elapsed, verdict) in cases {
+            let said = everyone.judge(count, awaited, elapsed, false);
+            assert_eq!(said, verdict, "{count} {awaited} {elapsed:?}");
+        }
     }
 
     #[test]

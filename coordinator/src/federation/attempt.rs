@@ -126,10 +126,15 @@ impl Coordinator {
         topic: Topic<'_>,
     ) -> Opened {
         self.catch_up(hub, incoming);
-        let candidates = self.candidates(hub);
-        let chosen = self
-            .planner
-            .cohort(topic.id.round, &candidates, self.settings.asked);
+        let round = topic.id.round;
+        let chosen = match self.closes(round) {
+            // The last aggregate is for everyone, and nobody's work is given up for a round after it.
+            true => hub.connected(),
+            false => {
+                let candidates = self.candidates(hub);
+                self.planner.cohort(round, &candidates, self.settings.asked)
+            }
+        };
         let weight = |name: Name| {
             let weight = self.settings.weights.get(&name).copied().unwrap_or(1);
             (name, weight)
@@ -171,7 +176,10 @@ impl Coordinator {
         let config = RoundConfig {
             id,
             cohort: cohort.clone(),
-            quorum: self.settings.quorum,
+            quorum: match cohort.len() > self.settings.asked {
+                true => self.settings.quorum.of_everyone(),
+                false => self.settings.quorum,
+            },
             missed: self.settings.missed,
             folding: self.folding(plan),
             silence: self.settings.silence,

@@ -1,5 +1,6 @@
 //! One federation of a run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ pub(super) struct Head {
     pub(super) round: u32,
     over: bool,
     state: StateRecord,
-    clients: Vec<ClientScore>,
+    clients: BTreeMap<usize, ClientScore>,
     server_before: Option<ServerScore>,
     server: Option<ServerScore>,
 }
