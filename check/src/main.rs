@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fedistill_check::{Liveness, ReadError, Records, Report, verify};
-use fedistill_program::{Exit, Failure, OrExit, finish, print};
+use fedistill_program::{Exit, Failure, OrExit, arguments, finish, print};
 
 /// Reads what the coordinator and clients of a federation have kept, once they have ended, and says whether
 /// anything that was acknowledged is lost or counts twice.
@@ -29,7 +29,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    finish("fedistill-check", run(&Args::parse()))
+    finish("fedistill-check", run(&arguments("fedistill-check")))
 }
 
 fn run(args: &Args) -> Result<(), Failure> {

@@ -6,14 +6,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use fedistill_client::config::Config;
 use fedistill_client::journal::{Journal, JournalError};
 use fedistill_client::{BlobFolder, Client, ClientError, Ended, Keeper, ModelCard, kept};
 use fedistill_learning::checkpoint::About;
 use fedistill_learning::{Source, seed, softmax};
 use fedistill_program::lock::{self, Lock};
-use fedistill_program::{Exit, Failure, OrExit, finish, log, print, told_to_stop, unless_stopped};
+use fedistill_program::{
+    Exit, Failure, OrExit, arguments, finish, log, print, told_to_stop, unless_stopped,
+};
 use fedistill_transport::identity::Identity;
 use fedistill_transport::quic::{Manner, QuicDialer};
 use fedistill_transport::tcp::TcpDialer;
@@ -28,7 +29,7 @@ const JOURNAL: &str = "journal.redb";
 
 fn main() -> ExitCode {
     log::start("info");
-    let result = match Args::parse().command {
+    let result = match arguments::<Args>("fedistill-client").command {
         Command::Run {
             config,
             coordinator,

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use fedistill_coordinator::config::{
     Config, TeacherConfig, check_classes, template, without_effect,
 };
@@ -22,7 +21,7 @@ use fedistill_learning::Learner;
 use fedistill_learning::checkpoint::{self, About};
 use fedistill_program::lock::{self, Lock};
 use fedistill_program::{
-    Exit, Failure, OrExit, finish, heap, log, print, told_to_stop, unless_stopped,
+    Exit, Failure, OrExit, arguments, finish, heap, log, print, told_to_stop, unless_stopped,
 };
 use fedistill_protocol::Name;
 use fedistill_transport::identity::{Authority, Identity, Validity, write_new};
@@ -36,7 +35,7 @@ use crate::args::{Args, Command};
 fn main() -> ExitCode {
     heap::share_one_heap();
     log::start("info");
-    let result = match Args::parse().command {
+    let result = match arguments::<Args>("fedistill-coordinator").command {
         Command::Init {
             folder,
             federation,

@@ -4,9 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use fedistill_coordinator::CoordinatorError;
-use fedistill_program::{Exit, Failure, OrExit, finish, lock, log, print};
+use fedistill_program::{Exit, Failure, OrExit, arguments, finish, lock, log, print};
 use fedistill_simulator::compare::{self, CompareArgs, Comparison};
 use fedistill_simulator::config::{Args, Cli, Command, Config};
 use fedistill_simulator::{
@@ -16,7 +15,7 @@ use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
     log::start("error");
-    let Cli { command, run } = Cli::parse();
+    let Cli { command, run } = arguments("fedistill-simulate");
     let done = match command {
         Some(Command::Compare(args)) => compare(*args),
         None => simulate(run),
@@ -100,7 +99,7 @@ fn failure(error: SimulationError) -> Failure {
         SimulationError::Config(_) | SimulationError::Settings(_) => Exit::Usage,
         SimulationError::Partition(_) | SimulationError::Method(_) => Exit::Usage,
         SimulationError::Data(_) | SimulationError::Checkpoint(_) => Exit::Data,
-        SimulationError::Store(_) => Exit::Data,
+        SimulationError::Store(_) | SimulationError::Damaged(_) => Exit::Data,
         SimulationError::Architecture(_) => Exit::Data,
         SimulationError::Coordinator(CoordinatorError::Settings(_)) => Exit::Usage,
         SimulationError::Transport(_) => Exit::Network,

@@ -72,6 +72,31 @@ impl<T, E: Display> OrExit<T> for Result<T, E> {
     }
 }
 
+/// The arguments of this process. Where they are none of its, it ends as [`finish`] has it: on one line, with
+/// [`Exit::Usage`]; and where help or the version is asked for, with that.
+pub fn arguments<T: clap::Parser>(program: &str) -> T {
+    T::try_parse().unwrap_or_else(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        let why = in_a_line(&error.to_string());
+        // Nothing is left to tell it to when standard error is closed.
+        let _ = writeln!(std::io::stderr(), "{program}: {why}; see --help");
+        std::process::exit(Exit::Usage.code().into())
+    })
+}
+
+/// What an argument parser says in many lines, but for how to ask it for more.
+fn in_a_line(told: &str) -> String {
+    let told = told.strip_prefix("error: ").unwrap_or(told);
+    let is_said = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more");
+    let lines = told.lines().take_while(is_said);
+    lines
+        .flat_map(str::split_whitespace)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// Tells why the program ends, on one line of standard error, and gives its exit code.
 pub fn finish(program: &str, result: Result<(), Failure>) -> ExitCode {
     match result {
@@ -81,6 +106,47 @@ pub fn finish(program: &str, result: Result<(), Failure>) -> ExitCode {
             // Nothing is left to tell it to when standard error is closed.
             let _ = writeln!(std::io::stderr(), "{program}: {why}");
             ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Args {
+        #[arg(long)]
+        rounds: u32,
+        #[arg(long, conflicts_with = "rounds")]
+        all: bool,
+    }
+
+    #[test]
+    fn what_is_wrong_with_arguments_takes_a_line() {
+        let cases = [
+            (
+                &["x", "--rounds=q"][..],
+                "invalid value 'q' for '--rounds <ROUNDS>': invalid digit found in string",
+            ),
+            (
+                &["x", "--round=2"],
+                "unexpected argument '--round' found tip: a similar argument exists: '--rounds'",
+            ),
+            (
+                &["x"],
+                "the following required arguments were not provided: --rounds <ROUNDS>",
+            ),
+            (
+                &["x", "--rounds=1", "--all"],
+                "the argument '--rounds <ROUNDS>' cannot be used with '--all'",
+            ),
+        ];
+        for (args, said) in cases {
+            let error = Args::try_parse_from(args).unwrap_err();
+            assert_eq!(in_a_line(&error.to_string()), said);
         }
     }
 }

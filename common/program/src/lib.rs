@@ -4,6 +4,7 @@
 //! * [`database`]: a file with transactions.
 //! * [`heap`]: how memory is handed out, where a process runs for weeks.
 //! * [`Exit`], [`Failure`], [`OrExit`]: one line for a person, a documented number for a script.
+//! * [`arguments()`]: what a process was started with, or a line of what is wrong with it.
 //! * [`print()`]: what is told on standard output; [`size()`]: bytes as people read them.
 //! * [`lock`]: one process at a time in a folder of state.
 //! * [`log`]: what is told on standard error.
@@ -21,7 +22,7 @@ mod size;
 mod stop;
 
 pub use config::ConfigError;
-pub use exit::{Exit, Failure, OrExit, finish};
+pub use exit::{Exit, Failure, OrExit, arguments, finish};
 pub use output::print;
 pub use size::size;
 pub use stop::{told_to_stop, unless_stopped};
