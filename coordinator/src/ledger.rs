@@ -98,8 +98,12 @@ impl Ledger {
             let quic = flow.quic.map_or_else(String::new, |quic| {
                 format!(", {} on the network", mean(quic))
             });
+            let set = match flow.transfer_set {
+                0 => String::new(),
+                set => format!(", {} of the transfer set", mean(set)),
+            };
             format!(
-                "{} ({} of answers, {} uncoded, {} of framing{quic})",
+                "{} ({} of answers, {} uncoded{set}, {} of framing{quic})",
                 mean(flow.application()),
                 mean(flow.packed),
                 mean(flow.raw),
@@ -168,6 +172,15 @@ mod tests {
         assert_eq!(
             line,
             "bytes of each: up 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB on the network), down 600 B (500 B of answers, 5.0 kB uncoded, 100 B of framing, 1.0 kB on the network)"
+        );
+        let mut first = Ledger::default();
+        let mut with_set = traffic(500);
+        with_set.down.transfer_set = 2_000_000;
+        first.close([(name.clone(), with_set)].into());
+        let line = first.line(&["ward-7".to_owned()]).unwrap();
+        assert!(
+            line.contains("down 2.00 MB (500 B of answers, 5.0 kB uncoded, 2.00 MB of the transfer set, 100 B of framing"),
+            "{line}"
         );
         // A round that is open at a stop goes on in the next process, and its bytes are of one round.
         later.count([(name.clone(), traffic(700))].into());
