@@ -56,7 +56,15 @@ impl Averaging {
             }
             "feddf" => {
                 let given = Given::read("feddf", &FEDDF, &settings)?;
-                Some(Self::FedDf(Fusion::of(&given)))
+                let fusion = Fusion::of(&given);
+                if fusion.is_never_out_of_patience() {
+                    return Err(MethodError::Parameter {
+                        method: name.to_owned(),
+                        why: "patience changes nothing beside the other keys: leave it out"
+                            .to_owned(),
+                    });
+                }
+                Some(Self::FedDf(fusion))
             }
             _ => None,
         })
@@ -81,6 +89,12 @@ impl Averaging {
     /// That a key of its own is without effect beside such a teacher.
     pub(crate) fn idle(self, teacher: &TeacherSource) -> Option<String> {
         match (self, teacher) {
+            (Self::FedDf(fusion), teacher)
+                if fusion.is_never_measured() && !matches!(teacher, TeacherSource::Train(_)) =>
+            {
+                let why = "patience of feddf changes nothing with validation=0, by which nothing is measured: leave it out";
+                Some(why.to_owned())
+            }
             (Self::FedDf(fusion), TeacherSource::Train(count)) if fusion.sets_apart() => {
                 Some(format!(
                     "validation of feddf changes nothing beside teacher train:{count}: those labelled samples are in its place; leave it out"

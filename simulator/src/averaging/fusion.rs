@@ -98,6 +98,11 @@ struct Best {
     weights: Vec<f32>,
 }
 
+/// Whether this value of a key is not the one by default.
+fn is_given(key: &str, value: f64) -> bool {
+    FEDDF.iter().any(|p| p.key == key && p.default != value)
+}
+
 impl Fusion {
     pub(super) fn of(given: &Given) -> Self {
         Self {
@@ -116,9 +121,17 @@ impl Fusion {
 
     /// Whether that number is not the one by default.
     pub(crate) fn sets_apart(self) -> bool {
-        FEDDF
-            .iter()
-            .any(|p| p.key == "validation" && p.default != self.validation as f64)
+        is_given("validation", self.validation as f64)
+    }
+
+    /// Whether a patience is asked for that is no shorter than a whole fusion.
+    pub(super) fn is_never_out_of_patience(self) -> bool {
+        is_given("patience", self.patience.into()) && self.patience >= self.steps
+    }
+
+    /// Whether a patience is asked for where no sample is set apart to measure by.
+    pub(super) fn is_never_measured(self) -> bool {
+        is_given("patience", self.patience.into()) && self.validation == 0
     }
 
     /// Samples of a step.

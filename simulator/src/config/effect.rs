@@ -255,11 +255,17 @@ mod tests {
         one(caution, file(), "without labelled samples");
         one("cfd,dual=0", None, "dual of cfd,dual=0");
         one("feddf,validation=50", Train(100), "validation of feddf");
+        let unmeasured = "feddf,validation=0,patience=500";
+        one(unmeasured, None, "patience of feddf");
+        let idle = Averaging::by_name("feddf,steps=100,patience=200").unwrap_err();
+        assert!(idle.to_string().contains("patience changes nothing"));
+        assert!(Averaging::by_name("feddf,steps=100").is_ok());
         for (method, teacher) in [
             (caution, Train(100)),
             ("adaptive,trust=1", file()),
             ("cfd,dual=0", Untrained),
             ("feddf,validation=50", None),
+            ("feddf,patience=500", None),
             ("feddf,steps=50", Train(100)),
         ] {
             assert!(lines(method, teacher).is_empty(), "{method}");
