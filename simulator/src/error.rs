@@ -66,6 +66,17 @@ pub enum SimulationError {
     /// A quorum.
     #[error(transparent)]
     Quorum(#[from] QuorumError),
+    /// A file of an earlier run that cannot be used.
+    #[error("{0}; or remove it to begin afresh")]
+    Damaged(fedistill_program::database::DatabaseError),
+    /// What some client could not do, so that a round ended.
+    #[error("round {round}: {why}")]
+    Round {
+        /// Its number, from 0.
+        round: u32,
+        /// Of which client, and why.
+        why: String,
+    },
     /// Settings that do not go together.
     #[error("{0}")]
     Settings(String),

@@ -110,7 +110,8 @@ impl Journal {
             return Err(Self::nothing_in(&config.out));
         }
         let journal = Self::open(&path, config.checkpoints())?;
-        if journal.tried(journal.where_it_is())?.is_none() {
+        // One that was stopped before its first round was kept goes on from its beginning.
+        if journal.tried(journal.run("config"))?.is_none() {
             return Err(Self::nothing_in(&config.out));
         }
         let begun = journal.tried(journal.config())?;
@@ -137,7 +138,7 @@ impl Journal {
                 "{} is in use by another process: name another folder with --out",
                 path.display()
             )),
-            other => SimulationError::Settings(format!("{other}; or remove it to begin afresh")),
+            other => SimulationError::Damaged(other),
         })?;
         let pace = Pace {
             every,

@@ -334,13 +334,13 @@ async fn run(
     tokio::select! {
         biased;
         ended = &mut centre => {
-            ended?;
+            ended.map_err(said)?;
             let told = tokio::time::timeout(GOODBYES, clients).await;
             told.unwrap_or(Ok(()))?;
         }
         ended = &mut clients => {
             ended?;
-            centre.await?;
+            centre.await.map_err(said)?;
         }
     }
     let seen = std::mem::take(&mut *board.seen());
@@ -349,6 +349,17 @@ async fn run(
         seconds: earlier + begun.elapsed().as_secs_f64(),
         ..outcome(world, seen, transfer_bytes, network)
     })
+}
+
+/// In a simulation nobody is late: a round fails by what some client could not do.
+fn said(error: CoordinatorError) -> SimulationError {
+    match error {
+        CoordinatorError::NoQuorum { id, why, .. } => SimulationError::Round {
+            round: id.round,
+            why,
+        },
+        other => other.into(),
+    }
 }
 
 /// Longest wait for clients to hang up once the coordinator has.
