@@ -29,7 +29,7 @@ pub(super) const ENTRY: Entry = Entry {
     down: "what has changed since a client last took part, and which rows that is: where all take part as many bytes again, where one in K does K times as many in the long run, all P labels at the most",
     loss: "KL to the N samples' labels, kept or new; then cross-entropy",
     good: "long federations on a transfer set of a few times N",
-    bad: "a transfer set so large that samples hardly come again, or labels that change fast; few of many clients a round: beyond K = 1 + (D - 1) N / P more comes down than DS-FL sends (at D = 20, N / P = 1 / 15, in 60 rounds: with 5 of 10 clients 0.97 of its bytes, with 2 of 20 4.0 times as many)",
+    bad: "a transfer set so large that samples hardly come again, or labels that change fast; few of many clients a round: beyond K = 1 + (D - 1) N / P more comes down than DS-FL sends (at D = 20, N / P = 1 / 15, in 60 rounds: with 5 of 10 clients 0.97 of its bytes, with 2 of 20 4.1 times as many)",
     differs: "a label that is too old is replaced at once and kept anew, where the authors' code sends it and forgets it: 1 / (1 + (D - 1) N / P) of the bytes instead of 2 / (2 + (D - 1) N / P); who was started anew, or away for longer than is remembered (32 rounds, or changes of twice the table), fetches all labels",
     parameters: &[
         Parameter {
