@@ -84,7 +84,7 @@ impl Journal {
         Ok(Arc::new(journal))
     }
 
-    /// What was run in this folder and is not finished; `None` where nothing of it was kept.
+    /// What was begun in this folder and is not finished, whether or not a round of it was kept; `None` where nothing was.
     ///
     /// # Errors
     /// A file that cannot be used, or that another process uses.
@@ -94,7 +94,7 @@ impl Journal {
             return Ok(None);
         }
         let journal = Self::open(&path, Duration::MAX)?;
-        match journal.tried(journal.where_it_is())? {
+        match journal.tried(journal.run("config"))? {
             Some(_) => journal.tried(journal.config()).map(Some),
             None => Ok(None),
         }
