@@ -1,5 +1,6 @@
 //! Federated-distillation algorithms: what a round asks, how contributions add up, and what comes
-//! down next. One file each; a client never learns which one runs.
+//! down next. Each is in a file of its own name, `adaptive` in a folder beside it too, with what it measures by in `pool.rs` and
+//! `thrift.rs`, as `fedtgp` has its trained prototypes in `prototypes.rs`. A client never learns which one runs.
 
 mod adaptive;
 mod catalogue;

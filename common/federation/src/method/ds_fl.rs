@@ -59,7 +59,7 @@ pub(super) const ENTRY: Entry = Entry {
     down: "their aggregate on the N samples of the round before: 4NC",
     loss: "KL to what came down; then cross-entropy",
     good: "even data; `era` under mild label skew",
-    bad: "strong label skew, where a mean of logits does better (`tests/claims.rs`)",
+    bad: "strong label skew, where a mean of logits does better (`tests/claims/`)",
     differs: "students distil before they train privately, in one round instead of two halves of it: the same steps in the same order",
     parameters: &[
         Parameter {

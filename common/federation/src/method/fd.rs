@@ -25,8 +25,8 @@ pub(super) const ENTRY: Entry = Entry {
     up: "a row of C probabilities for each class that a client holds: at most 4C²",
     down: "the mean over the other clients of each class: 4C²",
     loss: "cross-entropy, plus γ times cross-entropy with what came down about the sample's class",
-    good: "hardly any bytes, no public samples at all",
-    bad: "global accuracy: it is hardly better than `local`; under skew it cost clients accuracy on their own data in our tables",
+    good: "hardly any bytes, no public samples at all; on even data of MNIST with `mlp-s` it was the best of its table, at 93.8 for 91.7 of `local`",
+    bad: "global accuracy under skew, where it was at most 1.2 points above `local` in our tables, and up to 3.9 below; on clients' own data it cost up to 4.0 points in some of those and gained up to 3.8 in others",
     differs: "means are taken of the student as it is at the end of a round, once over all its own samples, where the paper sums up over the steps of training what the student says as it changes, which no plan asks for; of the others, only those that hold a class count for its mean",
     parameters: &[Parameter {
         key: "gamma",
