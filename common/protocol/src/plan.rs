@@ -284,6 +284,7 @@ impl Phase {
             }
             let served = match term.toward {
                 Toward::Labels => self.data == PhaseData::Private,
+                // As wide as the student's own features, which no plan knows: widths bound nothing here.
                 Toward::Before => true,
                 Toward::Knowledge | Toward::Classes => {
                     let serving = knowledge
