@@ -30,25 +30,25 @@ pub(super) fn do_not_move_a_median(lab: &Lab) -> Vec<Finding> {
     );
     for attack in attacks {
         let (mean, median) = (even(MEAN, Some(attack)), even(MEDIAN, Some(attack)));
-        let rule = match attack {
-            "lma" => Some((
+        let (least, paper) = match attack {
+            "lma" => (
                 lab.sized(3.0, 4.0),
                 "less than where they know the honest mean",
-            )),
-            KNOWING => Some((8.0, "8 and more where liars know what the honest say")),
-            _ => None,
+            ),
+            _ => (8.0, "8 and more where liars know what the honest say"),
         };
-        if let Some((least, paper)) = rule {
-            findings.push(
-                Finding::new(
-                    format!("what 4 of 10 liars ({attack}) cost a mean, iid, points"),
-                    clean.less(&mean),
-                    Rule::AtLeast(least),
-                    paper,
-                )
-                .of(&[("clean", &clean), ("mean", &mean)]),
-            );
-        }
+        findings.push(
+            Finding::new(
+                format!("what 4 of 10 liars ({attack}) cost a mean, iid, points"),
+                clean.less(&mean),
+                Rule::AtLeast(least),
+                paper,
+            )
+            .of(&[("clean", &clean), ("mean", &mean)])
+            // Permuted ranks are no surer than who is lied by.
+            .explained_where(attack == "fdla")
+            .explained_where(attack == "fdla:knowing" && lab.is_digits()),
+        );
         findings.push(
             Finding::new(
                 format!("what they ({attack}) cost a median, iid, points"),
