@@ -76,7 +76,9 @@ impl<T, E: Display> OrExit<T> for Result<T, E> {
 /// [`Exit::Usage`]; and where help or the version is asked for, with that.
 pub fn arguments<T: clap::Parser>(program: &str) -> T {
     T::try_parse().unwrap_or_else(|error| {
-        if !error.use_stderr() {
+        // Who says nothing at all is told what there is.
+        let kind = clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        if !error.use_stderr() || error.kind() == kind {
             error.exit();
         }
         let why = in_a_line(&error.to_string());
