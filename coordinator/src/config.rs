@@ -342,7 +342,7 @@ probes = true
 [round]
 least = 2                           # fewest contributions that a round can close with
 # cohort = 100                      # most contributions: a round that has them closes at once; by default, all clients. A closing
-                                    # round, in which clients learn what the last one came to, asks all and waits for them
+                                    # round, in which clients learn what the last one came to, asks all, and waits for them
 # over-selection = 1.3              # ask so many times the cohort, so that a round does not wait for the slowest
 # open-with = 3                     # clients that must be connected before a round opens
 least-seconds = 30                  # before this time, a round waits for all that it asked

@@ -345,6 +345,14 @@ async fn run(
     }
     let seen = std::mem::take(&mut *board.seen());
     let network = seen.network.filter(|_| !goes_on);
+    if let Some(closing) = seen.rows.get(plan.rounds as usize)
+        && closing.clients.is_some()
+    {
+        return Err(SimulationError::Round {
+            round: closing.round,
+            why: "a client could not learn what the last round came to".to_owned(),
+        });
+    }
     Ok(Outcome {
         seconds: earlier + begun.elapsed().as_secs_f64(),
         ..outcome(world, seen, transfer_bytes, network)

@@ -83,6 +83,11 @@ impl Quorum {
         }
     }
 
+    /// Most contributions: a round that has them commits at once.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Fewest contributions that a round commits with.
     pub fn least(&self) -> usize {
         self.least

@@ -176,10 +176,7 @@ impl Coordinator {
         let config = RoundConfig {
             id,
             cohort: cohort.clone(),
-            quorum: match cohort.len() > self.settings.asked {
-                true => self.settings.quorum.of_everyone(),
-                false => self.settings.quorum,
-            },
+            quorum: self.quorum(id, cohort.len()),
             missed: self.settings.missed,
             folding: self.folding(plan),
             silence: self.settings.silence,

@@ -1,11 +1,20 @@
-//! Tells of rounds that have missed their quorum.
+//! When rounds have their quorum, and what is told of those that have missed it.
 
-use fedistill_federation::{Committed, Missed};
+use fedistill_federation::{Committed, Missed, Quorum};
 use fedistill_protocol::RoundId;
 
 use super::Coordinator;
 
 impl Coordinator {
+    /// When a round of so many has enough: a closing one that asks more than rounds wait for, once all are done.
+    pub(super) fn quorum(&self, id: RoundId, asked: usize) -> Quorum {
+        let quorum = self.settings.quorum;
+        match self.closes(id.round) && asked > quorum.most() {
+            true => quorum.of_everyone(),
+            false => quorum,
+        }
+    }
+
     /// A try at a round goes on, for the `number`-th time.
     pub(super) fn extended(&mut self, id: RoundId, number: u32) {
         let least = self.settings.quorum.least();
