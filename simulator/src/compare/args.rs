@@ -83,14 +83,6 @@ impl Comparison {
                 "a comparison takes --seeds or --seed-list, not --seed",
             ),
             (
-                single.partition.is_some() && !args.partitions.is_empty(),
-                "a comparison takes --partitions or --partition, not both",
-            ),
-            (
-                single.teacher.is_some() && !args.teachers.is_empty(),
-                "a comparison takes --teachers or --teacher, not both",
-            ),
-            (
                 single.share_out.is_some(),
                 "a comparison shares nothing out: leave --share-out or compare out",
             ),
